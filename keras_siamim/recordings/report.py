@@ -45,6 +45,8 @@ def format_report(title, rows):
     lines = [title, f"  {'quantity':<{width}}  {'worst error':>11}  {'tolerance':>9}  result"]
     for row in rows:
         verdict = "pass" if row.passed else "FAIL"
-        lines.append(f"  {row.quantity:<{width}}  {row.error:>11.2e}  {row.tolerance:>9.0e}  {verdict}  {row.note}".rstrip())
+        lines.append(
+            f"  {row.quantity:<{width}}  {row.error:>11.2e}  {row.tolerance:>9.0e}  {verdict}  {row.note}".rstrip()
+        )
     lines.append(f"  {sum(row.passed for row in rows)} of {len(rows)} passed")
     return "\n".join(lines)

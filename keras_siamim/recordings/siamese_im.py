@@ -161,7 +161,12 @@ def _weight_rows(model, table, step):
             frozen[name] = relative_error(ours, recorded)
     rows = [
         Row(f"step 0: {len(target)} target weights", max(target.values()), 1e-6),
-        Row(f"step 0: {len(online)} online weights", max(online.values()), 0.02, f"in learning rates; {left_out} left out"),
+        Row(
+            f"step 0: {len(online)} online weights",
+            max(online.values()),
+            0.02,
+            f"in learning rates; {left_out} left out",
+        ),
     ]
     if frozen:
         rows.append(Row(f"step 0: {len(frozen)} frozen weights", max(frozen.values()), 0.0))
