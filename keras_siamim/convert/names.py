@@ -121,3 +121,15 @@ def siamese_im_names(model):
     if model.prediction_norm is not None:
         table |= norm_names(model.prediction_norm, "student_norm")
     return table
+
+
+def mae_names(model):
+    """Name table of a `MAE` in the authors' program."""
+    return {
+        **encoder_names(model.encoder),
+        **dense_names(model.embedding, "decoder_embed"),
+        "mask_token": Slot(model.mask_token.token),
+        **blocks_names(model.decoder, "decoder_blocks"),
+        **norm_names(model.decoder_norm, "decoder_norm"),
+        **dense_names(model.head, "decoder_pred"),
+    }

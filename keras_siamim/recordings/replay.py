@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 
-from keras_siamim.recordings import siamese_im, tables, vit_classifier
+from keras_siamim.recordings import mae, siamese_im, tables, vit_classifier
 
-METHODS = {"SiameseIM": siamese_im.replay, "ViTClassifier": vit_classifier.replay}
-NOT_YET = ("MAE", "MoCoV3")
+METHODS = {"MAE": mae.replay, "SiameseIM": siamese_im.replay, "ViTClassifier": vit_classifier.replay}
+NOT_YET = ("MoCoV3",)
 
 
 def replay_recording(path):
