@@ -86,8 +86,7 @@ class MAE(Objective):
             block.build(tokens)
         self.decoder_norm.build(tokens)
         self.head.build(tokens)
-        for variable in self.encoder.patch_embedding.variables:
-            variable.trainable = self.train_patch_embedding
+        self.encoder.patch_embedding.set_trainable(self.train_patch_embedding)
         self.built = True
 
     def call(self, batch, training=False):
