@@ -124,8 +124,7 @@ def image_array(images):
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            "images must be (images, height, width) or (images, height, width, 1 or 3); "
-            f"received shape {images.shape}."
+            f"images must be (images, height, width) or (images, height, width, 1 or 3); received shape {images.shape}."
         )
     if 0 in images.shape:
         raise ValueError(f"images must not be empty; received shape {images.shape}.")

@@ -114,7 +114,9 @@ class RecordSource:
         if shuffle:
             key = draws.tf_stream_keys(seed, draws.ORDER, epoch, 0)
             found = found.shuffle(buffer, seed=tf.bitcast(key, tf.int64), reshuffle_each_iteration=False)
-        return found.map(lambda index, record: {**self.parse(record), INDEX: index}, num_parallel_calls=tf.data.AUTOTUNE)
+        return found.map(
+            lambda index, record: {**self.parse(record), INDEX: index}, num_parallel_calls=tf.data.AUTOTUNE
+        )
 
 
 def cached(source):

@@ -64,7 +64,13 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         """Return the constructor's arguments."""
         view_2 = None if self.view_2 is None else asdict(self.view_2)
         base = {key: value for key, value in super().get_config().items() if key in ("name", "trainable", "dtype")}
-        return {**base, "image_size": self.image_size, "view_1": asdict(self.view_1), "view_2": view_2, "seed": self.seed}
+        return {
+            **base,
+            "image_size": self.image_size,
+            "view_1": asdict(self.view_1),
+            "view_2": view_2,
+            "seed": self.seed,
+        }
 
     @property
     def recipes(self):
@@ -117,9 +123,7 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         Returns:
             A list of `(batch, *image_size, 3)` float32, one for each view.
         """
-        return [
-            _compiled_colour(recipe)(cut[:, k], numbers[:, k]) for k, recipe in enumerate(self.recipes)
-        ]
+        return [_compiled_colour(recipe)(cut[:, k], numbers[:, k]) for k, recipe in enumerate(self.recipes)]
 
     def cut_and_colour(self, images, boxes, numbers):
         """Both steps at once for images of one size, `(batch, height, width, 3)` uint8; the fastest road."""
