@@ -119,8 +119,9 @@ def extract_features(
     tokens, means, labels, batch_size = [], [], [], None
     for images, batch_labels in batches:
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
-        batch_size = _check_batch(images, batch_labels, batch_size)
-        token, mean = _cached(folder, images, lambda x, size=batch_size: _padded(run, x, size))
+        check_images(images)
+        batch_size = check_batch(images, batch_labels, batch_size)
+        token, mean = _cached(folder, images, lambda x, size=batch_size: run_padded(run, x, size))
         tokens.append(token)
         means.append(mean)
         labels.append(batch_labels.astype(np.int64))
@@ -145,25 +146,38 @@ def _runner(encoder):
     return run
 
 
-def _padded(run, images, batch_size):
-    """Run a batch filled up with zeros to `batch_size`, and drop the features of the filling."""
+def run_padded(run, images, batch_size):
+    """Run a batch filled up with zeros to `batch_size` rows; return a tuple of float32 without the filling."""
     missing = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
     outputs = run(np.concatenate([images, missing]) if len(missing) else images)
     return tuple(np.asarray(output, dtype="float32")[: len(images)] for output in outputs)
 
 
-def _check_batch(images, labels, batch_size):
-    """Return the batch size that holds from now on."""
-    if images.ndim != 4 or images.shape[-1] != 3 or not len(images) or images.dtype != np.float32:
+def check_images(images):
+    """Refuse what is not a batch of normalised float32 images (batch, height, width, 3).
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.float32:
         raise ValueError(
-            "Images must be (batch, height, width, 3) float32, normalised, one or more a batch; received "
-            f"{images.shape} {images.dtype}."
+            f"Images must be (batch, height, width, 3) float32, normalised; received {images.shape} {images.dtype}."
         )
-    if labels.shape != images.shape[:1]:
-        raise ValueError(f"Labels must have the shape {images.shape[:1]} of one per image; received {labels.shape}.")
-    if batch_size is not None and len(images) > batch_size:
-        raise ValueError(f"No batch may be larger than the first, {batch_size} images; received {len(images)}.")
-    return batch_size or len(images)
+
+
+def check_batch(inputs, labels, batch_size: int | None) -> int:
+    """Check a batch of a split and return the batch size that holds from now on, that of the first.
+
+    Raises:
+        ValueError: if the batch is empty, larger than the first, or has not one label per row.
+    """
+    if not len(inputs):
+        raise ValueError(f"Every batch must hold at least one image; received the shape {inputs.shape}.")
+    if labels.shape != inputs.shape[:1]:
+        raise ValueError(f"Labels must have the shape {inputs.shape[:1]} of one per image; received {labels.shape}.")
+    if batch_size is not None and len(inputs) > batch_size:
+        raise ValueError(f"No batch may be larger than the first, {batch_size} images; received {len(inputs)}.")
+    return batch_size or len(inputs)
 
 
 def _cached(folder, images, compute):

@@ -40,7 +40,7 @@ def make_images(images, classes=3, seed=0):
     patterns = np.random.default_rng(99).normal(size=(classes, 8, 8, 3))
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, images)
-    pixels = patterns[labels] + 2 * random.normal(size=(images, 8, 8, 3))
+    pixels = patterns[labels] + 0.7 * random.normal(size=(images, 8, 8, 3))
     return pixels.astype("float32"), labels
 
 
