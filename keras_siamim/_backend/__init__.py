@@ -1,0 +1,21 @@
+"""The only room that knows which framework computes: one small file each, with the same functions.
+
+`MomentumTrainStep`: mixin of `keras.Model` whose `train_step` moves the target before Keras's own step.
+`mean_over_replicas(x)`: mean of a tensor over the replicas that share a global batch, differentiable.
+`replica_count()`: how many replicas share it.
+"""
+
+import keras
+
+if keras.config.backend() == "tensorflow":
+    from keras_siamim._backend.tensorflow import MomentumTrainStep, mean_over_replicas, replica_count
+elif keras.config.backend() == "jax":
+    from keras_siamim._backend.jax import MomentumTrainStep, mean_over_replicas, replica_count
+elif keras.config.backend() == "torch":
+    from keras_siamim._backend.torch import MomentumTrainStep, mean_over_replicas, replica_count
+else:
+    raise ImportError(
+        f"keras_siamim trains on the backends tensorflow, jax and torch. Received: {keras.config.backend()!r}."
+    )
+
+__all__ = ["MomentumTrainStep", "mean_over_replicas", "replica_count"]

@@ -1,0 +1,5 @@
+"""Networks that turn images into tokens."""
+
+from keras_siamim.backbones.vit import VIT_SIZES, ViTEncoder
+
+__all__ = ["VIT_SIZES", "ViTEncoder"]

@@ -1,0 +1,1 @@
+"""Evaluation: the protocols by which a representation is judged, one file each."""

@@ -1,0 +1,19 @@
+"""Keras layers of the ViT and of what stands on it."""
+
+from keras_siamim.layers.attention import Attention
+from keras_siamim.layers.block import Mlp, TransformerBlock
+from keras_siamim.layers.patch_embedding import PatchEmbedding
+from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
+from keras_siamim.layers.token import Token
+from keras_siamim.layers.token_batch_norm import TokenBatchNorm
+
+__all__ = [
+    "Attention",
+    "LayerScale",
+    "Mlp",
+    "PatchEmbedding",
+    "StochasticDepth",
+    "Token",
+    "TokenBatchNorm",
+    "TransformerBlock",
+]

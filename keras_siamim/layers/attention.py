@@ -1,0 +1,46 @@
+"""Multi-head self-attention with one fused projection."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_siamim")
+class Attention(keras.layers.Layer):
+    """Multi-head self-attention: one fused qkv projection with bias, scale 1/sqrt(head width), output projection.
+
+    The columns of the fused kernel are ordered (q | k | v), each (head, channel).
+
+    Args:
+        num_heads: Heads; must divide the width of the input.
+        **kwargs: As for every Keras layer.
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+
+    def build(self, input_shape):
+        """Create both projections for tokens (batch, tokens, width)."""
+        width = input_shape[-1]
+        if width % self.num_heads:
+            raise ValueError(f"`num_heads` must divide the width. Received: num_heads={self.num_heads}, width={width}.")
+        self.qkv = keras.layers.Dense(3 * width, dtype=self.dtype_policy, name="qkv")
+        self.qkv.build(input_shape)
+        self.projection = keras.layers.Dense(width, dtype=self.dtype_policy, name="projection")
+        self.projection.build(input_shape)
+
+    def call(self, x):
+        """(batch, tokens, width) to the same."""
+        _, tokens, width = x.shape
+        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
+        query, key, value = ops.unstack(qkv, 3, axis=2)
+        mixed = ops.nn.dot_product_attention(query, key, value)
+        return self.projection(ops.reshape(mixed, (-1, tokens, width)))
+
+    def compute_output_shape(self, input_shape):
+        """As the input."""
+        return input_shape
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "num_heads": self.num_heads}

@@ -1,0 +1,89 @@
+"""What all objectives share."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_siamim.objectives.validation import check_batch, peek
+
+POOLINGS = ("mean", "token")
+
+
+def pool_tokens(tokens, pooling):
+    """One vector per image from tokens (batch, 1 + patches, width): mean of the patches, or the class token.
+
+    Raises:
+        ValueError: If `pooling` is neither `"mean"` nor `"token"`.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}.")
+    return ops.mean(tokens[:, 1:], axis=1) if pooling == "mean" else tokens[:, 0]
+
+
+class Objective(keras.Model):
+    """A Keras model that pre-trains `encoder` on batches of the kind that `keras_siamim.batch` describes.
+
+    A subclass gives `encoder`, `batch_keys` (the keys that it reads), `loss_names` (the terms shown beside the loss),
+    `call(batch, training)` and `loss_terms(outputs)`.
+
+    Geometry must stay float32 under a mixed policy, so inputs are not cast here but by the layers.
+    """
+
+    batch_keys = ()
+    loss_names = ()
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in self.loss_names}
+
+    @property
+    def encoder(self):
+        """The network that is kept."""
+        raise AttributeError(f"{type(self).__name__} has no encoder.")
+
+    def loss_terms(self, outputs):
+        """Dictionary of float32 scalars from what `call` gave: `loss` and one for every name in `loss_names`."""
+        raise AttributeError(f"{type(self).__name__} has no loss.")
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The loss, for Keras's training step; labels and sample weights play no part."""
+        terms = self.loss_terms(y_pred)
+        for name, tracker in self.trackers.items():
+            tracker.update_state(terms[name])
+        return terms["loss"]
+
+    def fit(self, x=None, *args, **kwargs):
+        """As `keras.Model.fit`; the values of the first batch are checked before the first step.
+
+        Raises:
+            ValueError: If the first batch lacks a key, or holds what no training should see (see `check_batch`).
+        """
+        return super().fit(self._checked(x), *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """As `keras.Model.evaluate`, the first batch checked."""
+        return super().evaluate(self._checked(x), *args, **kwargs)
+
+    def _checked(self, x):
+        first, x = peek(x)
+        if first is not None:
+            check_batch(first, self.batch_keys, self.encoder)
+        return x
+
+    def embed(self, images, batch_size=256, pooling="mean"):
+        """Features of whole images from the encoder as it stands.
+
+        Args:
+            images: (images, height, width, channels) float32, normalised.
+            batch_size: Images per step.
+            pooling: `"mean"` of the patch tokens or the class `"token"`.
+
+        Returns:
+            NumPy array (images, width) float32.
+        """
+        features = [
+            ops.convert_to_numpy(pool_tokens(tokens, pooling))
+            for start in range(0, len(images), batch_size)
+            for tokens in [self.encoder.predict_on_batch(images[start : start + batch_size])]
+        ]
+        return np.concatenate(features).astype("float32")

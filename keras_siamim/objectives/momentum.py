@@ -1,0 +1,77 @@
+"""Objectives with a momentum target."""
+
+import keras
+from keras import ops
+
+from keras_siamim._backend import MomentumTrainStep
+from keras_siamim.objectives.base import Objective
+
+
+def freeze(variables):
+    """Take variables out of training one by one; unlike `layer.trainable = False` this keeps layers in their mode."""
+    for variable in variables:
+        variable.trainable = False
+
+
+class MomentumObjective(MomentumTrainStep, Objective):
+    """An objective whose targets come from a momentum copy of its online branch.
+
+    At the start of every optimiser step, `target = m * target + (1 - m) * online` in float32, with the online weights
+    as they are then. Running averages of BatchNorm are not averaged; each branch keeps its own. With gradient
+    accumulation the target moves once per optimiser step. `evaluate` and `predict` never move it.
+
+    Args:
+        target_momentum: m, a number within 0...1 or a schedule such as `CosineMomentum`, called with the optimiser step.
+        **kwargs: As for every Keras model.
+
+    Raises:
+        ValueError: If `target_momentum` is a number outside 0...1.
+    """
+
+    def __init__(self, target_momentum, **kwargs):
+        super().__init__(**kwargs)
+        if not callable(target_momentum) and not 0 <= target_momentum <= 1:
+            raise ValueError(f"`target_momentum` must be within 0...1 or a schedule. Received: {target_momentum}.")
+        self.target_momentum = target_momentum
+        # Counts batches. The optimiser's own counter can't be read inside a compiled JAX step.
+        self.batches_seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
+
+    def pair_branches(self, online, target):
+        """Make `target` a frozen copy of `online` that `update_target` moves. Both are built and of one architecture."""
+        self._online_weights = [v for v in online.variables if v.trainable]
+        self._target_weights = [v for v in target.variables if v.trainable]
+        freeze(self._target_weights)
+        self.reset_target()
+
+    def reset_target(self):
+        """Set the target to the online branch as it is now."""
+        for target, online in zip(self._target_weights, self._online_weights, strict=True):
+            target.assign(ops.convert_to_numpy(online))  # through NumPy: two variables must not share a buffer
+
+    def momentum_at(self, step):
+        """Momentum of optimiser step `step`, float32."""
+        if callable(self.target_momentum):
+            return ops.cast(self.target_momentum(step), "float32")
+        return ops.convert_to_tensor(self.target_momentum, dtype="float32")
+
+    def batches_per_step(self):
+        """Batches per optimiser step: 1 without gradient accumulation."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+
+    def update_target(self):
+        """One momentum update; `train_step` calls it."""
+        accumulated = self.batches_per_step()
+        rate = 1.0 - self.momentum_at(self.batches_seen // accumulated)
+        if accumulated > 1:
+            rate = ops.where(ops.equal(self.batches_seen % accumulated, 0), rate, 0.0)
+        for target, online in zip(self._target_weights, self._online_weights, strict=True):
+            target.assign(target + rate * (online - target))
+        self.batches_seen.assign(self.batches_seen + 1)
+
+    def get_config(self):
+        """Constructor arguments."""
+        momentum = self.target_momentum
+        if callable(momentum):
+            momentum = keras.saving.serialize_keras_object(momentum)
+        return {**super().get_config(), "target_momentum": momentum}

@@ -1,0 +1,130 @@
+"""Checks of a batch, with errors that say what is allowed."""
+
+import itertools
+
+import numpy as np
+from keras import ops
+
+from keras_siamim import batch as keys
+
+
+def require_keys(batch, required):
+    """Refuse anything but a dictionary that has the keys `required`.
+
+    Raises:
+        ValueError: Naming the missing keys.
+    """
+    if not hasattr(batch, "keys"):
+        raise ValueError(
+            f"A batch must be a dictionary with the keys {', '.join(required)}. Received: {type(batch).__name__}."
+        )
+    missing = [key for key in required if key not in batch]
+    if missing:
+        raise ValueError(
+            f"The batch lacks {', '.join(missing)}; it must have the keys {', '.join(required)} "
+            f"(see keras_siamim.batch). Received the keys: {', '.join(sorted(batch.keys()))}."
+        )
+
+
+def require_float(batch, key):
+    """Refuse images of a whole-number dtype.
+
+    Raises:
+        ValueError: Naming key and dtype.
+    """
+    dtype = str(getattr(batch[key], "dtype", "")).replace("<dtype: '", "").replace("'>", "").split(".")[-1]
+    if "float" not in dtype:
+        raise ValueError(
+            f"`{key}` must hold normalised images of a float dtype (subtract the mean and divide by the standard "
+            f"deviation first). Received dtype: {dtype}."
+        )
+
+
+def require_visible_count(visible_ids, patches):
+    """Refuse masks that hide nothing or everything.
+
+    Raises:
+        ValueError: Naming the count and the allowed range.
+    """
+    count = visible_ids.shape[-1]
+    if count is not None and not 1 <= count <= patches:
+        raise ValueError(
+            f"`{keys.VISIBLE_IDS}` must keep 1...{patches} of the {patches} patches visible. Received: {count}."
+        )
+
+
+def peek(x):
+    """The first batch of training data, as NumPy arrays, and data that still begin with it.
+
+    Dictionaries of arrays give themselves. `tf.data` and map-style data are read once more from their start by training;
+    one-shot iterators continue behind a copy of their first batch. Kinds of data that can't be looked at give None.
+    """
+    if hasattr(x, "keys"):
+        return {key: _numpy(value) for key, value in x.items()}, x
+    if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
+        first = x[0] if len(x) else None
+    elif hasattr(x, "take"):
+        first = next(iter(x.take(1)), None)
+    elif hasattr(x, "__next__"):
+        first = next(x, None)
+        x = itertools.chain([] if first is None else [first], x)
+    else:
+        first = None
+    if isinstance(first, (tuple, list)):
+        first = first[0]
+    if hasattr(first, "keys"):
+        first = {key: _numpy(value) for key, value in first.items()}
+    return first, x
+
+
+def _numpy(value):
+    return value if isinstance(value, np.ndarray) else ops.convert_to_numpy(value)
+
+
+def check_batch(batch, required, encoder):
+    """Check keys, dtypes and values of one batch of NumPy arrays.
+
+    Args:
+        batch: Dictionary, see `keras_siamim.batch`.
+        required: Keys that must be there.
+        encoder: The encoder that will see the views.
+
+    Raises:
+        ValueError: For a missing key, images that are not finite floats, sizes that the patch does not divide, geometry
+            that is not finite or has no scale, or visible patches that are out of range, repeated or not ascending.
+    """
+    require_keys(batch, required)
+    for key in (keys.VIEW_1, keys.VIEW_2):
+        if key in required:
+            require_float(batch, key)
+            _require_finite(batch, key)
+            grid = encoder.patch_embedding.grid(batch[key].shape)
+            if key == keys.VIEW_1:
+                patches = grid[0] * grid[1]
+    if keys.RELATIVE_AFFINE in required:
+        affine = batch[keys.RELATIVE_AFFINE]
+        if affine.shape[1:] != (keys.RELATIVE_AFFINE_SIZE,):
+            raise ValueError(
+                f"`{keys.RELATIVE_AFFINE}` must have the shape (batch, {keys.RELATIVE_AFFINE_SIZE}). "
+                f"Received: {affine.shape}."
+            )
+        _require_finite(batch, keys.RELATIVE_AFFINE)
+        if np.any(affine[:, 2:] == 0):
+            raise ValueError(f"The scales in `{keys.RELATIVE_AFFINE}` (its last two columns) must not be 0.")
+    if keys.VISIBLE_IDS in required:
+        ids = batch[keys.VISIBLE_IDS]
+        require_visible_count(ids, patches)
+        if ids.min() < 0 or ids.max() >= patches or np.any(np.diff(ids, axis=-1) <= 0):
+            raise ValueError(
+                f"`{keys.VISIBLE_IDS}` must hold ascending patch numbers within 0...{patches - 1}. "
+                f"Received: minimum {ids.min()}, maximum {ids.max()}."
+            )
+
+
+def _require_finite(batch, key):
+    bad = ~np.isfinite(batch[key]).reshape(len(batch[key]), -1).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"`{key}` must be finite. Received NaN or infinity in {bad.sum()} of {len(bad)} images of the first batch, "
+            f"first at index {int(np.argmax(bad))}."
+        )
