@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -63,7 +65,7 @@ def test_a_folder_of_a_split_is_taken(tmp_path):
 
 def test_file_names_need_not_be_text(tmp_path):
     save(tmp_path / "ok.png")
-    (tmp_path / "ok.png").rename(bytes(tmp_path) + b"/\xff\xfe\xe9.png")
+    os.rename(tmp_path / "ok.png", bytes(tmp_path) + b"/\xff\xfe\xe9.png")
     assert len(examples(sources.folder_source(tmp_path))) == 1
 
 
