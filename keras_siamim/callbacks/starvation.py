@@ -19,7 +19,6 @@ class StarvationMonitor(keras.callbacks.Callback):
         limit: share, 0...1, above which the hint is printed, once a run.
 
     Example:
-
     ```python
     clock = WaitingClock()
     model.fit(clock.timed(batches), steps_per_epoch=steps, callbacks=[StarvationMonitor(clock)])
