@@ -40,16 +40,16 @@ def require_float(batch, key):
         )
 
 
-def require_visible_count(visible_ids, patches):
-    """Refuse masks that hide nothing or everything.
+def require_visible_count(visible_ids, patches, min_masked=0):
+    """Refuse masks that hide everything, or fewer than `min_masked` patches.
 
     Raises:
         ValueError: Naming the count and the allowed range.
     """
     count = visible_ids.shape[-1]
-    if count is not None and not 1 <= count <= patches:
+    if count is not None and not 1 <= count <= patches - min_masked:
         raise ValueError(
-            f"`{keys.VISIBLE_IDS}` must keep 1...{patches} of the {patches} patches visible. Received: {count}."
+            f"`{keys.VISIBLE_IDS}` must keep 1...{patches - min_masked} of the {patches} patches visible. Received: {count}."
         )
 
 
