@@ -171,9 +171,9 @@ class ViTEncoder(keras.Model):
             outputs[-1] = self.norm(x)
         return outputs
 
-    def compute_output_shape(self, input_shape, visible_ids_shape=None):
+    def compute_output_shape(self, images_shape, visible_ids_shape=None):
         """(batch, 1 + patches, width)."""
-        patches = self.patch_embedding.compute_output_shape(input_shape, visible_ids_shape)
+        patches = self.patch_embedding.compute_output_shape(images_shape, visible_ids_shape)
         return self.class_token.compute_output_shape(patches)
 
     def get_config(self):

@@ -1,7 +1,7 @@
 """Where the two views of a pair lie on their image, and so in each other (arXiv 2206.01204, section 3.2).
 
 A *crop* is five numbers `(top, left, height, width, flip)`: a box in pixels of the image as the view saw it, that is
-after the horizontal flip if `flip` is 1. Everything here is arithmetic on floats, in NumPy.
+after the horizontal flip if `flip` is 1. The two maps between crops and numbers are arithmetic that NumPy and TensorFlow share.
 """
 
 from typing import NamedTuple
@@ -29,47 +29,47 @@ def pair_geometry(crop_1, crop_2, image_width):
     """Relate two crops of one image.
 
     Args:
-        crop_1: `(..., 5)` numbers `(top, left, height, width, flip)` of the online view, in pixels of the image after
+        crop_1: `(..., 5)` floats `(top, left, height, width, flip)` of the online view, in pixels of the image after
             its flip; height and width above 0, flip 0 or 1.
         crop_2: `(..., 5)`, the same for the target view.
-        image_width: `(...)` width of the whole image in pixels.
+        image_width: `(...)` width of the whole image in pixels, float.
 
     Returns:
-        A `Geometry` of float64 arrays of shape `(...)`.
+        A `Geometry` of arrays or tensors, whichever came in, of shape `(...)`.
     """
-    one, two = (np.asarray(crop, np.float64) for crop in (crop_1, crop_2))
-    width = np.asarray(image_width, np.float64)
+    one, two = crop_1, crop_2
     return Geometry(
         delta_i=(two[..., TOP] - one[..., TOP]) / one[..., HEIGHT],
         delta_j=(two[..., LEFT] - one[..., LEFT]) / one[..., WIDTH],
         delta_h=two[..., HEIGHT] / one[..., HEIGHT],
         delta_w=two[..., WIDTH] / one[..., WIDTH],
-        relative_flip=np.abs(two[..., FLIP] - one[..., FLIP]),
-        flip_delta_j=(width - one[..., LEFT] - two[..., LEFT]) / one[..., WIDTH],
+        relative_flip=(two[..., FLIP] - one[..., FLIP]) ** 2,
+        flip_delta_j=(image_width - one[..., LEFT] - two[..., LEFT]) / one[..., WIDTH],
     )
 
 
-def relative_affine(geometry):
+def relative_affine(geometry, xp=np):
     """Fold the six numbers into one affine map per axis, `x_1 = offset + scale * x_2`.
 
     Args:
         geometry: a `Geometry`, or any mapping or sequence of its six fields, each `(...)`.
+        xp: `numpy`, `tensorflow` or `keras.ops`: whose arrays the fields are.
 
     Returns:
-        `(..., 4)` float32 numbers `offset_y, offset_x, scale_y, scale_x`, in units of each view; `scale_x` is negative
-        exactly when one of the two views is flipped.
+        `(..., 4)` numbers `offset_y, offset_x, scale_y, scale_x`, in units of each view; `scale_x` is negative exactly
+        when one of the two views is flipped.
     """
-    fields = [geometry[name] for name in Geometry._fields] if hasattr(geometry, "keys") else geometry
-    geometry = Geometry(*(np.asarray(field, np.float64) for field in fields))
-    flipped = geometry.relative_flip > 0.5
-    offset_x = np.where(flipped, geometry.flip_delta_j, geometry.delta_j)
-    scale_x = np.where(flipped, -geometry.delta_w, geometry.delta_w)
-    return np.stack([geometry.delta_i, offset_x, geometry.delta_h, scale_x], axis=-1).astype("float32")
+    found = Geometry(**geometry) if hasattr(geometry, "keys") else Geometry(*geometry)
+    flipped = found.relative_flip
+    offset_x = found.delta_j * (1 - flipped) + found.flip_delta_j * flipped
+    scale_x = found.delta_w * (1 - 2 * flipped)
+    return xp.stack([found.delta_i, offset_x, found.delta_h, scale_x], axis=-1)
 
 
 def affine_of_crops(crop_1, crop_2, image_width):
-    """`relative_affine` straight from two crops; arguments as in `pair_geometry`."""
-    return relative_affine(pair_geometry(crop_1, crop_2, image_width))
+    """`relative_affine` straight from two crops of NumPy numbers, float32; arguments as in `pair_geometry`."""
+    one, two, width = (np.asarray(values, np.float64) for values in (crop_1, crop_2, image_width))
+    return relative_affine(pair_geometry(one, two, width)).astype("float32")
 
 
 def patch_centres(grid):

@@ -1,1 +1,1 @@
-"""How good a representation is."""
+"""Evaluation: the protocols by which a representation is judged, one file each."""

@@ -62,10 +62,10 @@ class PatchEmbedding(keras.layers.Layer):
             patches = gather_tokens(patches, ids)
         return ops.matmul(patches, self.kernel) + self.bias
 
-    def compute_output_shape(self, input_shape, ids_shape=None):
+    def compute_output_shape(self, images_shape, ids_shape=None):
         """(batch, patches, width)."""
-        rows, columns = self.grid(input_shape)
-        return (input_shape[0], ids_shape[1] if ids_shape else rows * columns, self.width)
+        rows, columns = self.grid(images_shape)
+        return (images_shape[0], ids_shape[1] if ids_shape else rows * columns, self.width)
 
     def get_config(self):
         """Constructor arguments."""

@@ -70,6 +70,24 @@ class Objective(keras.Model):
             check_batch(first, self.batch_keys, self.encoder)
         return x
 
+    def expected_initial_loss(self, batch):
+        """Loss of a model that has learned nothing, to hold the first steps against.
+
+        A copy of this model as it is now predicts the batch as in training, and every prediction is held against the
+        target of another image.
+
+        Args:
+            batch: One training batch.
+
+        Returns:
+            A float.
+        """
+        copy = type(self).from_config(self.get_config())
+        copy.set_weights(self.get_weights())
+        outputs = copy(batch, training=True)
+        outputs = {**outputs, "target": ops.roll(outputs["target"], 1, axis=0)}
+        return float(ops.convert_to_numpy(self.loss_terms(outputs)["loss"]))
+
     def embed(self, images, batch_size=256, pooling="mean"):
         """Features of whole images from the encoder as it stands.
 

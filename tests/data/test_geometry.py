@@ -23,7 +23,7 @@ def test_the_affine_map_is_the_same_from_crops_and_from_recorded_numbers(recorde
     direct = geometry.affine_of_crops(crops[:, 0:5], crops[:, 5:10], crops[:, 11])
     folded = geometry.relative_affine({name: recorded[f"geometry/{name}"] for name in geometry.Geometry._fields})
     assert direct.shape == (40, 4)
-    assert direct.dtype == np.float32
+    assert direct.dtype == folded.dtype == np.float32
     np.testing.assert_allclose(direct, folded, atol=1e-6)
 
 

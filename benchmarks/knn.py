@@ -1,0 +1,70 @@
+"""Time and peak memory of the exact k-NN search beside scikit-learn's brute force, each in a process of its own.
+
+    python -m benchmarks.knn [--train 50000] [--test 10000] [--width 384] [--k 20]
+
+Peak memory is the growth of the process's peak resident size over what it held just before the search.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+
+
+def make_features(images: int, width: int, seed: int):
+    """Return (images, width) float32 normal features."""
+    import numpy as np
+
+    return np.random.default_rng(seed).standard_normal((images, width), dtype="float32")
+
+
+def ours(bank, queries, k):
+    """Return the row numbers of the nearest neighbours by `keras_siamim`."""
+    from keras_siamim.evaluation.knn import nearest_neighbours
+
+    return nearest_neighbours(queries, bank, k)[1]
+
+
+def scikit_learn(bank, queries, k):
+    """Return the row numbers of the nearest neighbours by scikit-learn's brute force."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(bank)
+    return search.kneighbors(queries, return_distance=False)
+
+
+def measure(search, options, results):
+    """Run one search in this process and put name, seconds, MiB and neighbours into the queue."""
+    bank, queries = make_features(options.train, options.width, 0), make_features(options.test, options.width, 1)
+    search(bank[:256], queries[:256], options.k)  # imports and first-use costs are not the search
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    ids = search(bank, queries, options.k)
+    seconds = time.perf_counter() - start
+    mebibytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    results.put((search.__name__, seconds, mebibytes, ids))
+
+
+def main():
+    """Parse, measure both, print a Markdown table and the share of equal neighbours."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("train", 50_000), ("test", 10_000), ("width", 384), ("k", 20)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    for search in (ours, scikit_learn):
+        results = context.Queue()
+        process = context.Process(target=measure, args=(search, options, results))
+        process.start()
+        rows.append(results.get())
+        process.join()
+    print(f"{options.train} x {options.test} features of width {options.width}, k = {options.k}\n")
+    print("| search | seconds | peak memory above the features, MiB |\n|---|---|---|")
+    for name, seconds, mebibytes, _ in rows:
+        print(f"| {name} | {seconds:.2f} | {mebibytes:.0f} |")
+    print(f"\nequal neighbours: {(rows[0][3] == rows[1][3]).mean():.6f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Colour and blur as torchvision and PIL define them, for whole batches, on TensorFlow or on any backend's device.
+
+Every function takes `ops`, either the module `tensorflow` or `keras.ops`, and uses only names that both have, so that
+the input pipeline and the training device run the same lines. Images are *planes*: `(3, batch, height, width)` float32
+of 0...255. One number an image, `(batch,)`, says how strong an operation is.
+
+Stock keras-cv layers mean other things by the same names: its RandomContrast and RandomBrightness shift instead of
+scaling (brightness adds a share of the value range; contrast turns about each channel's own mean, not the mean grey),
+RandomHue and RandomSaturation go through HSV with saturation scaled there instead of blended with grey, and
+RandomGaussianBlur draws one kernel of a fixed size for a whole call.
+"""
+
+import numpy as np
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+SOLARISE_FROM = 128.0
+# ImageNet's statistics of 0...1 images, in grey levels.
+MEAN = 255.0 * np.array([0.485, 0.456, 0.406], "float32")
+STD = 255.0 * np.array([0.229, 0.224, 0.225], "float32")
+
+
+def planes(ops, images):
+    """Turn `(batch, height, width, 3)` of any dtype into `(3, batch, height, width)` float32."""
+    return ops.transpose(ops.cast(images, "float32"), (3, 0, 1, 2))
+
+
+def normalise(ops, image):
+    """Turn planes of 0...255 into `(batch, height, width, 3)` images of ImageNet's zero mean and unit variance."""
+    channels = [(image[k] - float(MEAN[k])) / float(STD[k]) for k in range(3)]
+    return ops.stack(channels, axis=-1)
+
+
+def denormalise(images):
+    """Undo `normalise` for looking: `(..., 3)` float array to uint8."""
+    return np.clip(np.rint(np.asarray(images) * STD + MEAN), 0, 255).astype("uint8")
+
+
+def _per_image(values):
+    return values[:, None, None]
+
+
+def _clip(ops, image):
+    return ops.minimum(ops.maximum(image, 0.0), 255.0)
+
+
+def grey(image):
+    """Luma of planes (ITU-R 601, PIL's mode L): `(batch, height, width)`."""
+    return sum(weight * image[k] for k, weight in enumerate(GREY_WEIGHTS))
+
+
+def mean_grey(ops, luma):
+    """Mean luma of every image, rounded as PIL's contrast does: `(batch, 1, 1)`."""
+    pixels = luma.shape[1] * luma.shape[2]
+    return ops.floor(_per_image(ops.einsum("bhw->b", luma)) / pixels + 0.5)
+
+
+def blend(ops, image, reference, factor):
+    """Move away from a reference (factor above 1) or towards it: brightness from black, contrast from the mean grey.
+
+    Args:
+        ops: `tensorflow` or `keras.ops`.
+        image: planes.
+        reference: what factor 0 gives, broadcastable to planes; black for brightness, `mean_grey` for contrast,
+            `grey` for saturation.
+        factor: `(batch,)` at least 0.
+
+    Returns:
+        Planes.
+    """
+    return _clip(ops, reference + _per_image(factor) * (image - reference))
+
+
+def turn_hue(ops, image, shift):
+    """Shift the hue on its circle, value and chroma kept.
+
+    Args:
+        ops: `tensorflow` or `keras.ops`.
+        image: planes.
+        shift: `(batch,)` in turns, -0.5...0.5.
+
+    Returns:
+        Planes.
+    """
+    red, green, blue = image[0], image[1], image[2]
+    value = ops.maximum(ops.maximum(red, green), blue)
+    chroma = value - ops.minimum(ops.minimum(red, green), blue)
+    divisor = ops.where(chroma > 0.0, chroma, ops.ones_like(chroma))
+    sector = ops.where(
+        value == red,
+        (green - blue) / divisor,
+        ops.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+    )
+    turned = sector + 6.0 * _per_image(shift)
+    channels = []
+    for offset in (5.0, 3.0, 1.0):
+        place = turned + offset
+        place = place - 6.0 * ops.floor(place / 6.0)
+        ramp = ops.maximum(ops.minimum(ops.minimum(place, 4.0 - place), 1.0), 0.0)
+        channels.append(value - chroma * ramp)
+    return ops.stack(channels, axis=0)
+
+
+def jitter(ops, image, order, factors):
+    """Brightness, contrast, saturation and hue, in an order of each image's own.
+
+    Each of the four places computes one blend, whose reference the image's operation picks, and one hue: a selection
+    instead of a branch, which XLA fuses into few passes.
+
+    Args:
+        ops: `tensorflow` or `keras.ops`.
+        image: planes.
+        order: `(batch, 4)` int32, which of `BRIGHTNESS`, `CONTRAST`, `SATURATION`, `HUE` comes first, second, ...
+        factors: `(batch, 4)` float32, the strength of each in that numbering: factors (1 = nothing), hue shift in turns.
+
+    Returns:
+        Planes.
+    """
+    for place in range(4):
+        operation = order[:, place]
+        factor = sum(ops.where(operation == k, factors[:, k], ops.zeros_like(factors[:, k])) for k in range(4))
+        luma = grey(image)
+        nothing = ops.zeros_like(luma)
+        reference = ops.where(_per_image(operation == CONTRAST), nothing + mean_grey(ops, luma), nothing)
+        reference = ops.where(_per_image(operation == SATURATION), luma, reference)
+        image = ops.where(
+            _per_image(operation == HUE), turn_hue(ops, image, factor), blend(ops, image, reference, factor)
+        )
+    return image
+
+
+def gaussian_blur(ops, image, sigma):
+    """Convolve with a true Gaussian, renormalised where it reaches beyond the border, as one matrix per axis.
+
+    Args:
+        ops: `tensorflow` or `keras.ops`.
+        image: planes, or `(3, height, width)` with a scalar sigma.
+        sigma: `(batch,)` standard deviation in pixels; 0 leaves the image as it is.
+
+    Returns:
+        Planes.
+    """
+    rows = _gaussian_matrix(ops, image.shape[-2], sigma, normalised=-1)
+    columns = _gaussian_matrix(ops, image.shape[-1], sigma, normalised=-2)
+    # The Gaussian is symmetric, so dividing its columns instead of its rows transposes the matrix.
+    return ops.matmul(ops.matmul(rows, image), columns)
+
+
+def _gaussian_matrix(ops, size, sigma, normalised):
+    # Below a hundredth of a pixel the weights are exactly those of the identity.
+    sigma = ops.maximum(sigma, 0.01)[..., None, None]
+    distance = np.arange(size, dtype="float32")[:, None] - np.arange(size, dtype="float32")
+    weights = ops.exp(ops.cast(-0.5 * distance**2, "float32") / (sigma * sigma))
+    sums = ops.einsum("...ij->...i", weights)
+    return weights / (sums[..., :, None] if normalised == -1 else sums[..., None, :])
+
+
+def solarise(ops, image, chosen):
+    """Invert values of at least 128 in the chosen images, `(batch,)` bool."""
+    return ops.where(_per_image(chosen) & (image >= SOLARISE_FROM), 255.0 - image, image)

@@ -1,0 +1,146 @@
+"""From encoded bytes to RGB pixels, by one stated rule for every format.
+
+| what the file holds | what becomes of it |
+|---|---|
+| JPEG, PNG, BMP, GIF, WebP, TIFF and whatever else PIL reads | decoded by content; the file's name says nothing |
+| grey | repeated to three channels |
+| palette | its colours |
+| transparency | laid over white |
+| CMYK | PIL's conversion to RGB |
+| 16 bits a channel | the high byte |
+| 32-bit integers or floats | values clipped to 0...255 |
+| several frames | the first |
+| EXIF orientation | applied, so that the image stands upright |
+
+Plain 8-bit JPEG and PNG, nearly all of a usual set, are decoded by TensorFlow without leaving the graph; everything
+else goes through PIL. EXIF is looked for in the first 4 KiB, where the standard has it.
+"""
+
+import io
+
+import numpy as np
+import tensorflow as tf
+
+HEADER = 4096
+
+
+def decode(encoded):
+    """Decode one image.
+
+    Args:
+        encoded: scalar string tensor, a file's bytes.
+
+    Returns:
+        `(height, width, 3)` uint8 tensor.
+
+    Raises:
+        tf.errors.InvalidArgumentError: bytes that are no whole image (`tf.errors.UnknownError` from PIL).
+    """
+    header = tf.strings.substr(encoded, 0, HEADER)
+    jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
+    # Byte 24 of a PNG is its depth, byte 25 its kind: 0 grey, 2 RGB; palettes and alpha are PIL's.
+    kind = tf.strings.substr(tf.strings.join([header, b"\0" * 26]), 24, 2)
+    png = tf.strings.regex_full_match(header, rb"\x89PNG\r\n\C*") & ((kind == b"\x08\x00") | (kind == b"\x08\x02"))
+    special = tf.strings.regex_full_match(header, rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*")
+    plain_jpeg = tf.cond(jpeg & ~special, lambda: _components(encoded) < 4, lambda: False)
+    return tf.ensure_shape(
+        tf.case(
+            [
+                (plain_jpeg, lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")),
+                (png & ~special, lambda: tf.io.decode_png(encoded, channels=3)),
+            ],
+            default=lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
+        ),
+        (None, None, 3),
+    )
+
+
+def _components(encoded):
+    return tf.image.extract_jpeg_shape(encoded)[2]
+
+
+def decode_with_pillow(encoded):
+    """Decode one image by PIL and the module's rules: bytes to a `(height, width, 3)` uint8 array."""
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(encoded)) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I;16"):
+            return _repeated(np.asarray(image).astype(np.uint16) >> 8)
+        if image.mode in ("I", "F"):
+            values = np.asarray(image)
+            # PIL opens some 16-bit files as 32-bit integers.
+            return _repeated(values >> 8 if opened.format == "PNG" else np.clip(values, 0, 255))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
+
+
+def _repeated(grey):
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def resize_and_centre(image, size, resize):
+    """Resize so that the image covers a frame, and cut the middle: what evaluations look at.
+
+    Args:
+        image: `(height, width, 3)` uint8 tensor.
+        size: `(height, width)` of the result.
+        resize: `(height, width)` to cover, at least `size`; the usual one is `size / 0.875`.
+
+    Returns:
+        `(*size, 3)` uint8 tensor; bicubic, antialiased.
+    """
+    given = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.reduce_max(tf.cast(resize, tf.float32) / given)
+    # As torchvision: the shorter side exactly, the longer one cut to a whole number of pixels.
+    covered = tf.maximum(tf.cast(tf.floor(given * scale + 1e-3), tf.int32), resize)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=covered,
+        scale=tf.cast(covered, tf.float32) / given,
+        translation=[0.0, 0.0],
+        kernel_type="keyscubic",
+        antialias=True,
+    )[0]
+    corner = tf.cast(tf.round(tf.cast(covered - size, tf.float32) / 2), tf.int32)
+    middle = tf.slice(resized, tf.concat([corner, [0]], 0), [*size, 3])
+    return tf.saturate_cast(tf.round(middle), tf.uint8)
+
+
+def image_array(images):
+    """Bring a NumPy array of images to uint8 RGB, or say what is wrong with it.
+
+    Args:
+        images: `(images, height, width, channels)` or `(images, height, width)`; uint8, uint16 (the high byte is
+            kept), floats of 0...1, or other integers of 0...255; 1 channel is repeated, 3 are taken.
+
+    Returns:
+        `(images, height, width, 3)` uint8.
+    """
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"images must be (images, height, width) or (images, height, width, 1 or 3); received shape {images.shape}."
+        )
+    if 0 in images.shape:
+        raise ValueError(f"images must not be empty; received shape {images.shape}.")
+    if images.dtype == np.uint16:
+        images = (images >> 8).astype(np.uint8)
+    elif images.dtype != np.uint8:
+        images = _bytes_of(images)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def _bytes_of(images):
+    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
+        raise ValueError(f"images must be of integers or floats; received dtype {images.dtype}.")
+    low, high = images.min(), images.max()
+    limit = 1 if np.issubdtype(images.dtype, np.floating) else 255
+    # Written so that NaN fails too.
+    if not (low >= 0 and high <= limit):
+        raise ValueError(f"images of dtype {images.dtype} must lie within 0...{limit}; received {low}...{high}.")
+    return np.rint(images * 255.0).astype(np.uint8) if limit == 1 else images.astype(np.uint8)

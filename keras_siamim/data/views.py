@@ -1,0 +1,253 @@
+"""Pairs of views that know how they lie in each other, as a keras-cv layer (arXiv 2206.01204, section 3.2)."""
+
+import functools
+from dataclasses import asdict
+
+import keras
+import keras_cv
+import numpy as np
+import tensorflow as tf
+
+from keras_siamim import batch
+from keras_siamim.data import colour, crops, draws, geometry
+from keras_siamim.data.view_recipe import NUMBERS, ONLINE, TARGET, ViewRecipe
+
+IMAGES, INDEX, EPOCH = "images", "index", "epoch"
+
+
+@keras.saving.register_keras_serializable(package="keras_siamim")
+class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
+    """Cut two differently distorted views from every image and say where the second lies in the first.
+
+    Crop boxes, flips and colours are drawn per image and per view. With an image number and an epoch they depend on
+    `(seed, epoch, number)` alone, so parallel workers may take images in any order; without, they come from a generator
+    that starts at `seed` and moves on with every call.
+
+    Call arguments:
+        inputs: images, or a dict of them (`"images"`) with `"index"`, `(batch,)` or `()` ints, the image numbers, and
+            `"epoch"`, an int. Images are `(batch, height, width, channels)` of one size, or one
+            `(height, width, channels)` of any size, with 3 channels or 1, which is repeated; uint8, or floats of
+            0...255, which are rounded. They may be smaller than `image_size`: crops are enlarged then.
+
+    Returns:
+        A dict of `batch.VIEW_1`, `batch.VIEW_2`, `(batch, *image_size, 3)` float32, normalised, and
+        `batch.RELATIVE_AFFINE`, `(batch, 4)` float32; without the batch axis for a single image. With `view_2=None`,
+        only the first.
+
+    Args:
+        image_size: `(height, width)` of the views, or one int for squares.
+        view_1: `ViewRecipe` of the online view, or its arguments as a dict.
+        view_2: `ViewRecipe` of the target view, its arguments as a dict, or None for single views.
+        seed: int.
+
+    Raises:
+        ValueError: a wrong rank, number of channels, value range or dtype.
+
+    Example:
+
+    >>> views = PairedViews(32, seed=1)
+    >>> pair = views({"images": np.zeros((2, 48, 64, 3), "uint8"), "index": np.arange(2), "epoch": 0})
+    >>> pair["view_2"].shape, pair["relative_affine"].shape
+    (TensorShape([2, 32, 32, 3]), TensorShape([2, 4]))
+    """
+
+    def __init__(self, image_size, view_1=ONLINE, view_2=TARGET, seed=0, **kwargs):
+        super().__init__(seed=seed, **kwargs)
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise ValueError(f"image_size must be one or two positive ints; received {image_size!r}.")
+        self.view_1 = _recipe(view_1)
+        self.view_2 = None if view_2 is None else _recipe(view_2)
+        self.seed = seed
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        view_2 = None if self.view_2 is None else asdict(self.view_2)
+        base = {key: value for key, value in super().get_config().items() if key in ("name", "trainable", "dtype")}
+        return {
+            **base,
+            "image_size": self.image_size,
+            "view_1": asdict(self.view_1),
+            "view_2": view_2,
+            "seed": self.seed,
+        }
+
+    @property
+    def recipes(self):
+        """The recipes of the views made, one or two."""
+        return (self.view_1,) if self.view_2 is None else (self.view_1, self.view_2)
+
+    def draw(self, index, epoch, height, width):
+        """Draw everything random about some images.
+
+        Args:
+            index: `(...)` int64 image numbers.
+            epoch: int scalar.
+            height: `(...)` int32 image heights in pixels.
+            width: `(...)` int32 image widths in pixels.
+
+        Returns:
+            boxes: `(..., views, 5)` int32 crops.
+            numbers: `(..., views, COLOUR_NUMBERS)` float32 in [0, 1), what `ViewRecipe.distort` takes.
+        """
+        return self._draw(draws.tf_stream_keys(self.seed, draws.VIEWS, epoch, index), height, width)
+
+    def _draw(self, keys, height, width):
+        numbers = draws.tf_uniforms(keys, NUMBERS * len(self.recipes))
+        boxes, rest = [], []
+        for recipe, own in zip(self.recipes, tf.split(numbers, len(self.recipes), axis=-1), strict=True):
+            boxes.append(
+                crops.draw_crop(
+                    own[..., : crops.NUMBERS],
+                    height,
+                    width,
+                    area=recipe.area,
+                    aspect=recipe.aspect,
+                    flip_probability=recipe.flip_probability,
+                )
+            )
+            rest.append(own[..., crops.NUMBERS :])
+        return tf.stack(boxes, axis=-2), tf.stack(rest, axis=-2)
+
+    def cut(self, image, boxes):
+        """Resample the views of one image of any size: `(views, *image_size, 3)` uint8."""
+        return tf.stack([crops.crop_and_resize(image, box, self.image_size) for box in tf.unstack(boxes)])
+
+    def colour(self, cut, numbers):
+        """Distort and normalise resampled views, compiled by XLA.
+
+        Args:
+            cut: `(batch, views, *image_size, 3)` uint8.
+            numbers: `(batch, views, COLOUR_NUMBERS)` float32.
+
+        Returns:
+            A list of `(batch, *image_size, 3)` float32, one for each view.
+        """
+        return [_compiled_colour(recipe)(cut[:, k], numbers[:, k]) for k, recipe in enumerate(self.recipes)]
+
+    def cut_and_colour(self, images, boxes, numbers):
+        """Both steps at once for images of one size, `(batch, height, width, 3)` uint8; the fastest road."""
+        return [
+            _compiled_views(recipe, self.image_size)(images, boxes[:, k], numbers[:, k])
+            for k, recipe in enumerate(self.recipes)
+        ]
+
+    def pack(self, views, boxes, width):
+        """Name the views and relate them: the dict that `call` returns."""
+        if len(views) == 1:
+            return {batch.VIEW_1: views[0]}
+        pair = tf.cast(boxes, tf.float32)
+        found = geometry.pair_geometry(pair[..., 0, :], pair[..., 1, :], tf.cast(width, tf.float32))
+        affine = geometry.relative_affine(found, xp=tf)
+        return {batch.VIEW_1: views[0], batch.VIEW_2: views[1], batch.RELATIVE_AFFINE: affine}
+
+    def __call__(self, inputs):
+        """Make the views; see the class."""
+        # Keras refuses a dict that mixes tensors with numbers or arrays, which a caller may well have.
+        if isinstance(inputs, dict):
+            inputs = {key: tf.convert_to_tensor(value) for key, value in inputs.items()}
+        return super().__call__(inputs)
+
+    def _batch_augment(self, inputs):
+        images = inputs[IMAGES]
+        shape = tf.shape(images)
+        boxes, numbers = self._draw(self._keys(inputs, shape[:1]), shape[1], shape[2])
+        return self.pack(self.cut_and_colour(images, boxes, numbers), boxes, shape[2])
+
+    def _augment(self, inputs):
+        image = inputs[IMAGES]
+        shape = tf.shape(image)
+        boxes, numbers = self._draw(self._keys(inputs, []), shape[0], shape[1])
+        views = self.colour(self.cut(image, boxes)[None], numbers[None])
+        return self.pack([view[0] for view in views], boxes, shape[1])
+
+    def _keys(self, inputs, shape):
+        if INDEX not in inputs:
+            return self._random_generator.uniform_full_int(shape, tf.uint64)
+        index = tf.broadcast_to(tf.cast(inputs[INDEX], tf.int64), shape)
+        return draws.tf_stream_keys(self.seed, draws.VIEWS, inputs.get(EPOCH, 0), index)
+
+    def _ensure_inputs_are_compute_dtype(self, inputs):
+        # The base class would make floats of everything: pixels stay bytes and image numbers stay whole.
+        inputs = dict(inputs) if isinstance(inputs, dict) else {IMAGES: inputs}
+        inputs[IMAGES] = checked_images(inputs[IMAGES])
+        return inputs
+
+    def _format_inputs(self, inputs):
+        return inputs, None
+
+    def _format_output(self, output, metadata):
+        return output
+
+
+def checked_images(images):
+    """Bring images to uint8 RGB, or say what is wrong with them.
+
+    Args:
+        images: `(height, width, channels)` or `(batch, height, width, channels)`, 1 or 3 channels, uint8 or floats of
+            0...255.
+
+    Returns:
+        A uint8 tensor with 3 channels.
+    """
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank not in (3, 4):
+        raise ValueError(
+            "images must be (height, width, channels) or (batch, height, width, channels); "
+            f"received shape {tuple(images.shape)}."
+        )
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f"images must have 3 channels, or 1 to be repeated; received {images.shape[-1]}.")
+    if 0 in images.shape[-3:-1]:
+        raise ValueError(f"images must have at least one pixel; received shape {tuple(images.shape)}.")
+    if images.dtype.is_floating:
+        if tf.executing_eagerly():
+            _check_value_range(images.numpy())
+        images = tf.saturate_cast(tf.round(images), tf.uint8)
+    elif images.dtype != tf.uint8:
+        raise ValueError(f"images must be uint8, or floats of 0...255; received dtype {images.dtype.name}.")
+    return tf.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+
+
+def _check_value_range(images):
+    if not np.isfinite(images).all():
+        raise ValueError("images must be finite; received NaN or infinite values.")
+    low, high = images.min(), images.max()
+    if low < 0 or high > 255 or 0 < high <= 1:
+        raise ValueError(
+            f"images of floats must lie within 0...255, brighter than 1 somewhere; received {low:g}...{high:g}. "
+            "Multiply images of 0...1 by 255."
+        )
+
+
+def _recipe(recipe):
+    return recipe if isinstance(recipe, ViewRecipe) else ViewRecipe(**recipe)
+
+
+@functools.lru_cache
+def _compiled_colour(recipe):
+    @tf.function(jit_compile=True)
+    def compiled(cut, numbers):
+        return colour.normalise(tf, recipe.distort(tf, colour.planes(tf, cut), numbers, _blur_where_drawn))
+
+    return compiled
+
+
+@functools.lru_cache
+def _compiled_views(recipe, size):
+    @tf.function(jit_compile=True)
+    def compiled(images, boxes, numbers):
+        cut = crops.crop_and_resize_equal(tf, colour.planes(tf, images), boxes, size)
+        return colour.normalise(tf, recipe.distort(tf, cut, numbers, _blur_where_drawn))
+
+    return compiled
+
+
+def _blur_where_drawn(ops, image, sigma):
+    # Image by image, so that a blur that one view in ten gets is paid by one in ten.
+    def one(arguments):
+        planes, own = arguments
+        return tf.cond(own > 0, lambda: colour.gaussian_blur(ops, planes, own), lambda: planes)
+
+    blurred = tf.map_fn(one, (tf.transpose(image, (1, 0, 2, 3)), sigma), fn_output_signature=tf.float32)
+    return tf.transpose(tf.ensure_shape(blurred, (image.shape[1], 3, *image.shape[2:])), (1, 0, 2, 3))

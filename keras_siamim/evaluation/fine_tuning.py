@@ -1,0 +1,131 @@
+"""Fine-tuning: the whole encoder and a new head are trained on labels, by `fit`.
+
+The recipe of Masked Autoencoders (arXiv 2111.06377, appendix A.1, table 9), which the paper (arXiv 2206.01204)
+follows for ViT-Base. Augmentation belongs to the data: see `keras_siamim.data.augment`.
+"""
+
+import keras
+import numpy as np
+
+from keras_siamim.evaluation.checks import check_labels
+from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.evaluation.layer_decay import LayerDecayAdamW
+from keras_siamim.evaluation.logits import predict_logits, top1
+from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
+
+
+def with_drop_path(encoder, rate: float):
+    """Return a trainable copy of an encoder whose last block is dropped with probability `rate`.
+
+    Args:
+        encoder: Keras model with the constructor argument `drop_path_rate`, as `ViTEncoder`; any model for rate 0.
+        rate: of stochastic depth, rising linearly to the last block; 0 or more and below 1.
+
+    Raises:
+        ValueError: if the encoder has no such argument and `rate` is above 0.
+    """
+    config = encoder.get_config()
+    if rate and "drop_path_rate" not in config:
+        raise ValueError(
+            f"`drop_path_rate` must be 0 for an encoder without stochastic depth ({type(encoder).__name__}); received "
+            f"{rate}."
+        )
+    changed = {"drop_path_rate": rate} if "drop_path_rate" in config else {}
+    copy = type(encoder).from_config({**config, **changed})
+    if not copy.built:
+        copy.build(encoder.input_shape)
+    copy.set_weights(encoder.get_weights())
+    return copy
+
+
+def fine_tune(
+    encoder,
+    train,
+    test,
+    num_classes: int,
+    batch_size: int,
+    base_learning_rate: float = 2.5e-4,
+    layer_decay: float = 0.65,
+    drop_path_rate: float = 0.1,
+    weight_decay: float = 0.05,
+    label_smoothing: float = 0.1,
+    epochs: int = 100,
+    warmup_epochs: int = 5,
+    pooling: str = "mean",
+    verbose: int = 0,
+    callbacks=(),
+) -> tuple[Classifier, EvaluationResult]:
+    """Fine-tune a copy of an encoder and measure it on the test split after the last epoch.
+
+    Args:
+        encoder: pre-trained Keras model from images to tokens; it stays as it is.
+        train: data set (`tf.data.Dataset`, `PyDataset`) that knows its length and yields batches of (images, targets):
+            augmented images (batch, height, width, 3) float32 and targets (batch, num_classes) float32 whose rows sum
+            to 1, such as mixed one-hot labels.
+        test: batches of (images, labels), not augmented, labels (batch,) integers.
+        num_classes: number of classes, 2 or more.
+        batch_size: images in a batch of `train`; it sets the learning rate.
+        base_learning_rate: per 256 images.
+        layer_decay: factor of the learning rate from one block to the one below; 0.65 for Base, 0.75 for Large.
+        drop_path_rate: stochastic depth of the last block.
+        weight_decay: of AdamW.
+        label_smoothing: share of the target spread over all classes, 0...1.
+        epochs: passes over the train split.
+        warmup_epochs: of linear warm-up, fewer than `epochs`.
+        pooling: `"mean"` of the patch tokens, or the class `"token"`.
+        verbose: as in `fit`.
+        callbacks: as in `fit`.
+
+    Returns:
+        The compiled, fine-tuned `Classifier`, and an `EvaluationResult` with `top1` and `train_loss`.
+
+    Raises:
+        ValueError: if targets or labels are malformed, or a setting is out of its range.
+    """
+    if not 0 <= warmup_epochs < epochs:
+        raise ValueError(f"`warmup_epochs` must be 0 or more and below `epochs`, {epochs}; received {warmup_epochs}.")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"`label_smoothing` must be 0 or more and below 1; received {label_smoothing}.")
+    targets = np.asarray(next(iter(train))[1])
+    if targets.ndim != 2 or targets.shape[1] != num_classes or not np.allclose(targets.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            f"Targets of `train` must be (batch, {num_classes}) floats whose rows sum to 1; received {targets.shape} "
+            f"{targets.dtype}."
+        )
+    steps = len(train)
+    peak = scaled_learning_rate(base_learning_rate, batch_size)
+    with stopwatch() as seconds:
+        classifier = Classifier(with_drop_path(encoder, drop_path_rate), num_classes, pooling)
+        classifier.compile(
+            optimizer=LayerDecayAdamW(
+                warmup_cosine(peak, warmup_epochs * steps, epochs * steps),
+                depth=len(getattr(encoder, "blocks", ())) or 1,
+                layer_decay=layer_decay,
+                weight_decay=weight_decay,
+            ),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
+        )
+        history = classifier.fit(train, epochs=epochs, shuffle=False, verbose=verbose, callbacks=list(callbacks))
+        logits, labels = predict_logits(classifier, test, verbose=verbose)
+    check_labels(labels, len(labels), "test labels", num_classes)
+    result = EvaluationResult(
+        protocol="fine_tuning",
+        numbers={"top1": top1(logits, labels), "train_loss": float(history.history["loss"][-1])},
+        settings={
+            "batch_size": batch_size,
+            "base_learning_rate": base_learning_rate,
+            "learning_rate": peak,
+            "layer_decay": layer_decay,
+            "drop_path_rate": drop_path_rate,
+            "weight_decay": weight_decay,
+            "label_smoothing": label_smoothing,
+            "epochs": epochs,
+            "warmup_epochs": warmup_epochs,
+            "pooling": pooling,
+        },
+        data={"train_images_an_epoch": steps * batch_size, "test_images": len(labels), "classes": num_classes},
+        seed=None,
+        seconds=seconds(),
+    )
+    return classifier, result

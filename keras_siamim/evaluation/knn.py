@@ -1,0 +1,151 @@
+"""k-nearest-neighbour classification of frozen features: exact, in bounded memory, with a weighted vote.
+
+The protocol of Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (CVPR 2018,
+arXiv 1805.01978), section 3.4: cosine similarity, votes weighted by exp(similarity / temperature).
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_siamim.evaluation.checks import check_splits, describe_splits
+from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+
+
+def normalise(features) -> np.ndarray:
+    """Return (images, width) float32 rows of length 1; a row of zeros stays zeros."""
+    features = np.asarray(features, dtype="float32")
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def nearest_neighbours(
+    queries, bank, k: int, query_chunk: int = 1024, bank_chunk: int = 16_384, verbose: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the `k` rows of `bank` most similar to each query, by cosine similarity.
+
+    Every similarity is computed and none is approximated. Only `query_chunk * bank_chunk` of them exist at a time, and
+    of `bank` only one chunk is copied, so it may be a memory map of any length.
+
+    Args:
+        queries: (queries, width) floats.
+        bank: (bank, width) floats.
+        k: number of neighbours, 1...bank.
+        query_chunk: queries compared at a time.
+        bank_chunk: rows of the bank compared at a time.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        Similarities (queries, k) float32, descending, and the row numbers of the bank (queries, k) int64.
+
+    Raises:
+        ValueError: if `k` is outside 1...bank.
+    """
+    if not 1 <= k <= len(bank):
+        raise ValueError(f"`k` must be in 1...{len(bank)}, the number of rows of `bank`; received {k}.")
+    query_starts = range(0, len(queries), query_chunk)
+    chunks = [ops.convert_to_tensor(normalise(queries[i : i + query_chunk])) for i in query_starts]
+    best = [(np.empty((len(c), 0), "float32"), np.empty((len(c), 0), "int64")) for c in chunks]
+    bank_starts = range(0, len(bank), bank_chunk)
+    progress = keras.utils.Progbar(len(bank_starts) * len(chunks), verbose=verbose, unit_name="chunk")
+    for start in bank_starts:
+        rows = ops.transpose(ops.convert_to_tensor(normalise(bank[start : start + bank_chunk])))
+        for number, chunk in enumerate(chunks):
+            similarities, ids = ops.top_k(ops.matmul(chunk, rows), min(k, rows.shape[1]))
+            best[number] = _merge(
+                best[number], ops.convert_to_numpy(similarities), ops.convert_to_numpy(ids) + np.int64(start), k
+            )
+            progress.add(1)
+    return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
+
+
+def _merge(best, similarities, ids, k):
+    """Merge the best so far with those of a further chunk; of equals the earlier row of the bank comes first."""
+    similarities = np.concatenate([best[0], similarities], axis=1)
+    ids = np.concatenate([best[1], ids], axis=1)
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(similarities, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def vote(similarities, neighbour_labels, num_classes: int, temperature: float) -> np.ndarray:
+    """Let each neighbour vote for its class with weight exp(similarity / temperature).
+
+    Args:
+        similarities: (queries, k) floats.
+        neighbour_labels: (queries, k) integers, 0...num_classes-1.
+        num_classes: number of classes.
+        temperature: above 0; the smaller, the more the nearest neighbours count.
+
+    Returns:
+        (queries, num_classes) float64, the votes, scaled so that a query's nearest neighbour weighs 1.
+    """
+    similarities = np.asarray(similarities, "float64")
+    weights = np.exp((similarities - similarities.max(axis=1, keepdims=True)) / temperature)
+    slots = np.arange(len(similarities))[:, None] * num_classes + neighbour_labels
+    votes = np.bincount(slots.ravel(), weights.ravel(), minlength=len(similarities) * num_classes)
+    return votes.reshape(len(similarities), num_classes)
+
+
+def knn(
+    train_features,
+    train_labels,
+    test_features,
+    test_labels,
+    k: int | Sequence[int] = (10, 20, 100, 200),
+    temperature: float = 0.07,
+    num_classes: int | None = None,
+    verbose: int = 0,
+) -> EvaluationResult:
+    """Classify the test features by a weighted vote of their nearest training features.
+
+    Args:
+        train_features: (train images, width) floats.
+        train_labels: (train images,) integers, 0...classes-1.
+        test_features: (test images, width) floats.
+        test_labels: (test images,) integers, 0...classes-1.
+        k: how many neighbours vote; several values share one search. A value above the number of training images is
+            reduced to that number, and a note says so.
+        temperature: of the vote, above 0.
+        num_classes: number of classes; by default one more than the largest training label.
+        verbose: 1 shows a progress bar.
+
+    Returns:
+        An `EvaluationResult` with one number `top1_k{k}` per `k`.
+
+    Raises:
+        ValueError: if features or labels are malformed, there is one class only, or `k` or `temperature` is not
+            positive.
+
+    Example:
+        >>> import numpy as np
+        >>> features, labels = np.eye(4, dtype="float32"), np.array([0, 0, 1, 1])
+        >>> knn(features, labels, features, labels, k=1).numbers
+        {'top1_k1': 1.0}
+    """
+    arrays = check_splits(train_features, train_labels, test_features, test_labels, num_classes)
+    train_features, train_labels, test_features, test_labels, num_classes = arrays
+    wanted = (k,) if isinstance(k, int) else tuple(k)
+    if not wanted or min(wanted) < 1:
+        raise ValueError(f"`k` must be one or more positive integers; received {k}.")
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be above 0; received {temperature}.")
+    count = len(train_features)
+    used = sorted({min(value, count) for value in wanted})
+    notes = tuple(f"k = {v} was reduced to {count}, the number of training images." for v in wanted if v > count)
+    with stopwatch() as seconds:
+        similarities, ids = nearest_neighbours(test_features, train_features, used[-1], verbose=verbose)
+        labels = train_labels[ids]
+        numbers = {}
+        for value in used:
+            votes = vote(similarities[:, :value], labels[:, :value], num_classes, temperature)
+            numbers[f"top1_k{value}"] = float(np.mean(votes.argmax(axis=1) == test_labels))
+    return EvaluationResult(
+        protocol="knn",
+        numbers=numbers,
+        settings={"k": used, "temperature": temperature, "similarity": "cosine"},
+        data=describe_splits(train_labels, test_labels, train_features.shape[1], num_classes),
+        seed=None,
+        seconds=seconds(),
+        notes=notes,
+    )

@@ -1,0 +1,162 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_siamim.evaluation.baselines import RawPixels, random_initialised
+from keras_siamim.evaluation.features import extract_features, fingerprint
+from tests.evaluation.stand_in import PatchMeans, batches_of, make_encoder, make_images
+
+IMAGES, LABELS = make_images(22)
+
+
+def cached_files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_features_are_the_class_token_and_the_mean_of_the_patches():
+    encoder = make_encoder()
+    tokens = keras.ops.convert_to_numpy(encoder(IMAGES))
+
+    features = extract_features(encoder, batches_of(IMAGES, LABELS, 8))
+
+    np.testing.assert_allclose(features.pooled("token"), tokens[:, 0], atol=1e-6)
+    np.testing.assert_allclose(features.pooled("mean"), tokens[:, 1:].mean(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(features.labels, LABELS)
+
+
+def test_the_size_of_the_tail_changes_nothing():
+    encoder = make_encoder()
+    whole = extract_features(encoder, batches_of(IMAGES, LABELS, 22))
+
+    for size in (4, 7, 21):
+        np.testing.assert_allclose(
+            extract_features(encoder, batches_of(IMAGES, LABELS, size)).mean, whole.mean, atol=1e-6
+        )
+
+
+class Counting:
+    """A callable encoder that is no Keras model and counts the batches it sees."""
+
+    def __init__(self, fingerprint="a", fail_at=None):
+        self.fingerprint, self.fail_at, self.shapes = fingerprint, fail_at, []
+
+    def __call__(self, images):
+        if len(self.shapes) == self.fail_at:
+            raise KeyboardInterrupt
+        self.shapes.append(images.shape)
+        return images.reshape(len(images), 8, -1)
+
+
+def test_every_batch_has_one_shape_so_that_nothing_compiles_twice():
+    encoder = Counting()
+
+    extract_features(encoder, batches_of(IMAGES, LABELS, 8))
+
+    assert encoder.shapes == [(8, 8, 8, 3)] * 3
+
+
+def test_the_second_extraction_reads_the_cache(tmp_path):
+    first = extract_features(Counting(), batches_of(IMAGES, LABELS, 8), tmp_path)
+    again = Counting()
+
+    second = extract_features(again, batches_of(IMAGES, LABELS, 8), tmp_path)
+
+    assert again.shapes == []
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_interrupted_extraction_goes_on_where_it_stopped(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(Counting(fail_at=2), batches_of(IMAGES, LABELS, 8), tmp_path)
+    encoder = Counting()
+
+    features = extract_features(encoder, batches_of(IMAGES, LABELS, 8), tmp_path)
+
+    assert len(encoder.shapes) == 1
+    np.testing.assert_array_equal(features.mean, extract_features(Counting(), batches_of(IMAGES, LABELS, 8)).mean)
+
+
+def test_other_pixels_or_another_encoder_miss_the_cache(tmp_path):
+    extract_features(Counting("a"), batches_of(IMAGES, LABELS, 8), tmp_path)
+    changed = IMAGES.copy()
+    changed[0, 0, 0, 0] += 1e-3
+    same, other = Counting("a"), Counting("b")
+
+    extract_features(same, batches_of(changed, LABELS, 8), tmp_path)
+    extract_features(other, batches_of(IMAGES, LABELS, 8), tmp_path)
+
+    assert (len(same.shapes), len(other.shapes)) == (1, 3)
+
+
+def test_a_damaged_cache_file_is_computed_again(tmp_path):
+    expected = extract_features(Counting(), batches_of(IMAGES, LABELS, 8), tmp_path)
+    damaged = cached_files(tmp_path)[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+
+    np.testing.assert_array_equal(
+        extract_features(Counting(), batches_of(IMAGES, LABELS, 8), tmp_path).mean, expected.mean
+    )
+    assert os.path.getsize(damaged) > 100
+
+
+def test_fingerprints_follow_weights_and_configuration_but_not_names():
+    encoder = make_encoder()
+    twin = make_encoder()
+
+    assert twin.name != encoder.name
+    assert fingerprint(twin) == fingerprint(encoder)
+    twin.dense.bias.assign_add(np.full(12, 1e-6, "float32"))
+    assert fingerprint(twin) != fingerprint(encoder)
+    assert fingerprint(RawPixels(8)) != fingerprint(RawPixels(4))
+
+
+def test_raw_pixels_are_the_images_themselves():
+    features = extract_features(RawPixels(), batches_of(IMAGES, LABELS, 8))
+
+    np.testing.assert_allclose(features.token, IMAGES.reshape(22, -1), atol=1e-6)
+    np.testing.assert_array_equal(features.token, features.mean)
+    assert extract_features(RawPixels(4), batches_of(IMAGES, LABELS, 8)).token.shape == (22, 48)
+
+
+def test_random_initialisation_is_seeded_fresh_and_leaves_the_encoder_alone():
+    encoder = make_encoder()
+    before = [w.copy() for w in encoder.get_weights()]
+
+    one, again, other = (random_initialised(encoder, (8, 8, 3), seed) for seed in (1, 1, 2))
+
+    assert isinstance(one, PatchMeans)
+    np.testing.assert_array_equal(one.get_weights()[0], again.get_weights()[0])
+    assert np.abs(one.get_weights()[0] - other.get_weights()[0]).max() > 0.1
+    assert np.abs(one.get_weights()[0] - before[0]).max() > 0.1
+    np.testing.assert_array_equal(encoder.get_weights()[0], before[0])
+
+
+@pytest.mark.parametrize(
+    ("message", "batches"),
+    [
+        ("Is the split empty", []),
+        ("float32, normalised", [((IMAGES * 255).astype("uint8"), LABELS)]),
+        ("float32, normalised", [(IMAGES[..., :1], LABELS)]),
+        ("one per image", [(IMAGES, LABELS[:3])]),
+        ("larger than the first, 2 images; received 3", [(IMAGES[:2], LABELS[:2]), (IMAGES[:3], LABELS[:3])]),
+    ],
+)
+def test_malformed_batches_are_refused(message, batches):
+    with pytest.raises(ValueError, match=message):
+        extract_features(Counting(), batches)
+
+
+def test_a_callable_without_tokens_or_fingerprint_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"1 \+ patches, width\); received shape \(22, 192\)"):
+        extract_features(lambda images: images.reshape(len(images), -1), [(IMAGES, LABELS)])
+    with pytest.raises(ValueError, match="`fingerprint`"):
+        extract_features(lambda images: images, [(IMAGES, LABELS)], tmp_path)
+
+
+def test_pooling_is_one_of_two():
+    features = extract_features(Counting(), [(IMAGES, LABELS)])
+    with pytest.raises(ValueError, match="`pooling` must be one of"):
+        features.pooled("max")

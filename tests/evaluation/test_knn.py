@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+from keras_siamim.evaluation.knn import knn, nearest_neighbours, vote
+
+
+def clusters(images, seed, width=24, classes=5):
+    """Overlapping clusters: class centres are fixed, the noise is seeded."""
+    centres = np.random.default_rng(0).normal(size=(classes, width))
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, images)
+    features = centres[labels] + 1.5 * random.normal(size=(images, width))
+    return features.astype("float32"), labels
+
+
+@pytest.mark.parametrize("chunks", [(1024, 16_384), (7, 33)])
+def test_neighbours_are_those_of_brute_force_whatever_the_chunks(chunks):
+    bank, queries = clusters(300, 1)[0], clusters(50, 2)[0]
+
+    similarities, ids = nearest_neighbours(queries, bank, 20, *chunks)
+
+    distances, expected = (
+        NearestNeighbors(n_neighbors=20, metric="cosine", algorithm="brute").fit(bank).kneighbors(queries)
+    )
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(similarities, 1 - distances, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 20])
+def test_accuracy_equals_scikit_learn_with_the_same_weights(k):
+    (bank, bank_labels), (queries, query_labels) = clusters(400, 1), clusters(80, 2)
+    theirs = KNeighborsClassifier(k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07))
+
+    expected = theirs.fit(bank, bank_labels).score(queries, query_labels)
+
+    assert 0.3 < expected < 1
+    assert knn(bank, bank_labels, queries, query_labels, k=k).numbers == {f"top1_k{k}": pytest.approx(expected)}
+
+
+def test_several_k_share_one_search_and_equal_separate_ones():
+    (bank, bank_labels), (queries, query_labels) = clusters(400, 1), clusters(80, 2)
+
+    together = knn(bank, bank_labels, queries, query_labels, k=(10, 20)).numbers
+
+    apart = [knn(bank, bank_labels, queries, query_labels, k=k).numbers for k in (10, 20)]
+    assert together == apart[0] | apart[1]
+
+
+def test_a_closer_neighbour_outvotes_two_farther_ones_at_a_low_temperature():
+    similarities, labels = [[0.9, 0.5, 0.5]], [[0, 1, 1]]
+
+    assert vote(similarities, labels, 2, temperature=0.07).argmax() == 0
+    assert vote(similarities, labels, 2, temperature=10.0).argmax() == 1
+
+
+def test_the_length_of_a_feature_does_not_matter():
+    (bank, bank_labels), (queries, query_labels) = clusters(200, 1), clusters(40, 2)
+    scale = np.random.default_rng(3).uniform(0.1, 10, (200, 1)).astype("float32")
+
+    assert (
+        knn(bank * scale, bank_labels, queries, query_labels).numbers
+        == knn(bank, bank_labels, queries, query_labels).numbers
+    )
+
+
+def test_more_neighbours_than_images_is_a_stated_reduction():
+    features, labels = clusters(30, 1)
+
+    result = knn(features, labels, features, labels, k=(10, 200))
+
+    assert list(result.numbers) == ["top1_k10", "top1_k30"]
+    assert result.notes == ("k = 200 was reduced to 30, the number of training images.",)
+
+
+FEATURES, LABELS = np.ones((4, 2), "float32"), np.array([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("at least two classes; received only class 0", (FEATURES, LABELS * 0, FEATURES, LABELS * 0)),
+        ("`test_labels` must be in 0...1; received values 0...2", (FEATURES, LABELS, FEATURES, LABELS * 2)),
+        ("`train_labels` must be 0 or more", (FEATURES, LABELS - 1, FEATURES, LABELS)),
+        ("`train_labels` must hold integers", (FEATURES, LABELS / 2, FEATURES, LABELS)),
+        ("one label per image, shape \\(4,\\)", (FEATURES, LABELS[:3], FEATURES, LABELS)),
+        ("`test_features` .* Is the split empty", (FEATURES, LABELS, FEATURES[:0], LABELS[:0])),
+        ("`train_features` must be finite.* first being row 0", (FEATURES * np.nan, LABELS, FEATURES, LABELS)),
+        ("must have the width of `train_features`, 2; received 1", (FEATURES, LABELS, FEATURES[:, :1], LABELS)),
+        ("`train_features` must hold floats", (FEATURES.astype(int), LABELS, FEATURES, LABELS)),
+    ],
+)
+def test_malformed_splits_are_refused_with_the_reason(message, arguments):
+    with pytest.raises(ValueError, match=message):
+        knn(*arguments)
+
+
+@pytest.mark.parametrize("settings", [{"k": 0}, {"k": ()}, {"temperature": 0.0}])
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        knn(FEATURES, LABELS, FEATURES, LABELS, **settings)
