@@ -2,8 +2,8 @@
 
     python -m training.export RUN_OR_FILE --to saved_models/NAME [--classifier HEAD.keras] [--weights-dtype float16]
 
-`RUN_OR_FILE` is a `.keras` file of an encoder or an objective, or a run's folder that holds `encoder.keras` or
-`model.keras`, trained on any backend. Prints where the version lies and how far its outputs are from Keras's.
+`RUN_OR_FILE` is a `.keras` file of an encoder, an objective or a fine-tuned classifier, or a run's folder that holds
+`encoder.keras` or `model.keras`, trained on any backend. Prints where the version lies and how far its outputs are from Keras's.
 """
 
 import argparse
@@ -12,9 +12,9 @@ import sys
 import keras
 
 import keras_siamim  # noqa: F401  registers the classes that the files name
-from keras_siamim.backbones import load_encoder
 from keras_siamim.export import export_saved_model
 from keras_siamim.export.saved_model import POOLINGS, WEIGHTS_DTYPES
+from keras_siamim.presets import load_model
 
 
 def parse(arguments=None):
@@ -24,7 +24,7 @@ def parse(arguments=None):
     parser.add_argument("--to", required=True, metavar="DIRECTORY", help="where the numbered versions lie")
     parser.add_argument("--version", type=int, help="the next one by default")
     parser.add_argument("--classifier", metavar="HEAD.keras", help="model from pooled features to logits")
-    parser.add_argument("--pooling", choices=POOLINGS, default="mean")
+    parser.add_argument("--pooling", choices=POOLINGS, help="mean by default")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--crop-fraction", type=float, default=1.0, help="0.875 is 'resize 256, crop 224'")
     parser.add_argument("--weights-dtype", choices=WEIGHTS_DTYPES, default="float32")
@@ -36,7 +36,7 @@ def main(arguments=None):
     options = parse(arguments)
     try:
         export = export_saved_model(
-            load_encoder(options.source),
+            load_model(options.source),
             options.to,
             version=options.version,
             head=keras.saving.load_model(options.classifier, compile=False) if options.classifier else None,

@@ -4,13 +4,23 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_siamim.objectives.base import pool_tokens
+from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.objectives.base import Objective, pool_tokens
 
 # Of images within 0...1, as every published ViT takes them.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], "float32")
 
 PROBE_IMAGES = 3
+
+
+def parts(model, head=None, pooling=None):
+    """What an export is made of: (encoder, head or None, pooling), from an encoder, an objective or a classifier."""
+    if isinstance(model, Classifier):
+        own_head = keras.Sequential([model.head_norm, model.head])
+        own_head.build((None, model.head.kernel.shape[0]))
+        return model.encoder, head or own_head, pooling or model.pooling
+    return model.encoder if isinstance(model, Objective) else model, head, pooling or "mean"
 
 
 def probe_images(image_size):
@@ -46,6 +56,21 @@ def named_outputs(encoder, head, pooling, images):
         outputs["logits"] = head(outputs["pooled"], training=False)
         outputs["probabilities"] = ops.softmax(outputs["logits"])
     return outputs
+
+
+def largest_difference(outputs, reference):
+    """Largest difference over all outputs, each relative to its largest magnitude; NaN where there is one.
+
+    Raises:
+        RuntimeError: If the two have not the same names and shapes.
+    """
+    shapes = [{name: np.shape(value) for name, value in side.items()} for side in (outputs, reference)]
+    if shapes[0] != shapes[1]:
+        raise RuntimeError(f"The export is refused: its outputs {shapes[0]} are not the expected {shapes[1]}.")
+    differences = [
+        np.abs(outputs[name] - value).max() / max(np.abs(value).max(), 1e-30) for name, value in reference.items()
+    ]
+    return float(np.max(differences))
 
 
 def in_float32(model):

@@ -13,9 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_siamim.export.outputs import in_float32, keras_outputs, probe_images
+from keras_siamim.export.outputs import in_float32, keras_outputs, largest_difference, parts, probe_images
 from keras_siamim.objectives.base import POOLINGS
-from keras_siamim.recordings.report import relative_error
 
 TOLERANCE = 1e-4
 WEIGHTS_DTYPES = ("float32", "bfloat16", "float16")
@@ -38,11 +37,11 @@ class Export(NamedTuple):
 
 
 def export_saved_model(
-    encoder,
+    model,
     directory,
     version=None,
     head=None,
-    pooling="mean",
+    pooling=None,
     image_size=None,
     crop_fraction=1.0,
     weights_dtype="float32",
@@ -61,17 +60,17 @@ def export_saved_model(
     `logits` and `probabilities` (batch, classes); float32.
 
     On JAX and PyTorch the weights are saved and reloaded under TensorFlow in a fresh process. The written file's
-    outputs are compared with those of `encoder` on the backend at hand, and the export refused if they differ. The
+    outputs are compared with those of `model` on the backend at hand, and the export refused if they differ. The
     version is written aside and renamed: a server that watches `directory` never sees half a model. Beside the versions
     lies `batching_parameters.txt`; in each, requests to warm up with.
 
     Args:
-        encoder: A `ViTEncoder`, or a built, serialisable Keras model with an attribute `image_size` that maps
-            normalised images to tokens (batch, 1 + patches, width).
+        model: A `ViTEncoder`; an objective, whose encoder is taken; a `Classifier`, exported with its head; or another
+            serialisable Keras model that maps normalised images to tokens (batch, 1 + patches, width).
         directory: Where the versions lie; its name is the model's.
         version: Whole number above 0; None takes the next one.
-        head: Built Keras layer from `pooled` to logits, or None.
-        pooling: `"mean"` of the patch tokens or the class `"token"`.
+        head: Built Keras layer from `pooled` to logits; None for none, or a classifier's own.
+        pooling: `"mean"` of the patch tokens or the class `"token"`; None for the classifier's, or the mean.
         image_size: (height, width) in pixels that the encoder sees; None takes what it was built for.
         crop_fraction: Within 0...1: images are resized to cover a frame of `image_size / crop_fraction` and its middle
             is cut out. 0.875 is the usual evaluation (resize 256, crop 224).
@@ -85,6 +84,7 @@ def export_saved_model(
         RuntimeError: If the export's outputs differ from Keras's by more than 1e-4 of the largest.
     """
     directory = Path(directory)
+    encoder, head, pooling = parts(model, head, pooling)
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}.")
     if weights_dtype not in WEIGHTS_DTYPES:
@@ -94,7 +94,9 @@ def export_saved_model(
     if head is not None and not head.built:
         raise ValueError("`head` must be built, so that its weights exist. Received: a layer that isn't.")
     _check_version(directory, version)
-    size = image_size or encoder.image_size
+    size = image_size or getattr(encoder, "image_size", None)
+    if size is None:
+        raise ValueError(f"`image_size` must be given for a model that has none. Received: {type(encoder).__name__}.")
     size = (size, size) if isinstance(size, int) else tuple(size)
     settings = {
         "directory": str(directory.absolute()),
@@ -146,7 +148,7 @@ def write_version(encoder, head, reference, settings):
         probe = ("serving_default", "images", probe_images(image_size))
         served = serving.ServedModel(encoder, head, image_size=image_size, weights_dtype="float32", **build)
         exact = served.signatures["serving_default"](probe[2])
-        error = _largest_error({name: value.numpy() for name, value in exact.items()}, reference)
+        error = largest_difference({name: value.numpy() for name, value in exact.items()}, reference)
         if not error <= TOLERANCE:
             raise RuntimeError(
                 f"The export is refused: its outputs differ from Keras's by {error:.1e} of the largest, more than "
@@ -159,7 +161,7 @@ def write_version(encoder, head, reference, settings):
         served.save(aside)
         written = serving.run_signature(aside, probe)
         expected = {name: value.numpy() for name, value in served.signatures["serving_default"](probe[2]).items()}
-        if not (difference := _largest_error(written, expected)) <= TOLERANCE:
+        if not (difference := largest_difference(written, expected)) <= TOLERANCE:
             raise RuntimeError(f"The export is refused: the file read back differs by {difference:.1e} of the largest.")
         warmup.write_warmup_requests(aside, directory.name, image_size)
         aside.chmod(0o755)
@@ -170,15 +172,7 @@ def write_version(encoder, head, reference, settings):
     if not parameters.exists():
         parameters.write_text(warmup.batching_parameters())
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Export(path, error, _largest_error(written, reference), size)
-
-
-def _largest_error(outputs, reference):
-    """Largest difference over all outputs, each relative to its largest magnitude."""
-    if set(outputs) != set(reference):
-        raise RuntimeError(f"The outputs {sorted(outputs)} are not those expected, {sorted(reference)}.")
-    errors = [relative_error(outputs[name], reference[name]) for name in reference]
-    return float(np.max(errors))  # NaN stays NaN
+    return Export(path, error, largest_difference(written, reference), size)
 
 
 def _publish(aside, directory, version):

@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_siamim.export import export_saved_model, image_graph
+from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.export import export_saved_model, image_graph, saved_model
+from keras_siamim.export.outputs import IMAGENET_MEAN, IMAGENET_STD
 from tests.export.test_saved_model import expected_outputs, make_encoder, make_head
 
 pytestmark = pytest.mark.one_backend
@@ -156,3 +158,15 @@ def test_the_program_exports_a_file(tmp_path, capsys):
     assert "weights in bfloat16" in capsys.readouterr().out
     assert export.main([str(tmp_path), "--to", str(tmp_path / "out"), "--version", "1"]) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_a_classifier_is_exported_with_its_head(tmp_path):
+    classifier = Classifier(make_encoder(depth=1), num_classes=4, pooling="token")
+    classifier.build((None, 32, 48, 3))
+    classifier.head.kernel.assign(np.random.default_rng(0).normal(size=(24, 4)))
+    export = export_saved_model(classifier, tmp_path)
+    images = saved_model.probe_images((32, 48))
+    outputs = tf.saved_model.load(str(export.path)).signatures["serving_default"](images=tf.constant(images))
+    normalized = (images / np.float32(255) - IMAGENET_MEAN) / IMAGENET_STD
+    np.testing.assert_allclose(outputs["logits"], classifier(normalized), atol=1e-5)
+    np.testing.assert_allclose(np.sum(outputs["probabilities"], axis=1), 1, atol=1e-6)
