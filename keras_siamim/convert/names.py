@@ -13,7 +13,7 @@ from keras_siamim.layers import TokenBatchNorm
 
 
 class Slot(NamedTuple):
-    """One of our variables and its layout on the other side: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
+    """One of our variables and its layout there: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
 
     variable: object
     layout: str = "same"

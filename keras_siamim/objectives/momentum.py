@@ -21,7 +21,8 @@ class MomentumObjective(MomentumTrainStep, Objective):
     accumulation the target moves once per optimiser step. `evaluate` and `predict` never move it.
 
     Args:
-        target_momentum: m, a number within 0...1 or a schedule such as `CosineMomentum`, called with the optimiser step.
+        target_momentum: m, a number within 0...1 or a schedule such as `CosineMomentum`, called with the
+            optimiser step.
         **kwargs: As for every Keras model.
 
     Raises:

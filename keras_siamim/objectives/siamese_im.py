@@ -202,9 +202,7 @@ class SiameseIM(MomentumObjective):
         return {"prediction": outputs["prediction"], "target": outputs["target"]}
 
     def intermediates(self, batch, training=False):
-        """Every tensor on the way, named as in the paper's figure 3: `encoded`, `projected`, `decoder_in`, `decoded`,
-        `prediction` and `target`.
-        """
+        """Every tensor on the way: `encoded`, `projected`, `decoder_in`, `decoded`, `prediction` and `target`."""
         self._check(batch)
         view_1, view_2, visible_ids = (batch[key] for key in (keys.VIEW_1, keys.VIEW_2, keys.VISIBLE_IDS))
         encoded = self.encoder(view_1, visible_ids, training=training)

@@ -27,8 +27,8 @@ def gradient_rows(model, table, recorded, prefix=""):
     """Worst gradient of the last step, relative to the largest recorded entry of its own tensor.
 
     A tensor that is all rounding noise has no size of its own to compare with: the gradient of a bias that the next
-    BatchNorm takes away (MoCo v3's last `norm.bias`) is zero but for rounding. Tensors that nowhere reach `NOISE` of the
-    step's largest gradient get a row of their own, relative to that largest gradient.
+    BatchNorm takes away (MoCo v3's last `norm.bias`) is zero but for rounding. Tensors that nowhere reach `NOISE` of
+    the step's largest gradient get a row of their own, relative to that largest gradient.
 
     Args:
         model: Compiled with `GradientKeepingAdamW` and trained by one step.
