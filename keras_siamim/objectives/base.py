@@ -23,8 +23,8 @@ def pool_tokens(tokens, pooling):
 class Objective(keras.Model):
     """A Keras model that pre-trains `encoder` on batches of the kind that `keras_siamim.batch` describes.
 
-    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `loss_names` (the terms
-    shown beside the loss), `call(batch, training)` and `loss_terms(outputs)`.
+    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `loss_names` (the
+    terms shown beside the loss), `call(batch, training)` and `loss_terms(outputs)`.
 
     Geometry must stay float32 under a mixed policy, so inputs are not cast here but by the layers.
     """

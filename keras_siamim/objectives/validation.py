@@ -58,7 +58,8 @@ def peek(x):
     """The first batch of training data, as NumPy arrays, and data that still begin with it.
 
     Dictionaries of arrays give themselves. `tf.data` and map-style data are read once more from their start by
-    training; one-shot iterators continue behind a copy of their first batch. Kinds of data that can't be looked at give None.
+    training; one-shot iterators continue behind a copy of their first batch. Kinds of data that can't be looked at give
+    None.
     """
     if hasattr(x, "keys"):
         return {key: _numpy(value) for key, value in x.items()}, x
