@@ -4,8 +4,8 @@
 
 prints a table (accuracies in per cent) and writes `evaluation.json` and `evaluation.md`. Features are cached by
 content, so an interrupted run goes on where it stopped. The encoder is a `.keras` file of any backend, a SavedModel, or
-a run's folder. Robustness judges a fine-tuned classifier instead: `--classifier FILE --protocols imagenet_a --data TREE`, with
-imagenet_a, imagenet_r, imagenet_sketch, imagenet_c (the published trees) or corruption (on the fly, any data).
+a run's folder. Robustness judges a fine-tuned classifier instead, `--classifier FILE --protocols corruption`:
+corruption (on the fly, any data) or imagenet_a, imagenet_r, imagenet_sketch, imagenet_c (the published trees).
 """
 
 import argparse
@@ -51,6 +51,19 @@ class Drawn:
         return self.source.examples(self.seed, 0, True).take(self.size)
 
 
+class Batches:
+    """A `tf.data.Dataset` of (images, labels) as re-iterable NumPy batches of known number."""
+
+    def __init__(self, dataset, count):
+        self.dataset, self.count = dataset, count
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return self.dataset.as_numpy_iterator()
+
+
 def open_batches(data, split, options, image_size):
     """Open a split as re-iterable batches of (images, labels); return them and the names of the classes."""
     source = open_source(data, split)
@@ -64,7 +77,7 @@ def open_batches(data, split, options, image_size):
     batches = evaluation_batches(part, image_size, options.batch_size, resize)
     batches = batches.map(lambda batch: (batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]))
     print(f"{source.name}: {part.size} of {source.size} images", flush=True)
-    return batches, source.class_names
+    return Batches(batches, -(-part.size // options.batch_size)), source.class_names
 
 
 def has_labels(source):

@@ -48,8 +48,8 @@ def exact_probe(
         train_labels: (train images,) integers, 0...classes-1, at least two images of each class present.
         test_features: (test images, width) floats.
         test_labels: (test images,) integers, 0...classes-1.
-        penalties: values of λ to try in mean cross-entropy + (λ / 2) ||W||^2, each above 0, from the largest down, until
-            two in a row don't improve.
+        penalties: values of λ to try in mean cross-entropy + (λ / 2) ||W||^2, each above 0, from the largest down,
+            until two in a row don't improve.
         held_out: share of each class of the train split on which λ is chosen, above 0 and below 1.
         seed: of the held-out draw.
         num_classes: number of classes; by default one more than the largest training label.
