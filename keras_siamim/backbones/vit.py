@@ -150,10 +150,7 @@ class ViTEncoder(keras.Model):
         patches = self.patch_embedding(images, visible_ids)
         table = sincos_position_table(self.patch_embedding.grid(images.shape), self.width, self.axis_order)
         positions = ops.convert_to_tensor(table, dtype=patches.dtype)
-        if visible_ids is None:
-            positions = positions[None]
-        else:
-            positions = ops.take(positions, visible_ids, axis=0)
+        positions = positions[None] if visible_ids is None else ops.take(positions, visible_ids, axis=0)
         return self.class_token(patches + positions)
 
     def call(self, images, visible_ids=None, training=False):

@@ -114,7 +114,9 @@ class RecordSource:
         if shuffle:
             key = draws.tf_stream_keys(seed, draws.ORDER, epoch, 0)
             found = found.shuffle(buffer, seed=tf.bitcast(key, tf.int64), reshuffle_each_iteration=False)
-        return found.map(lambda index, record: {**self.parse(record), INDEX: index}, num_parallel_calls=tf.data.AUTOTUNE)
+        return found.map(
+            lambda index, record: {**self.parse(record), INDEX: index}, num_parallel_calls=tf.data.AUTOTUNE
+        )
 
 
 def cached(source):
@@ -240,7 +242,7 @@ def record_source(files, image_key="image/encoded", label_key=None, size=None, c
 
 
 def tfds_source(builder, split="train"):
-    """A data set that TFDS has prepared as TFRecords.
+    """Read a data set that TFDS has prepared as TFRecords.
 
     Args:
         builder: a `tfds.core.DatasetBuilder`.

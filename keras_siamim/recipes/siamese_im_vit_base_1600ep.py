@@ -1,0 +1,22 @@
+"""SiameseIM, ViT-Base/16, 1600 epochs of ImageNet: the paper's main result.
+
+    python -m training.pretrain --recipe siamese_im_vit_base_1600ep --data tfds:imagenet2012
+
+Cost: 2 billion views pairs; plan for weeks of eight large accelerators. Expect (paper, table 1): 84.1 % fine-tuned,
+78.0 % linear probe, 65.1 % with 1 % of the labels; 52.1 box AP on COCO, 51.1 mIoU on ADE20k. With fewer devices set
+`accumulation_steps`: token BatchNorm then sees the smaller batch.
+"""
+
+from keras_siamim.recipes.recipe import Recipe
+
+RECIPE = Recipe(
+    epochs=1600,
+    warmup_epochs=40,
+    batch_size=4096,
+    base_learning_rate=6.25e-5,
+    target_momentum=0.995,
+    encoder={"patch_size": 16, "width": 768, "depth": 12, "num_heads": 12},
+    optimizer={"global_clipnorm": 1.0},
+    masking={"mask_ratio": 118 / 196},
+    dtype="mixed_bfloat16",
+)

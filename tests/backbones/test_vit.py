@@ -1,0 +1,93 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_siamim import ViTEncoder
+from keras_siamim.backbones import VIT_SIZES
+
+SETTINGS = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "num_heads": 3}
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"), [("tiny", 5.5), ("small", 21.6), ("base", 85.7), ("large", 303.1), ("huge", 630.4)]
+)
+def test_sizes_are_those_of_the_literature(size, millions):
+    spec = VIT_SIZES[size]
+    width, patch = spec["width"], 14 if size == "huge" else 16
+    block = 12 * width**2 + 13 * width
+    total = spec["depth"] * block + 3 * patch**2 * width + 2 * width
+    assert total / 1e6 == pytest.approx(millions, abs=0.6)
+
+
+def test_a_preset_name_spells_the_architecture():
+    encoder = ViTEncoder.from_preset("vit_tiny_patch16_64", depth=1)
+    assert (encoder.width, encoder.num_heads, encoder.patch_size, encoder.image_size, encoder.depth) == (
+        192, 3, 16, (64, 64), 1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="vit_SIZE_patchP_S.*'vit_giant_patch14_224'"):
+        ViTEncoder.from_preset("vit_giant_patch14_224")
+
+
+def test_any_grid_and_any_image_size_that_the_patch_divides(rng):
+    encoder = ViTEncoder(**SETTINGS)
+    assert encoder(np.zeros((2, 16, 40, 3), "float32")).shape == (2, 11, 24)
+    assert encoder.compute_output_shape((2, 16, 40, 3)) == (2, 11, 24)
+    with pytest.raises(ValueError, match="multiple of `patch_size`.*20 x 32"):
+        encoder(np.zeros((2, 20, 32, 3), "float32"))
+
+
+def test_all_patches_visible_is_the_whole_image_and_order_does_not_matter(rng):
+    encoder = ViTEncoder(**SETTINGS)
+    images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
+    whole = ops.convert_to_numpy(encoder(images))
+    ids = np.stack([rng.permutation(16) for _ in range(2)]).astype("int32")
+    shuffled = ops.convert_to_numpy(encoder(images, ids))
+    np.testing.assert_allclose(shuffled[:, 1:], np.take_along_axis(whole[:, 1:], ids[..., None], 1), atol=1e-5)
+    np.testing.assert_allclose(shuffled[:, 0], whole[:, 0], atol=1e-5)
+
+
+def test_hidden_patches_have_no_influence(rng):
+    encoder = ViTEncoder(**SETTINGS)
+    images = rng.normal(size=(1, 32, 32, 3)).astype("float32")
+    other = images.copy()
+    other[:, 8:] = 7.0  # patches 4...15
+    ids = np.arange(4, dtype="int32")[None]
+    np.testing.assert_array_equal(ops.convert_to_numpy(encoder(images, ids)), ops.convert_to_numpy(encoder(other, ids)))
+
+
+def test_both_data_formats_agree(rng):
+    last = ViTEncoder(**SETTINGS)
+    first = ViTEncoder(**SETTINGS, data_format="channels_first")
+    first.set_weights(last.get_weights())
+    images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(first(images.transpose(0, 3, 1, 2))), ops.convert_to_numpy(last(images)), atol=1e-6
+    )
+
+
+def test_saved_and_loaded_it_computes_the_same(tmp_path, rng):
+    encoder = ViTEncoder(**SETTINGS, layer_scale_init=0.1, drop_path_rate=0.2, final_norm=True)
+    encoder.save(tmp_path / "encoder.keras")
+    loaded = keras.saving.load_model(tmp_path / "encoder.keras")
+    images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(images)), ops.convert_to_numpy(encoder(images)))
+    assert loaded.get_config() == encoder.get_config()
+
+
+def test_drop_path_rises_linearly_with_depth():
+    encoder = ViTEncoder(**{**SETTINGS, "depth": 3}, drop_path_rate=0.2)
+    assert [block.drop_path.rate for block in encoder.blocks] == pytest.approx([0, 0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"image_size": 30}, "multiple of `patch_size`"),
+        ({"num_heads": 5}, "num_heads.*num_heads=5, width=24"),
+        ({"width": 18, "num_heads": 3}, "multiple of 4.*18"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ViTEncoder(**{**SETTINGS, **wrong})

@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+
+import keras_siamim
+
+BLOCK_OTHERS = """
+    import importlib.abc, sys
+
+    class Refuse(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in {others!r}:
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+    sys.meta_path.insert(0, Refuse())
+    import keras_siamim
+    encoder = keras_siamim.ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+    model = keras_siamim.SiameseIM(encoder, decoder_width=8, decoder_heads=1)
+    print(model.count_params())
+"""
+
+
+def test_it_imports_and_builds_with_one_framework_alone():
+    others = {"tensorflow", "jax", "torch", "keras_cv", "tensorflow_datasets"} - {keras.config.backend()}
+    program = textwrap.dedent(BLOCK_OTHERS.format(others=sorted(others)))
+    environment = {**os.environ, "KERAS_BACKEND": keras.config.backend()}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
+def test_public_names_exist_and_are_documented():
+    for name in keras_siamim.__all__:
+        assert getattr(keras_siamim, name).__doc__
