@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Below this many feature values threads wait for each other longer than they work: a hundred times on a busy machine.
+_WORTH_THREADS = 20_000_000
+
 
 class LinearClassifier(NamedTuple):
     """A fitted classifier: `predict(features)` gives class numbers; `converged` says whether the solver finished."""
@@ -38,12 +41,15 @@ def fit_logistic(
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
+    features = np.asarray(features)
     classes = len(np.unique(labels))
     inverse = (2 if classes == 2 else 1) / penalty
     estimator = start.estimator if start is not None else LogisticRegression(warm_start=True)
     estimator.set_params(C=inverse, fit_intercept=intercept, max_iter=max_iterations)
-    with warnings.catch_warnings(record=True) as caught:
+    threads = None if features.size > _WORTH_THREADS else 1
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(threads):
         warnings.simplefilter("always", ConvergenceWarning)
         estimator.fit(features, labels)
     return LinearClassifier(estimator, not any(issubclass(w.category, ConvergenceWarning) for w in caught))

@@ -52,6 +52,7 @@ def test_evaluate_shows_three_rows_and_repeats_them_from_the_cache(place, capsys
     assert "| raw pixels |" in capsys.readouterr().out
 
 
+@pytest.mark.one_backend
 def test_finetune_saves_a_classifier_whose_robustness_can_be_measured(place):
     options = ["--encoder", str(place / "run"), "--data", str(place / "data"), "--output", str(place / "tuned")]
     finetune.main([*options, "--epochs", "2", "--warmup-epochs", "1", "--batch-size", "12", "--resize", "8"])
