@@ -17,6 +17,10 @@ from keras_siamim.evaluation.result import EvaluationResult
 PROTOCOLS = {"knn": "mean", "linear": "mean", "lars": "mean", "few_shot": "token", "health": "mean"}
 
 
+# Steps an epoch that the paper's batch of 16,384 makes of ImageNet: smaller sets take smaller batches, not fewer steps.
+_LARS_STEPS = 78
+
+
 def parse_shots(text: str) -> list[dict]:
     """Read a list such as `"1%,10%,5"`: shares of the labels, and numbers of images per class.
 
@@ -80,7 +84,8 @@ def run_protocol(
     if name == "few_shot":
         return [few_shot(*splits, **shot, seed=seed, num_classes=num_classes) for shot in shots]
     classes = num_classes or int(train.labels.max()) + 1
-    return [linear_probe(splits[:2], splits[2:], classes, seed=seed, verbose=min(2 * verbose, 2))]
+    batch_size = min(16_384, max(32, len(train.labels) // _LARS_STEPS))
+    return [linear_probe(splits[:2], splits[2:], classes, batch_size=batch_size, seed=seed)]
 
 
 def headline(result: EvaluationResult) -> dict[str, str]:
