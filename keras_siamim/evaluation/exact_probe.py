@@ -19,14 +19,14 @@ _PATIENCE = 2  # weaker penalties that may fail to improve before the sweep ends
 
 
 def standardise(train_features, *others) -> list[np.ndarray]:
-    """Return the splits with each channel of mean 0 and variance 1 over the train split, as float32.
+    """Return the splits with each channel of mean 0 and variance 1 over the train split, as float64.
 
     It plays the part of the BatchNorm without affine of the trained probe; constant channels become zeros.
     """
     mean = train_features.mean(axis=0, dtype="float64")
     deviation = train_features.std(axis=0, dtype="float64")
     scale = np.where(deviation > 1e-9 * (1 + np.abs(mean)), 1 / np.maximum(deviation, 1e-30), 0)
-    return [((split - mean) * scale).astype("float32") for split in (train_features, *others)]
+    return [(split - mean) * scale for split in (train_features, *others)]
 
 
 def exact_probe(

@@ -46,7 +46,7 @@ def fit_logistic(
     features = np.asarray(features)
     classes = len(np.unique(labels))
     inverse = (2 if classes == 2 else 1) / penalty
-    estimator = start.estimator if start is not None else LogisticRegression(warm_start=True)
+    estimator = start.estimator if start is not None else LogisticRegression(warm_start=True, tol=1e-5)
     estimator.set_params(C=inverse, fit_intercept=intercept, max_iter=max_iterations)
     threads = None if features.size > _WORTH_THREADS else 1
     with warnings.catch_warnings(record=True) as caught, threadpool_limits(threads):
