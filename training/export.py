@@ -3,7 +3,8 @@
     python -m training.export RUN_OR_FILE --to saved_models/NAME [--classifier HEAD.keras] [--weights-dtype float16]
 
 `RUN_OR_FILE` is a `.keras` file of an encoder, an objective or a fine-tuned classifier, or a run's folder that holds
-`encoder.keras` or `model.keras`, trained on any backend. Prints where the version lies and how far its outputs are from Keras's.
+`encoder.keras` or `model.keras`, trained on any backend. Prints where the version lies and how far its
+outputs are from Keras's.
 """
 
 import argparse

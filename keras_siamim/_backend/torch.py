@@ -26,3 +26,18 @@ def mean_over_replicas(x):
     if replica_count() == 1:
         return x
     return differentiable.all_reduce(x) / replica_count()
+
+
+def replica_rank():
+    """Place of this process among those that share a global batch, from 0."""
+    return torch.distributed.get_rank() if replica_count() > 1 else 0
+
+
+def concat_over_replicas(x):
+    """The tensors of all processes, in the order of their ranks, joined along axis 0; no gradient flows."""
+    x = x.detach()
+    if replica_count() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(replica_count())]
+    torch.distributed.all_gather(parts, x.contiguous())
+    return torch.cat(parts)

@@ -13,7 +13,7 @@ from keras_siamim.layers import TokenBatchNorm
 
 
 class Slot(NamedTuple):
-    """One of our variables and its layout on the other side: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
+    """One of our variables and its layout there: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
 
     variable: object
     layout: str = "same"
@@ -122,4 +122,32 @@ def siamese_im_names(model):
     }
     if model.prediction_norm is not None:
         table |= norm_names(model.prediction_norm, "student_norm")
+    return table
+
+
+def mae_names(model):
+    """Name table of a `MAE` in the authors' program."""
+    return {
+        **encoder_names(model.encoder),
+        **dense_names(model.embedding, "decoder_embed"),
+        "mask_token": Slot(model.mask_token.token),
+        **blocks_names(model.decoder, "decoder_blocks"),
+        **norm_names(model.decoder_norm, "decoder_norm"),
+        **dense_names(model.head, "decoder_pred"),
+    }
+
+
+def mlp_head_names(head, name):
+    """Name table of an `MlpHead`, whose dense layers, norms and activations are numbered through."""
+    table = {}
+    for index, (dense, norm) in enumerate(zip(head.dense, head.norms, strict=True)):
+        table |= {**dense_names(dense, f"{name}.{3 * index}"), **batch_norm_names(norm, f"{name}.{3 * index + 1}")}
+    return table
+
+
+def moco_v3_names(model):
+    """Name table of a `MoCoV3` in the authors' program."""
+    table = mlp_head_names(model.predictor, "predictor")
+    for branch, name in ((model.online, "base_encoder"), (model.target, "momentum_encoder")):
+        table |= {**encoder_names(branch.encoder, f"{name}."), **mlp_head_names(branch.projector, f"{name}.head")}
     return table

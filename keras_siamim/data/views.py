@@ -44,7 +44,6 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         ValueError: a wrong rank, number of channels, value range or dtype.
 
     Example:
-
     >>> views = PairedViews(32, seed=1)
     >>> pair = views({"images": np.zeros((2, 48, 64, 3), "uint8"), "index": np.arange(2), "epoch": 0})
     >>> pair["view_2"].shape, pair["relative_affine"].shape
@@ -247,7 +246,7 @@ def _blur_where_drawn(ops, image, sigma):
     # Image by image, so that a blur that one view in ten gets is paid by one in ten.
     def one(arguments):
         planes, own = arguments
-        return tf.cond(own > 0, lambda: colour.gaussian_blur(ops, planes, own), lambda: planes)
+        return tf.cond(own > 0, lambda: colour.gaussian_blur(ops, planes[:, None], own[None])[:, 0], lambda: planes)
 
     blurred = tf.map_fn(one, (tf.transpose(image, (1, 0, 2, 3)), sigma), fn_output_signature=tf.float32)
     return tf.transpose(tf.ensure_shape(blurred, (image.shape[1], 3, *image.shape[2:])), (1, 0, 2, 3))

@@ -3,6 +3,7 @@
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.block import Mlp, TransformerBlock
 from keras_siamim.layers.learned_positions import LearnedPositions
+from keras_siamim.layers.mlp_head import MlpHead
 from keras_siamim.layers.patch_embedding import PatchEmbedding
 from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
 from keras_siamim.layers.token import Token
@@ -13,6 +14,7 @@ __all__ = [
     "LayerScale",
     "LearnedPositions",
     "Mlp",
+    "MlpHead",
     "PatchEmbedding",
     "StochasticDepth",
     "Token",

@@ -54,6 +54,11 @@ class PatchEmbedding(keras.layers.Layer):
         )
         self.bias = self.add_weight(shape=(self.width,), initializer="zeros", name="bias")
 
+    def set_trainable(self, trainable):
+        """Train or freeze both weights, one by one: how pre-training holds this layer at its initial values."""
+        for variable in (self.kernel, self.bias):
+            variable.trainable = trainable
+
     def call(self, images, ids=None):
         """Embed the patches of `images`, all of them or those numbered by `ids` (batch, picked) int32."""
         self.grid(images.shape)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_siamim._backend import mean_over_replicas
+from keras_siamim.losses.base import Loss
 
 
 def unigrad_terms(prediction, target):
@@ -31,7 +32,7 @@ def unigrad_terms(prediction, target):
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
-class UniGrad:
+class UniGrad(Loss):
     """`(positive + negative_weight * negative) / width`, see `unigrad_terms`.
 
     Args:
@@ -56,8 +57,3 @@ class UniGrad:
     def get_config(self):
         """Constructor arguments."""
         return {"negative_weight": self.negative_weight}
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        return cls(**config)

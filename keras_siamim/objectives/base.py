@@ -23,8 +23,8 @@ def pool_tokens(tokens, pooling):
 class Objective(keras.Model):
     """A Keras model that pre-trains `encoder` on batches of the kind that `keras_siamim.batch` describes.
 
-    A subclass gives `encoder`, `batch_keys` (the keys that it reads), `loss_names` (the terms shown beside the loss),
-    `call(batch, training)` and `loss_terms(outputs)`.
+    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `loss_names` (the
+    terms shown beside the loss), `call(batch, training)` and `loss_terms(outputs)`.
 
     Geometry must stay float32 under a mixed policy, so inputs are not cast here but by the layers.
     """
@@ -35,11 +35,6 @@ class Objective(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in self.loss_names}
-
-    @property
-    def encoder(self):
-        """The network that is kept."""
-        raise AttributeError(f"{type(self).__name__} has no encoder.")
 
     def loss_terms(self, outputs):
         """Dictionary of float32 scalars from what `call` gave: `loss` and one for every name in `loss_names`."""

@@ -21,7 +21,8 @@ class MomentumObjective(MomentumTrainStep, Objective):
     accumulation the target moves once per optimiser step. `evaluate` and `predict` never move it.
 
     Args:
-        target_momentum: m, a number within 0...1 or a schedule such as `CosineMomentum`, called with the optimiser step.
+        target_momentum: m, a number within 0...1 or a schedule such as `CosineMomentum`, called with the
+            optimiser step.
         **kwargs: As for every Keras model.
 
     Raises:
@@ -36,10 +37,20 @@ class MomentumObjective(MomentumTrainStep, Objective):
         # Counts batches. The optimiser's own counter can't be read inside a compiled JAX step.
         self.batches_seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
 
+    @staticmethod
+    def copy_encoder(encoder):
+        """A new encoder of the same architecture for the target branch, which drops no paths."""
+        return type(encoder).from_config({**encoder.get_config(), "drop_path_rate": 0.0})
+
     def pair_branches(self, online, target):
-        """Make `target` a frozen copy of `online` that `update_target` moves. Both are built and of one architecture."""
-        self._online_weights = [v for v in online.variables if v.trainable]
-        self._target_weights = [v for v in target.variables if v.trainable]
+        """Make `target` a frozen copy of `online` that `update_target` moves.
+
+        Both are built and of one architecture, and `target` is new: what is trainable there is a weight and moves, even
+        where the online one is frozen.
+        """
+        pairs = [pair for pair in zip(online.variables, target.variables, strict=True) if pair[1].trainable]
+        self._online_weights = [online for online, _ in pairs]
+        self._target_weights = [target for _, target in pairs]
         freeze(self._target_weights)
         self.reset_target()
 
@@ -68,6 +79,15 @@ class MomentumObjective(MomentumTrainStep, Objective):
         for target, online in zip(self._target_weights, self._online_weights, strict=True):
             target.assign(target + rate * (online - target))
         self.batches_seen.assign(self.batches_seen + 1)
+
+    @staticmethod
+    def revived(config):
+        """A configuration as `get_config` gives it, with its objects made of their configurations again."""
+        revived = dict(config)
+        for name in ("encoder", "loss", "target_momentum"):
+            if isinstance(config.get(name), dict) and "class_name" in config[name]:
+                revived[name] = keras.saving.deserialize_keras_object(config[name])
+        return revived
 
     def get_config(self):
         """Constructor arguments."""

@@ -147,7 +147,7 @@ class SiameseIM(MomentumObjective):
 
         policy = self.dtype_policy
         self.online = self._branch(encoder, "online")
-        self.target = self._branch(type(encoder).from_config({**encoder.get_config(), "drop_path_rate": 0.0}), "target")
+        self.target = self._branch(self.copy_encoder(encoder), "target")
         self.position_projection = keras.layers.Dense(decoder_width, dtype=policy, name="position_projection")
         self.decoder = [
             TransformerBlock(decoder_heads, decoder_mlp_ratio, decoder_norm, dtype=policy, name=f"decoder_{index}")
@@ -193,8 +193,7 @@ class SiameseIM(MomentumObjective):
             self.prediction_norm.build(tokens)
             freeze(self.prediction_norm.variables)
         self.pair_branches(self.online, self.target)
-        if not self.train_patch_embedding:
-            freeze(self.encoder.patch_embedding.variables)
+        self.encoder.patch_embedding.set_trainable(self.train_patch_embedding)
         self.built = True
 
     def call(self, batch, training=False):
@@ -203,9 +202,7 @@ class SiameseIM(MomentumObjective):
         return {"prediction": outputs["prediction"], "target": outputs["target"]}
 
     def intermediates(self, batch, training=False):
-        """Every tensor on the way, named as in the paper's figure 3: `encoded`, `projected`, `decoder_in`, `decoded`,
-        `prediction` and `target`.
-        """
+        """Every tensor on the way: `encoded`, `projected`, `decoder_in`, `decoded`, `prediction` and `target`."""
         self._check(batch)
         view_1, view_2, visible_ids = (batch[key] for key in (keys.VIEW_1, keys.VIEW_2, keys.VISIBLE_IDS))
         encoded = self.encoder(view_1, visible_ids, training=training)
@@ -276,7 +273,4 @@ class SiameseIM(MomentumObjective):
     @classmethod
     def from_config(cls, config):
         """Inverse of `get_config`."""
-        for name in ("encoder", "loss", "target_momentum"):
-            if isinstance(config[name], dict):
-                config[name] = keras.saving.deserialize_keras_object(config[name])
-        return cls(**config)
+        return cls(**cls.revived(config))

@@ -40,24 +40,26 @@ def require_float(batch, key):
         )
 
 
-def require_visible_count(visible_ids, patches):
-    """Refuse masks that hide nothing or everything.
+def require_visible_count(visible_ids, patches, min_masked=0):
+    """Refuse masks that hide everything, or fewer than `min_masked` patches.
 
     Raises:
         ValueError: Naming the count and the allowed range.
     """
     count = visible_ids.shape[-1]
-    if count is not None and not 1 <= count <= patches:
+    if count is not None and not 1 <= count <= patches - min_masked:
         raise ValueError(
-            f"`{keys.VISIBLE_IDS}` must keep 1...{patches} of the {patches} patches visible. Received: {count}."
+            f"`{keys.VISIBLE_IDS}` must keep 1...{patches - min_masked} of the {patches} patches visible. "
+            f"Received: {count}."
         )
 
 
 def peek(x):
     """The first batch of training data, as NumPy arrays, and data that still begin with it.
 
-    Dictionaries of arrays give themselves. `tf.data` and map-style data are read once more from their start by training;
-    one-shot iterators continue behind a copy of their first batch. Kinds of data that can't be looked at give None.
+    Dictionaries of arrays give themselves. `tf.data` and map-style data are read once more from their start by
+    training; one-shot iterators continue behind a copy of their first batch. Kinds of data that can't be looked at give
+    None.
     """
     if hasattr(x, "keys"):
         return {key: _numpy(value) for key, value in x.items()}, x

@@ -8,15 +8,24 @@ from keras_siamim.ops.positions import (
     sincos_embedding,
     sincos_position_table,
 )
-from keras_siamim.ops.tokens import gather_tokens, patchify, standardize, unpatchify
+from keras_siamim.ops.tokens import (
+    gather_tokens,
+    masked_patches,
+    patchify,
+    restore_tokens,
+    standardize,
+    unpatchify,
+)
 
 __all__ = [
     "gather_tokens",
     "interpolate_positions",
+    "masked_patches",
     "patchify",
     "relative_position_embedding",
     "relative_positions",
     "resize_positions",
+    "restore_tokens",
     "sincos_embedding",
     "sincos_position_table",
     "standardize",

@@ -71,8 +71,8 @@ def relative_positions(relative_affine, grid_1, grid_2):
         grid_2: (rows, columns) of view 2.
 
     Returns:
-        Four float32 tensors: `y` (batch, rows_2) and `x` (batch, columns_2), zero at the centre of view 1's first patch;
-        `height` and `width` (batch,), positive.
+        Four float32 tensors: `y` (batch, rows_2) and `x` (batch, columns_2), zero at the centre of view 1's first
+        patch; `height` and `width` (batch,), positive.
     """
     affine = ops.stop_gradient(ops.cast(relative_affine, "float32"))
     coordinates, sizes = [], []

@@ -69,3 +69,36 @@ def standardize(x, epsilon):
     x = ops.cast(x, "float32")
     centred = x - ops.mean(x, axis=-1, keepdims=True)
     return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
+
+
+def masked_patches(visible_ids, patches):
+    """Which patches are not visible.
+
+    Args:
+        visible_ids: (batch, visible) int32.
+        patches: Patches of an image.
+
+    Returns:
+        (batch, patches) bool, True where masked.
+    """
+    number = ops.arange(patches, dtype="int32")[None, :, None]
+    return ops.logical_not(ops.any(ops.equal(ops.cast(visible_ids, "int32")[:, None, :], number), axis=-1))
+
+
+def restore_tokens(tokens, visible_ids, mask_token, patches):
+    """Put visible tokens back to their places and the mask token everywhere else.
+
+    Args:
+        tokens: (batch, visible, width), the tokens of `visible_ids`.
+        visible_ids: (batch, visible) int32, ascending.
+        mask_token: (batch, 1, width).
+        patches: Patches of an image.
+
+    Returns:
+        (batch, patches, width).
+    """
+    masked = masked_patches(visible_ids, patches)
+    # Ascending numbers: the n-th visible patch is token n. The mask token stands behind them all.
+    rank = ops.cumsum(ops.cast(ops.logical_not(masked), "int32"), axis=1) - 1
+    source = ops.where(masked, visible_ids.shape[1], rank)
+    return gather_tokens(ops.concatenate([tokens, mask_token], axis=1), source)

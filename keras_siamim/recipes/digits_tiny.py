@@ -7,6 +7,7 @@ the 1,000 held-out digits rises above that of the untrained encoder, which is no
 and no recolouring: a mirrored digit is another sign, and grey digits have no colour to change.
 """
 
+from keras_siamim.losses import UniGrad
 from keras_siamim.recipes.recipe import Recipe
 
 VIEW = {
@@ -26,10 +27,10 @@ RECIPE = Recipe(
     batch_size=128,
     base_learning_rate=1e-3,
     target_momentum=0.99,
-    encoder={"patch_size": 4, "width": 96, "depth": 4, "num_heads": 4},
-    model={"decoder_width": 96, "decoder_heads": 4, "decoder_depth": 2},
+    encoder={"patch_size": 7, "width": 96, "depth": 4, "num_heads": 4},
+    model={"decoder_width": 96, "decoder_heads": 4, "decoder_depth": 2, "loss": UniGrad(0.16)},
     optimizer={"global_clipnorm": 1.0},
     view_1=VIEW,
     view_2=VIEW,
-    masking={"mask_ratio": 0.6, "min_block": 4},
+    masking={"mask_ratio": 0.6, "min_block": 2},
 )

@@ -4,10 +4,14 @@ import pathlib
 
 import numpy as np
 
-from keras_siamim.recordings import siamese_im, tables, vit_classifier
+from keras_siamim.recordings import mae, moco_v3, siamese_im, tables, vit_classifier
 
-METHODS = {"SiameseIM": siamese_im.replay, "ViTClassifier": vit_classifier.replay}
-NOT_YET = ("MAE", "MoCoV3")
+METHODS = {
+    "MAE": mae.replay,
+    "MoCoV3": moco_v3.replay,
+    "SiameseIM": siamese_im.replay,
+    "ViTClassifier": vit_classifier.replay,
+}
 
 
 def replay_recording(path):
@@ -21,7 +25,7 @@ def replay_recording(path):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of a kind that is not (yet) replayed.
+        ValueError: If the file is of a kind that is not replayed.
     """
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"There is no recording {str(path)!r}.")
@@ -30,8 +34,6 @@ def replay_recording(path):
     if "config/method" not in recording:
         return tables.replay(recording)
     method = str(recording["config/method"])
-    if method in NOT_YET:
-        raise ValueError(f"Recordings of {method} are not replayed yet.")
     if method not in METHODS:
         raise ValueError(f"`config/method` must be one of {', '.join(METHODS)}. Received: {method!r}.")
     return METHODS[method](recording)

@@ -5,28 +5,14 @@ from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.convert.names import Slot, siamese_im_names, to_keras
+from keras_siamim.convert.names import siamese_im_names, to_keras
 from keras_siamim.losses import UniGrad
 from keras_siamim.objectives import SiameseIM
-from keras_siamim.optimizers import AdamW
+from keras_siamim.recordings.gradients import GradientKeepingAdamW, gradient_rows
 from keras_siamim.recordings.report import Row, relative_error
 from keras_siamim.recordings.weights import config_of, load_weights, section
 
 INTERMEDIATES = ("encoded", "projected", "decoder_in", "decoded", "prediction", "target")
-
-
-class GradientKeepingAdamW(AdamW):
-    """AdamW that keeps each gradient as it came, before the clip, in a variable of its own."""
-
-    def build(self, variables):
-        """Create the variables beside the optimiser's own."""
-        super().build(variables)
-        self.kept = [self.add_variable_from_reference(v, name="kept") for v in variables]
-
-    def _clip_gradients(self, grads):
-        for variable, gradient in zip(self.kept, grads, strict=True):
-            variable.assign(gradient)
-        return super()._clip_gradients(grads)
 
 
 def build(recording):
@@ -96,7 +82,8 @@ def replay(recording):
     table = siamese_im_names(model)
     logs = _train(model, batch_of(first))
     rows += _loss_rows("step 0", logs, first, 1e-5)
-    rows += _gradient_rows(model, table, section(first, "grad"), first["grad_norm"])
+    rows += gradient_rows(model, table, section(first, "grad"), "step 0: ")
+    rows.append(_norm_row("step 0", model, first["grad_norm"]))
     rows += _weight_rows(model, table, first)
     rows += _loss_rows("step 1", _train(model, batch_of(second)), second, 1e-4)
     rows.append(_norm_row("step 1", model, second["grad_norm"]))
@@ -123,23 +110,6 @@ def _loss_rows(title, logs, step, tolerance):
 def _norm_row(title, model, recorded):
     norm = np.sqrt(sum(np.square(ops.convert_to_numpy(g).astype("float64")).sum() for g in model.optimizer.kept))
     return Row(f"{title}: gradient norm", relative_error(norm, recorded), 1e-4)
-
-
-def _gradient_rows(model, table, recorded, recorded_norm):
-    """Worst gradient, relative to the largest recorded entry of its own tensor."""
-    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.kept, strict=True)}
-    trained = {name for name, slot in table.items() if id(slot.variable) in kept}
-    if trained != set(recorded):
-        raise ValueError(f"Trained weights differ from the recorded ones: {sorted(trained ^ set(recorded))}.")
-    errors = {}
-    for name, gradient in recorded.items():
-        slot = Slot(kept[id(table[name].variable)], table[name].layout)
-        errors[name] = relative_error(ops.convert_to_numpy(slot.variable), to_keras(gradient, slot))
-    worst = max(errors, key=errors.get)
-    return [
-        Row(f"step 0: {len(errors)} gradients", errors[worst], 1e-4, f"worst: {worst}"),
-        _norm_row("step 0", model, recorded_norm),
-    ]
 
 
 def _weight_rows(model, table, step):

@@ -1,0 +1,145 @@
+"""Masked autoencoders."""
+
+import keras
+from keras import ops
+
+from keras_siamim import batch as keys
+from keras_siamim.layers import Token, TransformerBlock
+from keras_siamim.losses import masked_pixel_loss, normalize_pixels
+from keras_siamim.objectives.base import Objective
+from keras_siamim.objectives.validation import require_float, require_keys, require_visible_count
+from keras_siamim.ops import masked_patches, patchify, restore_tokens, sincos_position_table
+
+
+@keras.saving.register_keras_serializable(package="keras_siamim")
+class MAE(Objective):
+    """Masked autoencoder (arXiv 2111.06377): predict the pixels of the masked patches from the visible ones.
+
+    Args:
+        encoder: A `ViTEncoder`; the paper's has `final_norm=True`, its released weights `axis_order="columns_first"`.
+            The decoder lays out its positions alike.
+        decoder_width: Width of the decoder, a multiple of 4 and of `decoder_heads`.
+        decoder_heads: Its attention heads.
+        decoder_depth: Its number of blocks.
+        decoder_mlp_ratio: Hidden width of its MLPs over `decoder_width`.
+        train_patch_embedding: Whether the patch embedding is trained.
+        normalize_pixels: Whether the pixels of each patch are predicted at zero mean and unit variance.
+        **kwargs: As for every Keras model.
+
+    Call:
+        batch: Dictionary with `view_1` and `visible_ids`, see `keras_siamim.batch`.
+        training: Whether the encoder's stochastic depth is on.
+        Returns a dictionary: `prediction` (batch, patches, pixels of a patch), `pixels` likewise, float32, and `masked`
+        (batch, patches) bool.
+
+    Raises:
+        ValueError: For sizes that do not fit, and for batches that lack keys, floats or masked patches.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=32, patch_size=8, width=24, depth=1, num_heads=3, final_norm=True)
+        >>> model = MAE(encoder, decoder_width=32, decoder_heads=4, decoder_depth=1)
+        >>> model.compile(AdamW(1e-3))
+    """
+
+    batch_keys = (keys.VIEW_1, keys.VISIBLE_IDS)
+
+    def __init__(
+        self,
+        encoder,
+        decoder_width=512,
+        decoder_heads=16,
+        decoder_depth=8,
+        decoder_mlp_ratio=4,
+        train_patch_embedding=True,
+        normalize_pixels=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        sincos_position_table((1, 1), decoder_width)  # refuses a width that positions do not divide
+        self.encoder = encoder
+        self.decoder_width = decoder_width
+        self.decoder_heads = decoder_heads
+        self.decoder_depth = decoder_depth
+        self.decoder_mlp_ratio = decoder_mlp_ratio
+        self.train_patch_embedding = train_patch_embedding
+        self.normalize_pixels = normalize_pixels
+
+        policy = self.dtype_policy
+        self.embedding = keras.layers.Dense(decoder_width, dtype=policy, name="embedding")
+        self.mask_token = Token(decoder_width, dtype=policy, name="mask_token")
+        self.decoder = [
+            TransformerBlock(decoder_heads, decoder_mlp_ratio, dtype=policy, name=f"decoder_{index}")
+            for index in range(decoder_depth)
+        ]
+        self.decoder_norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="decoder_norm")
+        self.head = keras.layers.Dense(encoder.patch_size**2 * encoder.channels, dtype=policy, name="head")
+        self.build()
+
+    def build(self, input_shape=None):
+        """Create all weights; the constructor does so."""
+        if self.built:
+            return
+        tokens = (None, None, self.decoder_width)
+        self.embedding.build((None, None, self.encoder.width))
+        self.mask_token.build()
+        for block in self.decoder:
+            block.build(tokens)
+        self.decoder_norm.build(tokens)
+        self.head.build(tokens)
+        self.encoder.patch_embedding.set_trainable(self.train_patch_embedding)
+        self.built = True
+
+    def call(self, batch, training=False):
+        """Prediction, pixels and mask of a batch; see the class."""
+        self._check(batch)
+        images, visible_ids = batch[keys.VIEW_1], batch[keys.VISIBLE_IDS]
+        latent = self.encoder(images, visible_ids, training=training)
+        prediction = self.decode(latent, visible_ids, images.shape, training)
+        pixels = patchify(images, self.encoder.patch_size, self.encoder.data_format)
+        pixels = normalize_pixels(pixels) if self.normalize_pixels else ops.cast(pixels, "float32")
+        return {
+            "prediction": prediction,
+            "pixels": pixels,
+            "masked": masked_patches(visible_ids, prediction.shape[1]),
+        }
+
+    def decode(self, latent, visible_ids, image_shape, training=False):
+        """Encoder tokens (batch, 1 + visible, width) to pixels of all patches (batch, patches, pixels of a patch)."""
+        grid = self.encoder.patch_embedding.grid(image_shape)
+        table = sincos_position_table(grid, self.decoder_width, self.encoder.axis_order)
+        x = self.embedding(latent)
+        mask_token = self.mask_token.repeat(ops.shape(x)[0])
+        patches = restore_tokens(x[:, 1:], visible_ids, mask_token, len(table))
+        x = ops.concatenate([x[:, :1], patches + ops.convert_to_tensor(table, dtype=x.dtype)], axis=1)
+        for block in self.decoder:
+            x = block(x, training=training)
+        return self.head(self.decoder_norm(x))[:, 1:]
+
+    def loss_terms(self, outputs):
+        """The loss from what `call` gave."""
+        return {"loss": masked_pixel_loss(outputs["prediction"], outputs["pixels"], outputs["masked"])}
+
+    def _check(self, batch):
+        """What shapes and dtypes alone can tell; `fit` checks values too."""
+        require_keys(batch, self.batch_keys)
+        require_float(batch, keys.VIEW_1)
+        rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
+        require_visible_count(batch[keys.VISIBLE_IDS], rows * columns, min_masked=1)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder_width": self.decoder_width,
+            "decoder_heads": self.decoder_heads,
+            "decoder_depth": self.decoder_depth,
+            "decoder_mlp_ratio": self.decoder_mlp_ratio,
+            "train_patch_embedding": self.train_patch_embedding,
+            "normalize_pixels": self.normalize_pixels,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})

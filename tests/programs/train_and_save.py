@@ -1,0 +1,19 @@
+"""Train a nano model for two steps and save it: `python -m tests.programs.train_and_save PATH`.
+
+Writes `PATH.keras`, and what that file goes on to do here to `PATH.npz`.
+"""
+
+import sys
+
+import keras
+import numpy as np
+
+from tests.nano import compiled_nano_model, nano_batch
+from tests.test_across_backends import outputs_and_next_losses
+
+keras.utils.set_random_seed(3)
+model = compiled_nano_model()
+for step in range(2):
+    model.train_on_batch(nano_batch(seed=step))
+model.save(f"{sys.argv[1]}.keras")
+np.savez(f"{sys.argv[1]}.npz", **outputs_and_next_losses(f"{sys.argv[1]}.keras"))

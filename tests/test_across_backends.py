@@ -1,0 +1,50 @@
+"""What one backend saved, the two others load."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tests.nano import nano_batch
+
+ROOT = pathlib.Path(__file__).parents[1]
+BACKENDS = [backend for backend in ("tensorflow", "jax", "torch") if backend != keras.config.backend()]
+
+
+def outputs_and_next_losses(path):
+    """Predictions and targets of a loaded model, and the losses of its next two steps."""
+    model = keras.saving.load_model(path)
+    outputs = model.predict(nano_batch(seed=5), verbose=0)
+    losses = []
+    for step in (2, 3):
+        model.reset_metrics()
+        losses.append(model.train_on_batch(nano_batch(seed=step), return_dict=True)["loss"])
+    return {**{k: np.asarray(v) for k, v in outputs.items()}, "losses": np.array(losses, "float32")}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folder of a model saved by each other backend, with the outputs and next losses that its own backend gives."""
+    folder = tmp_path_factory.mktemp("saved")
+    running = []
+    for backend in BACKENDS:
+        command = [sys.executable, "-m", "tests.programs.train_and_save", str(folder / backend)]
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    return folder
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_optimiser_and_target_of_a_saved_model_go_on(saved, backend):
+    here = outputs_and_next_losses(saved / f"{backend}.keras")
+    with np.load(saved / f"{backend}.npz") as there:
+        assert set(there.files) == set(here)
+        for name, value in here.items():
+            np.testing.assert_allclose(value, there[name], atol=1e-5, rtol=1e-5, err_msg=name)

@@ -1,0 +1,84 @@
+"""However Keras runs a step, it is the same step; and the same seed is the same run."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_siamim.data.masking import Masking
+from keras_siamim.data.pipeline import training_batches
+from keras_siamim.data.sources import digits_source
+from keras_siamim.data.views import PairedViews
+from tests.nano import GRID, IMAGE_SIZE, compiled_nano_model, nano_batch
+
+BACKEND = keras.config.backend()
+
+
+def losses(steps=3, **compile_arguments):
+    keras.utils.set_random_seed(1)
+    model = compiled_nano_model(**compile_arguments)
+    result = []
+    for step in range(steps):
+        model.reset_metrics()
+        result.append(model.train_on_batch(nano_batch(seed=step), return_dict=True)["loss"])
+    return np.array(result)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [{"run_eagerly": True}] + ([] if BACKEND == "torch" else [{"jit_compile": True}, {"jit_compile": False}]),
+    ids=str,
+)
+def test_compiled_and_eager_steps_agree(mode):
+    np.testing.assert_allclose(losses(**mode), losses(), rtol=2e-5)
+
+
+def test_several_steps_per_execution_are_the_same_steps():
+    weights = []
+    for count in (1,) if BACKEND == "torch" else (1, 2):  # Keras has no more on PyTorch
+        keras.utils.set_random_seed(1)
+        model = compiled_nano_model(steps_per_execution=count)
+        model.fit(nano_batch(16), batch_size=4, epochs=1, shuffle=False, verbose=0)
+        assert int(ops.convert_to_numpy(model.batches_seen)) == 4
+        weights.append(model.get_weights())
+    for first, second in zip(weights[0], weights[-1], strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def digit_run(seed):
+    """Losses of two short epochs on real digits, shuffled, cut and masked in parallel."""
+    keras.utils.set_random_seed(seed)
+    views, masking = PairedViews(IMAGE_SIZE, seed=seed), Masking(GRID, num_masked=4, min_block=1)
+    batches = training_batches(digits_source(), views, masking, batch_size=16, seed=seed)
+    history = compiled_nano_model().fit(batches, epochs=2, steps_per_epoch=5, shuffle=False, verbose=0)
+    return history.history["loss"]
+
+
+def test_the_same_seed_is_the_same_run_bit_for_bit():
+    first = digit_run(7)
+    assert digit_run(7) == first
+    assert digit_run(8) != first
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_trains_with_float32_islands(dtype):
+    model = compiled_nano_model(dtype)
+    batch = nano_batch()
+    outputs = model(batch, training=True)
+    assert keras.backend.standardize_dtype(outputs["target"].dtype) == "float32"
+    before = [ops.convert_to_numpy(v) for v in model.target.trainable_variables + model.target.non_trainable_variables]
+    logs = [model.train_on_batch(batch, return_dict=True)["loss"] for _ in range(4)]
+    assert np.isfinite(logs).all()
+    after = [ops.convert_to_numpy(v) for v in model.target.trainable_variables + model.target.non_trainable_variables]
+    assert any(np.abs(a - b).max() > 0 for a, b in zip(after, before, strict=True) if a.dtype == "float32")
+
+
+def test_the_target_moves_by_less_than_bfloat16_can_tell():
+    """Momentum near 1 under a mixed policy: the update is made in float32 or it rounds away."""
+    model = compiled_nano_model("mixed_bfloat16")
+    model.target_momentum = 0.9999
+    target, online = model._target_weights[-3], model._online_weights[-3]
+    start = ops.convert_to_numpy(target)
+    online.assign(online + 1.0)
+    model.update_target()
+    np.testing.assert_allclose(ops.convert_to_numpy(target) - start, 1e-4, rtol=1e-2)
