@@ -1,7 +1,8 @@
 """Weights from and for other libraries."""
 
 from keras_siamim.convert.keras_hub import to_keras_hub
-from keras_siamim.convert.load import load_classifier, load_encoder, load_siamese_im
+from keras_siamim.convert.load import load_classifier, load_encoder
+from keras_siamim.convert.objectives import load_objective, load_siamese_im
 from keras_siamim.convert.report import Report
 from keras_siamim.convert.save import encoder_weights, save_encoder
 
@@ -10,6 +11,7 @@ __all__ = [
     "encoder_weights",
     "load_classifier",
     "load_encoder",
+    "load_objective",
     "load_siamese_im",
     "save_encoder",
     "to_keras_hub",

@@ -2,29 +2,27 @@
 
 import re
 
-from keras_siamim.backbones import VIT_SIZES, ViTEncoder
+from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert import hugging_face
 from keras_siamim.convert.files import read_weights
-from keras_siamim.convert.names import dense_names, encoder_names, norm_names, siamese_im_names
-from keras_siamim.convert.positions import encoder_positions, sincos_order, square_grid
+from keras_siamim.convert.names import dense_names, encoder_names, norm_names
+from keras_siamim.convert.positions import encoder_positions, square_grid
 from keras_siamim.convert.report import Report, assign
+from keras_siamim.convert.shapes import architecture, pixels
 from keras_siamim.evaluation.classifier import Classifier
-from keras_siamim.objectives import SiameseIM
 
-HEADS_BY_WIDTH = {size["width"]: size["num_heads"] for size in VIT_SIZES.values()}
 # Where programs that train two branches keep an encoder: SiameseIM bare and `mm_`, MoCo v3 in two modules.
 _BRANCHES = {"online": ("base_encoder.", ""), "target": ("momentum_encoder.", "mm_")}
 # What takes part in the encoder's arithmetic; a name of this kind that we have no place for must not be passed over.
 _ENCODER = re.compile(r"(cls_token|pos_embed|dist_token|reg_token|(patch_embed|norm_pre|blocks|norm)\..+)")
-_COUNTER = "num_batches_tracked"
 
 
 def load_encoder(path, image_size=None, num_heads=None, branch="online", grid=None):
     """Build an encoder from a weight file and load it.
 
     Knows SiameseIM, MAE, MoCo v3 and timm's and Hugging Face's ViT (`ViTModel`, `ViTMAE`) by their names; sizes are
-    read from shapes. Positions that are the sine-cosine table, in whichever channel order, stay fixed; all others, and those
-    of another grid than the file's, become learned ones.
+    read from shapes. Positions that are the sine-cosine table, in whichever channel order, stay fixed; all others, and
+    those of another grid than the file's, become learned ones.
 
     Args:
         path: `.pth` or `.safetensors`, see `read_weights`.
@@ -78,50 +76,6 @@ def load_classifier(path, image_size=None, num_heads=None, grid=None):
     return classifier, _report((*used, *used_by_head), origins, "no part of the classifier")
 
 
-def load_siamese_im(path, num_heads=None, decoder_heads=16):
-    """Build a whole `SiameseIM`, online and target, from one of its authors' pre-training checkpoints and load it.
-
-    Args:
-        path: `.pth` or `.safetensors`.
-        num_heads: Attention heads of the encoder; None for what is usual at the width.
-        decoder_heads: Attention heads of projector and decoder.
-
-    Returns:
-        A `SiameseIM` and a `Report`.
-
-    Raises:
-        ValueError: If the file is none, has names that we don't know, lacks some, or has other positions.
-    """
-    weights = read_weights(path)
-    if "mm_cls_token" not in weights or "decoder_embed.weight" not in weights:
-        raise ValueError(f"{path} is no pre-training checkpoint of SiameseIM: it lacks `mm_cls_token` or the decoder.")
-    decoder_width = weights["decoder_embed.weight"].shape[0]
-    (grid, table), (_, decoder_table) = (square_grid(weights[name][0]) for name in ("pos_embed", "decoder_pos_embed"))
-    if sincos_order(table, grid) != "rows_first" or sincos_order(decoder_table, grid) != "rows_first":
-        raise ValueError(f"{path} is refused: its positions are not the sine-cosine embedding of a {grid} grid.")
-    encoder = ViTEncoder(**_architecture(weights, num_heads), image_size=_pixels(weights, grid))
-    model = SiameseIM(
-        encoder,
-        decoder_width=decoder_width,
-        decoder_heads=decoder_heads,
-        projector_depth=_depth(weights, "projector_decoder_blocks"),
-        decoder_depth=_depth(weights, "predictor_decoder_blocks"),
-        projector_norm=_norm(weights, "projector_decoder_blocks"),
-        decoder_norm=_norm(weights, "predictor_decoder_blocks"),
-        decoder_mlp_ratio=_ratio(weights, "predictor_decoder_blocks"),
-        normalize_prediction="student_norm.weight" in weights,
-    )
-    names = siamese_im_names(model)
-    skipped = {
-        name: "PyTorch's counter; the running averages move at a constant rate" for name in weights if _COUNTER in name
-    }
-    checked = ("pos_embed", "decoder_pos_embed")
-    if unknown := weights.keys() - names.keys() - skipped.keys() - set(checked):
-        raise ValueError(f"{path} has weights that the model has no place for: {sorted(unknown)}.")
-    used, missing = assign(names, weights)
-    return model, Report((*used, *checked), skipped, missing)
-
-
 def _timm_names(weights):
     if hugging_face.is_hugging_face(weights):
         return hugging_face.to_timm(weights)
@@ -150,12 +104,12 @@ def _build_encoder(weights, image_size, num_heads, grid, final_norm):
     table = weights["pos_embed"].reshape(-1, weights["pos_embed"].shape[-1])
     if grid is None:
         grid, table = square_grid(table)
-    architecture = _architecture(weights, num_heads)
-    size = image_size or _pixels(weights, grid)
+    sizes = architecture(weights, num_heads)
+    size = image_size or pixels(weights, grid)
     size = (size, size) if isinstance(size, int) else tuple(size)
-    grid_to = tuple(side // architecture["patch_size"] for side in size)
+    grid_to = tuple(side // sizes["patch_size"] for side in size)
     positions, learned = encoder_positions(table, tuple(grid), grid_to)
-    encoder = ViTEncoder(**architecture, **positions, image_size=size, final_norm=final_norm)
+    encoder = ViTEncoder(**sizes, **positions, image_size=size, final_norm=final_norm)
     names = encoder_names(encoder)
     unknown = [name for name in weights if _ENCODER.fullmatch(name) and name not in {*names, "pos_embed"}]
     if unknown:
@@ -163,41 +117,6 @@ def _build_encoder(weights, image_size, num_heads, grid, final_norm):
     arrays = {**weights, "pos_embed": learned} if learned is not None else weights
     used, _ = assign(names, arrays)
     return encoder, tuple(dict.fromkeys((*used, "pos_embed")))
-
-
-def _architecture(weights, num_heads):
-    """Constructor arguments of a `ViTEncoder`, from shapes."""
-    width, channels, patch_size, _ = weights["patch_embed.proj.weight"].shape
-    num_heads = num_heads or HEADS_BY_WIDTH.get(width)
-    if num_heads is None:
-        raise ValueError(f"`num_heads` must be given: no file tells it, and none is usual at a width of {width}.")
-    return {
-        "patch_size": patch_size,
-        "width": width,
-        "depth": _depth(weights, "blocks"),
-        "num_heads": num_heads,
-        "mlp_ratio": _ratio(weights, "blocks"),
-        "layer_scale_init": 1.0 if "blocks.0.ls1.gamma" in weights else None,
-        "channels": channels,
-    }
-
-
-def _pixels(weights, grid):
-    patch_size = weights["patch_embed.proj.weight"].shape[-1]
-    return tuple(side * patch_size for side in grid)
-
-
-def _depth(weights, blocks):
-    return 1 + max((int(m[1]) for name in weights if (m := re.match(rf"{blocks}\.(\d+)\.", name))), default=-1)
-
-
-def _norm(weights, blocks):
-    return "batch" if f"{blocks}.0.norm1.bn.weight" in weights else "layer"
-
-
-def _ratio(weights, blocks):
-    hidden, width = weights[f"{blocks}.0.mlp.fc1.weight"].shape
-    return hidden // width if hidden % width == 0 else hidden / width
 
 
 def _report(used, origins, reason):

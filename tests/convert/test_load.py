@@ -11,7 +11,9 @@ from keras import ops
 from keras_siamim import ViTEncoder, convert
 from keras_siamim.convert.files import read_safetensors, read_weights, write_safetensors
 from keras_siamim.convert.names import siamese_im_names, to_torch
+from keras_siamim.objectives import MAE, MoCoV3
 from keras_siamim.ops import interpolate_positions
+from tests.conftest import REFERENCE
 from tests.convert.torch_vit import ViT, tokens
 
 
@@ -45,8 +47,15 @@ def weights_of(recorded):
     return {key.removeprefix("weights/"): value for key, value in recorded.items() if key.startswith("weights/")}
 
 
-def test_the_authors_small_checkpoint_is_used_whole(reference):
-    model, report = convert.load_siamese_im(reference("siameseim_bn_checkpoint.pth"), num_heads=3, decoder_heads=4)
+@pytest.fixture(scope="module")
+def small_checkpoint():
+    """The authors' small checkpoint: (path, loaded model, report)."""
+    path = REFERENCE / "siameseim_bn_checkpoint.pth"
+    return path, *convert.load_siamese_im(path, num_heads=3, decoder_heads=4)
+
+
+def test_the_authors_small_checkpoint_is_used_whole(reference, small_checkpoint):
+    _, model, report = small_checkpoint
     assert report.missing == ()
     assert all(name.endswith("num_batches_tracked") for name in report.skipped)
     recorded = weights_of(recording(reference("siameseim_bn.npz")))
@@ -56,16 +65,35 @@ def test_the_authors_small_checkpoint_is_used_whole(reference):
 
 
 @pytest.mark.parametrize("branch", ["online", "target"])
-def test_an_encoder_of_either_branch_of_the_authors_checkpoint(reference, branch, rng):
-    path = reference("siameseim_bn_checkpoint.pth")
-    model, _ = convert.load_siamese_im(path, num_heads=3, decoder_heads=4)
+def test_an_encoder_of_either_branch_of_the_authors_checkpoint(small_checkpoint, branch):
+    path, model, _ = small_checkpoint
     encoder, report = convert.load_encoder(path, num_heads=3, branch=branch)
     expected = (model.online if branch == "online" else model.target).encoder
-    images = rng.normal(size=(2, 64, 64, 3)).astype("float32")
-    close(encoder(images), ops.convert_to_numpy(expected(images)), 1e-6)
+    for ours, theirs in zip(encoder.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert ("mm_cls_token" in report.used) == (branch == "target")
     assert ("mm_cls_token" in report.skipped) == (branch == "online")
     assert report.skipped["decoder_pred.weight"] == "no part of the encoder"
+
+
+@pytest.mark.one_backend
+def test_whole_mae_and_moco_v3_checkpoints(reference, tmp_path):
+    sizes = {"image_size": 64, "patch_size": 16, "width": 24, "depth": 2, "num_heads": 3, "final_norm": True}
+    mae = MAE(
+        ViTEncoder(**sizes, axis_order="columns_first"),
+        decoder_width=32,
+        decoder_heads=4,
+        decoder_depth=2,
+    )
+    moco = MoCoV3(ViTEncoder(**sizes), projector_width=64, embedding_width=32)
+    for model, file in ((mae, "mae_pixels.npz"), (moco, "mocov3.npz")):
+        weights = weights_of(recording(reference(file)))
+        write_safetensors(tmp_path / f"{file}.safetensors", weights)
+        report = convert.load_objective(model, tmp_path / f"{file}.safetensors")
+        assert set(report.used) == set(weights)
+        assert (report.skipped, report.missing) == ({}, ())
+    with pytest.raises(ValueError, match="base_encoder.pos_embed is not the fixed embedding"):
+        convert.load_objective(mae, tmp_path / "mocov3.npz.safetensors")
 
 
 def test_mae_s_encoder_gives_mae_s_latent(reference, tmp_path):
@@ -159,6 +187,7 @@ class Malicious:
         return os.mkdir, ("executed",)
 
 
+@pytest.mark.one_backend
 def test_pickled_code_is_not_executed(tmp_path, monkeypatch, torch_vit):
     monkeypatch.chdir(tmp_path)
     path = save(torch_vit, tmp_path / "bad.pth", more=Malicious())
@@ -167,6 +196,7 @@ def test_pickled_code_is_not_executed(tmp_path, monkeypatch, torch_vit):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.one_backend
 def test_weights_that_do_not_fit_are_named_and_change_nothing(tmp_path, torch_vit):
     weights = torch_vit.state_dict()
     cases = {
@@ -188,6 +218,7 @@ def test_weights_that_do_not_fit_are_named_and_change_nothing(tmp_path, torch_vi
         convert.load_encoder(tmp_path / "vit.pth")
 
 
+@pytest.mark.one_backend
 def test_safetensors_are_those_of_the_format_s_own_library(tmp_path, rng):
     from safetensors import numpy as library
     from safetensors.torch import save_file
@@ -206,6 +237,7 @@ def test_safetensors_are_those_of_the_format_s_own_library(tmp_path, rng):
         read_safetensors(tmp_path / "cut.safetensors")
 
 
+@pytest.mark.one_backend
 def test_the_target_of_a_file_without_one_is_refused(tmp_path, torch_vit):
     with pytest.raises(ValueError, match="no target encoder"):
         convert.load_encoder(save(torch_vit, tmp_path / "vit.pth"), num_heads=3, branch="target")
@@ -213,11 +245,3 @@ def test_the_target_of_a_file_without_one_is_refused(tmp_path, torch_vit):
         convert.load_encoder(tmp_path / "vit.pth", branch="teacher")
     with pytest.raises(ValueError, match="no classifier"):
         convert.load_classifier(tmp_path / "vit.pth")
-
-
-def test_heads_that_are_usual_at_a_width_are_known():
-    for name in ("tiny", "base", "huge"):
-        encoder = ViTEncoder.from_preset(f"vit_{name}_patch16_32", depth=1)
-        from keras_siamim.convert.load import HEADS_BY_WIDTH
-
-        assert HEADS_BY_WIDTH[encoder.width] == encoder.num_heads
