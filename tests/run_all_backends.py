@@ -1,4 +1,7 @@
-"""The whole suite on TensorFlow, JAX and PyTorch, one after the other: `python -m tests.run_all_backends [pytest args]`."""
+"""The whole suite on TensorFlow, JAX and PyTorch, one after the other.
+
+python -m tests.run_all_backends [pytest arguments]
+"""
 
 import os
 import subprocess

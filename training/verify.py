@@ -2,8 +2,8 @@
 
     python -m training.verify FILE.npz [FILE.npz ...]
 
-Builds the model that each recording describes, loads its weights, replays its inputs and prints one row a quantity. Ends
-with status 1 if a quantity is out of tolerance or a file can't be replayed.
+Builds the model that each recording describes, loads its weights, replays its inputs and prints one row a quantity.
+Ends with status 1 if a quantity is out of tolerance or a file can't be replayed.
 """
 
 import argparse

@@ -5,9 +5,11 @@ import re
 import keras
 from keras import ops
 
-from keras_siamim.layers import PatchEmbedding, Token, TransformerBlock
+from keras_siamim.layers import LearnedPositions, PatchEmbedding, Token, TransformerBlock
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import sincos_position_table
+
+POSITION_EMBEDDINGS = ("sincos", "learned")
 
 VIT_SIZES = {
     "tiny": {"width": 192, "depth": 12, "num_heads": 3},
@@ -23,7 +25,7 @@ class ViTEncoder(keras.Model):
     """Images to tokens: patch embedding, class token, fixed 2-D sine-cosine positions, pre-norm blocks.
 
     The positions are a function of the patch grid, not a weight: the encoder takes images of every size that the patch
-    divides, and every subset of their patches.
+    divides, and every subset of their patches. Positions that others have learned are resized to the image's grid.
 
     Args:
         image_size: Height and width in pixels of the images it is built for, a number or a pair.
@@ -35,7 +37,8 @@ class ViTEncoder(keras.Model):
         layer_scale_init: Initial value of LayerScale, or None for none.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
         final_norm: Whether a LayerNorm follows the last block (MAE and MoCo v3: yes; SiameseIM: no).
-        axis_order: Channel order of the positions, see `keras_siamim.ops.sincos_position_table`.
+        position_embedding: `"sincos"`, or `"learned"` for weights that need them (timm's and Hugging Face's).
+        axis_order: Channel order of sine-cosine positions, see `keras_siamim.ops.sincos_position_table`.
         channels: Channels of the images.
         data_format: `"channels_last"`, `"channels_first"` or None for Keras's setting.
         **kwargs: As for every Keras model (`name`, `dtype`).
@@ -66,6 +69,7 @@ class ViTEncoder(keras.Model):
         layer_scale_init=None,
         drop_path_rate=0.0,
         final_norm=False,
+        position_embedding="sincos",
         axis_order="rows_first",
         channels=3,
         data_format=None,
@@ -77,6 +81,10 @@ class ViTEncoder(keras.Model):
         sincos_position_table(self.grid, width, axis_order)  # refuses a width or an axis order that does not fit
         if num_heads < 1 or width % num_heads:
             raise ValueError(f"`num_heads` must divide `width`. Received: num_heads={num_heads}, width={width}.")
+        if position_embedding not in POSITION_EMBEDDINGS:
+            raise ValueError(
+                f"`position_embedding` must be one of {POSITION_EMBEDDINGS}. Received: {position_embedding!r}."
+            )
         self.patch_size = patch_size
         self.width = width
         self.depth = depth
@@ -85,12 +93,16 @@ class ViTEncoder(keras.Model):
         self.layer_scale_init = layer_scale_init
         self.drop_path_rate = drop_path_rate
         self.final_norm = final_norm
+        self.position_embedding = position_embedding
         self.axis_order = axis_order
         self.channels = channels
         policy = self.dtype_policy
         self.patch_embedding = PatchEmbedding(width, patch_size, data_format, dtype=policy, name="patch_embedding")
         self.data_format = self.patch_embedding.data_format
         self.class_token = Token(width, dtype=policy, name="class_token")
+        self.learned_positions = None
+        if position_embedding == "learned":
+            self.learned_positions = LearnedPositions(width, self.grid, dtype=policy, name="position_embedding")
         self.blocks = [
             TransformerBlock(
                 num_heads,
@@ -139,6 +151,8 @@ class ViTEncoder(keras.Model):
         tokens = (None, 1 + self.grid[0] * self.grid[1], self.width)
         self.patch_embedding.build(input_shape)
         self.class_token.build()
+        if self.learned_positions is not None:
+            self.learned_positions.build()
         for block in self.blocks:
             block.build(tokens)
         if self.norm is not None:
@@ -148,13 +162,20 @@ class ViTEncoder(keras.Model):
     def embed_patches(self, images, visible_ids=None):
         """Class token and embedded patches with their positions, (batch, 1 + patches, width): what the blocks take."""
         patches = self.patch_embedding(images, visible_ids)
-        table = sincos_position_table(self.patch_embedding.grid(images.shape), self.width, self.axis_order)
-        positions = ops.convert_to_tensor(table, dtype=patches.dtype)
-        if visible_ids is None:
-            positions = positions[None]
-        else:
-            positions = ops.take(positions, visible_ids, axis=0)
-        return self.class_token(patches + positions)
+        class_position, positions = self._positions(self.patch_embedding.grid(images.shape), patches.dtype)
+        positions = positions[None] if visible_ids is None else ops.take(positions, visible_ids, axis=0)
+        tokens = self.class_token(patches + positions)
+        if class_position is None:
+            return tokens
+        return ops.concatenate([tokens[:, :1] + class_position, tokens[:, 1:]], axis=1)
+
+    def _positions(self, grid, dtype):
+        """Positions of the class token (1, width), or None for zero, and of all patches (patches, width)."""
+        if self.learned_positions is None:
+            table = sincos_position_table(grid, self.width, self.axis_order)
+            return None, ops.convert_to_tensor(table, dtype=dtype)
+        table = self.learned_positions.table(grid)
+        return table[:1], table[1:]
 
     def call(self, images, visible_ids=None, training=False):
         """Encode images; see the class."""
@@ -189,6 +210,7 @@ class ViTEncoder(keras.Model):
             "layer_scale_init": self.layer_scale_init,
             "drop_path_rate": self.drop_path_rate,
             "final_norm": self.final_norm,
+            "position_embedding": self.position_embedding,
             "axis_order": self.axis_order,
             "channels": self.channels,
             "data_format": self.data_format,

@@ -13,7 +13,7 @@ from keras_siamim.layers import TokenBatchNorm
 
 
 class Slot(NamedTuple):
-    """One of our variables and its layout on the other side: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
+    """One of our variables and its layout there: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
 
     variable: object
     layout: str = "same"
@@ -91,13 +91,15 @@ def blocks_names(blocks, name):
 
 
 def encoder_names(encoder, prefix=""):
-    """Name table of a `ViTEncoder`; its positions are no weight of ours and have no entry."""
+    """Name table of a `ViTEncoder`; sine-cosine positions are no weight of ours and have no entry."""
     table = {
         f"{prefix}cls_token": Slot(encoder.class_token.token),
         f"{prefix}patch_embed.proj.weight": Slot(encoder.patch_embedding.kernel, "patch"),
         f"{prefix}patch_embed.proj.bias": Slot(encoder.patch_embedding.bias),
         **blocks_names(encoder.blocks, f"{prefix}blocks"),
     }
+    if encoder.learned_positions is not None:
+        table[f"{prefix}pos_embed"] = Slot(encoder.learned_positions.embedding)
     if encoder.norm is not None:
         table |= norm_names(encoder.norm, f"{prefix}norm")
     return table

@@ -111,7 +111,7 @@ def jitter(ops, image, order, factors):
         ops: `tensorflow` or `keras.ops`.
         image: planes.
         order: `(batch, 4)` int32, which of `BRIGHTNESS`, `CONTRAST`, `SATURATION`, `HUE` comes first, second, ...
-        factors: `(batch, 4)` float32, the strength of each in that numbering: factors (1 = nothing), hue shift in turns.
+        factors: `(batch, 4)` float32, the strength of each in that numbering: factors (1 = nothing), hue in turns.
 
     Returns:
         Planes.
@@ -129,30 +129,43 @@ def jitter(ops, image, order, factors):
     return image
 
 
+def separable(ops, image, rows, columns):
+    """Multiply every image by a matrix per axis.
+
+    Args:
+        ops: `tensorflow` or `keras.ops`.
+        image: planes, `(3, batch, height, width)`.
+        rows: `(batch, height_out, height)`.
+        columns: `(batch, width_out, width)`.
+
+    Returns:
+        `(3, batch, height_out, width_out)`.
+    """
+    # Not matmul, whose broadcasting of a batch of one crashes TensorFlow 2.21 with oneDNN.
+    return ops.einsum("cbik,bjk->cbij", ops.einsum("bij,cbjk->cbik", rows, image), columns)
+
+
 def gaussian_blur(ops, image, sigma):
     """Convolve with a true Gaussian, renormalised where it reaches beyond the border, as one matrix per axis.
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: planes, or `(3, height, width)` with a scalar sigma.
+        image: planes.
         sigma: `(batch,)` standard deviation in pixels; 0 leaves the image as it is.
 
     Returns:
         Planes.
     """
-    rows = _gaussian_matrix(ops, image.shape[-2], sigma, normalised=-1)
-    columns = _gaussian_matrix(ops, image.shape[-1], sigma, normalised=-2)
-    # The Gaussian is symmetric, so dividing its columns instead of its rows transposes the matrix.
-    return ops.matmul(ops.matmul(rows, image), columns)
+    rows, columns = (_gaussian_matrix(ops, size, sigma) for size in image.shape[2:])
+    return separable(ops, image, rows, columns)
 
 
-def _gaussian_matrix(ops, size, sigma, normalised):
+def _gaussian_matrix(ops, size, sigma):
     # Below a hundredth of a pixel the weights are exactly those of the identity.
-    sigma = ops.maximum(sigma, 0.01)[..., None, None]
+    sigma = ops.maximum(sigma, 0.01)[:, None, None]
     distance = np.arange(size, dtype="float32")[:, None] - np.arange(size, dtype="float32")
     weights = ops.exp(ops.cast(-0.5 * distance**2, "float32") / (sigma * sigma))
-    sums = ops.einsum("...ij->...i", weights)
-    return weights / (sums[..., :, None] if normalised == -1 else sums[..., None, :])
+    return weights / ops.einsum("bij->bi", weights)[:, :, None]
 
 
 def solarise(ops, image, chosen):

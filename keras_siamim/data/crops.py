@@ -2,10 +2,12 @@
 
 The box follows torchvision's RandomResizedCrop. Resampling is PIL's: Keys' cubic with a = -0.5, widened by the scale
 when the image shrinks, weights renormalised at the border of the box. It differs from PIL only by PIL's 8-bit
-rounding between its two passes.
+rounding and clipping between its two passes: 0.1-0.2 grey levels on average, a few beside hard edges.
 """
 
 import numpy as np
+
+from keras_siamim.data.colour import separable
 
 TRIES = 10
 # Uniform numbers that a box takes: flip, area and aspect of each try, top, left.
@@ -64,16 +66,42 @@ def crop_and_resize(image, crop, size):
     # The box of the flipped image, in the unflipped one: so only the small result has to be mirrored.
     left = tf.where(flip == 1, tf.shape(image)[1] - left - width, left)
     box = tf.slice(image, [top, left, 0], [height, width, 3])
+    resized = resize(box, size)
+    return tf.cond(flip == 1, lambda: resized[:, ::-1], lambda: resized)
+
+
+def resize(image, size):
+    """Resample one image of any size.
+
+    Args:
+        image: `(height, width, 3)` uint8 tensor.
+        size: `(height, width)` of the result; ints or an int32 tensor.
+
+    Returns:
+        `(*size, 3)` uint8 tensor.
+    """
+    import tensorflow as tf
+
+    # TensorFlow's kernel is fast along rows of many channels and slow between neighbours of three: so both axes are
+    # done as rows, with everything else as channels and a transposition between. Two to three times as fast.
+    rows = _resize_rows(image, size[0])
+    columns = _resize_rows(tf.transpose(rows, (1, 0, 2)), size[1])
+    return tf.saturate_cast(tf.round(tf.transpose(columns, (1, 0, 2))), tf.uint8)
+
+
+def _resize_rows(image, rows):
+    import tensorflow as tf
+
+    shape = tf.shape(image)
     resized = tf.raw_ops.ScaleAndTranslate(
-        images=box[None],
-        size=size,
-        scale=tf.cast(size, tf.float32) / tf.cast([height, width], tf.float32),
+        images=tf.reshape(image, (1, shape[0], 1, shape[1] * shape[2])),
+        size=tf.stack([rows, 1]),
+        scale=tf.stack([tf.cast(rows, tf.float32) / tf.cast(shape[0], tf.float32), 1.0]),
         translation=[0.0, 0.0],
         kernel_type="keyscubic",
         antialias=True,
-    )[0]
-    resized = tf.cond(flip == 1, lambda: resized[:, ::-1], lambda: resized)
-    return tf.saturate_cast(tf.round(resized), tf.uint8)
+    )
+    return tf.reshape(resized, (rows, shape[1], 3))
 
 
 def crop_and_resize_equal(ops, image, crops, size):
@@ -92,7 +120,7 @@ def crop_and_resize_equal(ops, image, crops, size):
     top, left, height, width, flip = (numbers[:, k] for k in range(5))
     rows = cubic_matrix(ops, image.shape[2], size[0], top, height, ops.zeros_like(flip))
     columns = cubic_matrix(ops, image.shape[3], size[1], left, width, flip)
-    resized = ops.matmul(ops.matmul(rows, image), ops.transpose(columns, (0, 2, 1)))
+    resized = separable(ops, image, rows, columns)
     return ops.minimum(ops.maximum(ops.floor(resized + 0.5), 0.0), 255.0)
 
 

@@ -58,7 +58,7 @@ def uniforms(keys, count, first=0):
 
 
 def permutation(seed, stream, epoch, size):
-    """An order of `size` things that seed, stream and epoch determine: `(size,)` int64."""
+    """Order `size` things as seed, stream and epoch determine: `(size,)` int64."""
     return np.argsort(stream_keys(seed, stream, epoch, np.arange(size)), kind="stable")
 
 

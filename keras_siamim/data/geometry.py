@@ -1,7 +1,8 @@
 """Where the two views of a pair lie on their image, and so in each other (arXiv 2206.01204, section 3.2).
 
 A *crop* is five numbers `(top, left, height, width, flip)`: a box in pixels of the image as the view saw it, that is
-after the horizontal flip if `flip` is 1. The two maps between crops and numbers are arithmetic that NumPy and TensorFlow share.
+after the horizontal flip if `flip` is 1. `pair_geometry` and
+`relative_affine` are arithmetic that NumPy and TensorFlow share.
 """
 
 from typing import NamedTuple

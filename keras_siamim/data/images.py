@@ -21,6 +21,8 @@ import io
 import numpy as np
 import tensorflow as tf
 
+from keras_siamim.data import crops
+
 HEADER = 4096
 
 
@@ -42,7 +44,7 @@ def decode(encoded):
     kind = tf.strings.substr(tf.strings.join([header, b"\0" * 26]), 24, 2)
     png = tf.strings.regex_full_match(header, rb"\x89PNG\r\n\C*") & ((kind == b"\x08\x00") | (kind == b"\x08\x02"))
     special = tf.strings.regex_full_match(header, rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*")
-    plain_jpeg = tf.cond(jpeg & ~special, lambda: _components(encoded) < 4, lambda: False)
+    plain_jpeg = tf.cond(jpeg & ~special, lambda: _components(encoded) < 4, lambda: tf.constant(False))
     return tf.ensure_shape(
         tf.case(
             [
@@ -96,17 +98,9 @@ def resize_and_centre(image, size, resize):
     scale = tf.reduce_max(tf.cast(resize, tf.float32) / given)
     # As torchvision: the shorter side exactly, the longer one cut to a whole number of pixels.
     covered = tf.maximum(tf.cast(tf.floor(given * scale + 1e-3), tf.int32), resize)
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=covered,
-        scale=tf.cast(covered, tf.float32) / given,
-        translation=[0.0, 0.0],
-        kernel_type="keyscubic",
-        antialias=True,
-    )[0]
+    resized = crops.resize(image, covered)
     corner = tf.cast(tf.round(tf.cast(covered - size, tf.float32) / 2), tf.int32)
-    middle = tf.slice(resized, tf.concat([corner, [0]], 0), [*size, 3])
-    return tf.saturate_cast(tf.round(middle), tf.uint8)
+    return tf.slice(resized, tf.concat([corner, [0]], 0), [*size, 3])
 
 
 def image_array(images):

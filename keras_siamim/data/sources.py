@@ -242,7 +242,7 @@ def record_source(files, image_key="image/encoded", label_key=None, size=None, c
 
 
 def tfds_source(builder, split="train"):
-    """A data set that TFDS has prepared as TFRecords.
+    """Read a data set that TFDS has prepared as TFRecords.
 
     Args:
         builder: a `tfds.core.DatasetBuilder`.

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import keras
 
-from keras_siamim._backend.saved_model import load_saved_model
-
 _RUN_FILES = ("encoder.keras", "model.keras")
 
 
@@ -19,6 +17,8 @@ class SavedModelEncoder:
     """
 
     def __init__(self, path):
+        from keras_siamim._backend.tensorflow import load_saved_model  # on every backend, when it is needed
+
         self._run = load_saved_model(path)
         digest = hashlib.sha256()
         for file in sorted(Path(path).rglob("*")):

@@ -8,17 +8,18 @@ from keras import ops
 from keras_siamim.optimizers import AdamW
 
 _BLOCK = re.compile(r"(?:^|/)block_(\d+)/")
-_FIRST = re.compile(r"(?:^|/)(class_token|patch_embedding)/")
-_CLASS_TOKEN = re.compile(r"(?:^|/)class_token/")
+_FIRST = re.compile(r"(?:^|/)(class_token|position_embedding|patch_embedding)/")
+_UNDECAYED = re.compile(r"(?:^|/)(class_token|position_embedding)/")
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class LayerDecayAdamW(AdamW):
     """AdamW with layer-wise learning-rate decay (BEiT, arXiv 2106.08254, appendix; arXiv 2111.06377, table 9).
 
-    A weight of block i of `depth` learns at `layer_decay ** (depth - i)` of the rate, patch embedding and class token
-    at `layer_decay ** (depth + 1)`, all others (final norm, head) at the whole rate. Weight decay, which is part of the
-    step, shrinks with the rate; biases, norms, other weights of one dimension, and the class token do not decay.
+    A weight of block i of `depth` learns at `layer_decay ** (depth - i)` of the rate, patch embedding, class token and
+    learned positions at `layer_decay ** (depth + 1)`, all others (final norm, head) at the whole rate. Weight decay,
+    which is part of the step, shrinks with the rate; biases, norms, other weights of one dimension, the class token and
+    learned positions do not decay.
 
     Which weight is which is read from its path (`block_3/`, `class_token/`, `patch_embedding/`), so that nothing is
     forgotten when a compiled model is saved and loaded.
@@ -81,7 +82,7 @@ class LayerDecayAdamW(AdamW):
         super().update_step(gradient, variable, learning_rate * self.learning_rate_scale(variable))
 
     def _use_weight_decay(self, variable):
-        return not _CLASS_TOKEN.search(self._path(variable)) and super()._use_weight_decay(variable)
+        return not _UNDECAYED.search(self._path(variable)) and super()._use_weight_decay(variable)
 
     def _apply_weight_decay(self, variables):
         for variable in variables:

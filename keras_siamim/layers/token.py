@@ -8,8 +8,8 @@ from keras import ops
 class Token(keras.layers.Layer):
     """One learned token, initially N(0, 0.02^2).
 
-    Called with `(batch, tokens)` sizes it gives the token repeated to `(batch, tokens, width)` in the compute dtype. The
-    weight has the shape (1, 1, width): as a weight of more than one dimension it decays, as in the authors' program.
+    Called on tokens (batch, tokens, width) it puts itself in front. The weight has the shape (1, 1, width): as a weight
+    of more than one dimension it decays, as in the authors' program.
 
     Args:
         width: Channels.

@@ -4,6 +4,7 @@ from keras_siamim.ops.positions import (
     interpolate_positions,
     relative_position_embedding,
     relative_positions,
+    resize_positions,
     sincos_embedding,
     sincos_position_table,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "patchify",
     "relative_position_embedding",
     "relative_positions",
+    "resize_positions",
     "restore_tokens",
     "sincos_embedding",
     "sincos_position_table",

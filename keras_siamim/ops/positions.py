@@ -71,8 +71,8 @@ def relative_positions(relative_affine, grid_1, grid_2):
         grid_2: (rows, columns) of view 2.
 
     Returns:
-        Four float32 tensors: `y` (batch, rows_2) and `x` (batch, columns_2), zero at the centre of view 1's first patch;
-        `height` and `width` (batch,), positive.
+        Four float32 tensors: `y` (batch, rows_2) and `x` (batch, columns_2), zero at the centre of view 1's first
+        patch; `height` and `width` (batch,), positive.
     """
     affine = ops.stop_gradient(ops.cast(relative_affine, "float32"))
     coordinates, sizes = [], []
@@ -157,3 +157,22 @@ def interpolate_positions(table, grid_from, grid_to):
     vertical, horizontal = (_cubic_weights(*sizes) for sizes in zip(grid_from, grid_to, strict=True))
     resized = np.einsum("Rr,Cc,rcw->RCw", vertical, horizontal, patches).reshape(grid_to[0] * grid_to[1], -1)
     return np.concatenate([table[:extra], resized]).astype("float32")
+
+
+def resize_positions(patches, grid_from, grid_to):
+    """`interpolate_positions` of a tensor, for positions that are being learned.
+
+    Args:
+        patches: (rows * columns, width) float32.
+        grid_from: (rows, columns) of `patches`.
+        grid_to: (rows, columns) wanted.
+
+    Returns:
+        (rows_to * columns_to, width) float32.
+    """
+    vertical, horizontal = (
+        ops.convert_to_tensor(_cubic_weights(*sizes).astype("float32"))
+        for sizes in zip(grid_from, grid_to, strict=True)
+    )
+    cells = ops.reshape(patches, (*grid_from, -1))
+    return ops.reshape(ops.einsum("Rr,Cc,rcw->RCw", vertical, horizontal, cells), (grid_to[0] * grid_to[1], -1))

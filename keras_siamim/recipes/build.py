@@ -1,7 +1,5 @@
 """From a recipe to the objects it describes."""
 
-import keras
-
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
 from keras_siamim.optimizers import AdamW
@@ -43,9 +41,7 @@ def compile_model(model, recipe, steps_per_epoch, **compile_arguments):
     )
     accumulation = recipe.accumulation_steps if recipe.accumulation_steps > 1 else None
     optimizer = AdamW(schedule, gradient_accumulation_steps=accumulation, **recipe.optimizer)
-    if keras.DTypePolicy(recipe.dtype).name == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer, **compile_arguments)
+    model.compile(optimizer, **compile_arguments)  # Keras itself scales the loss under mixed_float16
     return model
 
 

@@ -74,7 +74,8 @@ class Recipe:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {getattr(self, name)}.")
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
-                f"`accumulation_steps` must divide `batch_size`. Received: {self.accumulation_steps}, {self.batch_size}."
+                "`accumulation_steps` must divide `batch_size`. "
+                f"Received: {self.accumulation_steps}, {self.batch_size}."
             )
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
@@ -93,7 +94,8 @@ class Recipe:
             >>> Recipe(epochs=2, warmup_epochs=1, batch_size=4096, base_learning_rate=6.25e-5).describe_learning_rate()
             'learning rate 0.001 = base 6.25e-05 x batch 4096 / 256'
         """
-        return f"learning rate {self.learning_rate:.4g} = base {self.base_learning_rate:.4g} x batch {self.batch_size} / 256"
+        rate, base = f"{self.learning_rate:.4g}", f"{self.base_learning_rate:.4g}"
+        return f"learning rate {rate} = base {base} x batch {self.batch_size} / 256"
 
     def override(self, changes):
         """A recipe with some values changed.

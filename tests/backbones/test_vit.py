@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_siamim import ViTEncoder
 from keras_siamim.backbones import VIT_SIZES
+from keras_siamim.ops import interpolate_positions, sincos_position_table
 
 SETTINGS = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "num_heads": 3}
 
@@ -91,3 +92,35 @@ def test_drop_path_rises_linearly_with_depth():
 def test_sizes_that_do_not_fit_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         ViTEncoder(**{**SETTINGS, **wrong})
+
+
+def test_learned_positions_are_added_resized_and_told_to_the_class_token(rng):
+    encoder = ViTEncoder(**SETTINGS, position_embedding="learned")
+    table = encoder.learned_positions.embedding
+    assert tuple(table.shape) == (1, 17, 24)
+    plain = ViTEncoder(**SETTINGS)
+    plain.set_weights([w for w, v in zip(encoder.get_weights(), encoder.weights, strict=True) if v is not table])
+    table.assign(np.concatenate([np.zeros((1, 24)), sincos_position_table((4, 4), 24)])[None])
+    images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
+    ids = np.array([[0, 3, 9], [1, 2, 15]], "int32")
+    for arguments in ((images,), (images, ids)):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(encoder(*arguments)), ops.convert_to_numpy(plain(*arguments)), atol=1e-6
+        )
+    learned = rng.normal(size=(1, 17, 24)).astype("float32")
+    table.assign(learned)
+    larger = rng.normal(size=(1, 56, 40, 3)).astype("float32")
+    whole = ops.convert_to_numpy(encoder.embed_patches(larger))
+    expected = interpolate_positions(learned[0], (4, 4), (7, 5))
+    bare = ops.convert_to_numpy(encoder.patch_embedding(larger))
+    np.testing.assert_allclose(whole[:, 1:] - bare, expected[None, 1:], atol=1e-5)
+    token = ops.convert_to_numpy(encoder.class_token.token)
+    np.testing.assert_allclose(whole[:, :1] - token, learned[:, :1], atol=1e-6)
+
+
+def test_learned_positions_survive_saving(tmp_path):
+    encoder = ViTEncoder(**SETTINGS, position_embedding="learned")
+    encoder.save(tmp_path / "encoder.keras")
+    again = keras.saving.load_model(tmp_path / "encoder.keras")
+    for ours, loaded in zip(encoder.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, loaded)

@@ -1,0 +1,45 @@
+"""What the shapes of a weight file under timm's names tell of its model."""
+
+import re
+
+from keras_siamim.backbones import VIT_SIZES
+
+HEADS_BY_WIDTH = {size["width"]: size["num_heads"] for size in VIT_SIZES.values()}
+
+
+def architecture(weights, num_heads):
+    """Constructor arguments of a `ViTEncoder`.
+
+    Raises:
+        ValueError: If `num_heads` is None and none is usual at the width.
+    """
+    width, channels, patch_size, _ = weights["patch_embed.proj.weight"].shape
+    num_heads = num_heads or HEADS_BY_WIDTH.get(width)
+    if num_heads is None:
+        raise ValueError(f"`num_heads` must be given: no file tells it, and none is usual at a width of {width}.")
+    return {
+        "patch_size": patch_size,
+        "width": width,
+        "depth": depth(weights, "blocks"),
+        "num_heads": num_heads,
+        "mlp_ratio": ratio(weights, "blocks"),
+        "layer_scale_init": 1.0 if "blocks.0.ls1.gamma" in weights else None,
+        "channels": channels,
+    }
+
+
+def pixels(weights, grid):
+    """Image size (height, width) of a patch grid (rows, columns)."""
+    patch_size = weights["patch_embed.proj.weight"].shape[-1]
+    return tuple(side * patch_size for side in grid)
+
+
+def depth(weights, blocks):
+    """Number of blocks below the name `blocks`."""
+    return 1 + max((int(m[1]) for name in weights if (m := re.match(rf"{blocks}\.(\d+)\.", name))), default=-1)
+
+
+def ratio(weights, blocks):
+    """MLP ratio of the blocks below the name `blocks`."""
+    hidden, width = weights[f"{blocks}.0.mlp.fc1.weight"].shape
+    return hidden // width if hidden % width == 0 else hidden / width

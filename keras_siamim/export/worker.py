@@ -1,0 +1,45 @@
+"""The process that exports under TensorFlow what was trained on another backend.
+
+    python -m keras_siamim.export.worker FOLDER
+
+`FOLDER` holds what `export_saved_model` put there: configurations, weights, settings, and the outputs to compare with.
+`result.json` is left there.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_siamim  # noqa: F401  registers the classes that the configurations name
+from keras_siamim.export.saved_model import write_version
+
+
+def load(folder, name):
+    """The model called `name`, or None."""
+    if not (folder / f"{name}.json").exists():
+        return None
+    model = keras.saving.deserialize_keras_object(json.loads((folder / f"{name}.json").read_text()))
+    with np.load(folder / f"{name}.npz") as arrays:
+        model.set_weights([arrays[str(index)] for index in range(len(arrays.files))])
+    return model
+
+
+def main(folder):
+    """Load, export, report."""
+    settings = json.loads((folder / "settings.json").read_text())
+    with np.load(folder / "reference.npz") as file:
+        reference = {name: file[name] for name in file.files}
+    try:
+        export = write_version(load(folder, "encoder"), load(folder, "head"), reference, settings)
+    except RuntimeError as error:
+        result = {"refused": str(error)}
+    else:
+        result = {**export._asdict(), "path": str(export.path)}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

