@@ -11,6 +11,7 @@ import numpy as np
 from keras_siamim.data import draws
 
 TRIES = 10
+MODES = ("block", "random", "none")
 ASPECTS = (0.3, 1 / 0.3)
 # The numbers of a mask's stream from here on are the noise per patch; those before it belong to the rectangles.
 NOISE = 1 << 20
@@ -22,8 +23,8 @@ class Masking:
 
     Args:
         grid: `(rows, columns)` of patches of view 1.
-        num_masked: patches to hide in every image, 1...rows * columns - 1.
-        mode: `"block"`, rectangles drawn until the count is reached, or `"random"`, every set equally likely.
+        num_masked: patches to hide in every image, 1...rows * columns - 1; 0 in the mode `"none"`.
+        mode: `"block"`, rectangles drawn until the count is reached, `"random"`, every set equally likely, or `"none"`.
         min_block: smallest area of a rectangle in patches; block mode only.
 
     Example:
@@ -40,19 +41,24 @@ class Masking:
         rows, columns = self.grid
         object.__setattr__(self, "grid", (rows, columns))
         patches = rows * columns
-        if not 1 <= self.num_masked <= patches - 1:
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}; received {self.mode!r}.")
+        if self.mode == "none":
+            if self.num_masked:
+                raise ValueError(f"num_masked must be 0 in the mode 'none'; received {self.num_masked}.")
+        elif not 1 <= self.num_masked <= patches - 1:
             raise ValueError(
                 f"num_masked must be within 1...{patches - 1} for a grid of {rows} x {columns} patches, "
                 f"so that something is hidden and something is left; received {self.num_masked}."
             )
-        if self.mode not in ("block", "random"):
-            raise ValueError(f"mode must be 'block' or 'random'; received {self.mode!r}.")
-        if not 1 <= self.min_block <= patches:
+        if self.mode == "block" and not 1 <= self.min_block <= patches:
             raise ValueError(f"min_block must be within 1...{patches} patches; received {self.min_block}.")
 
     @classmethod
     def of_ratio(cls, grid, mask_ratio, mode="block", min_block=16):
-        """Build from the share of patches to hide, rounded to the nearest count."""
+        """Build from the share of patches to hide, rounded to the nearest count; the mode `"none"` hides nothing."""
+        if mode == "none":
+            return cls(grid, 0, mode, min_block)
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio must be between 0 and 1, both excluded; received {mask_ratio}.")
         return cls(grid, round(mask_ratio * grid[0] * grid[1]), mode, min_block)

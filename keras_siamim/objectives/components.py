@@ -4,8 +4,11 @@ They are the axes of the paper's comparison (arXiv 2206.01204, section 4.3) betw
 discrimination.
 """
 
+import keras
+import numpy as np
 from keras import ops
 
+from keras_siamim import batch as keys
 from keras_siamim.losses import normalize_pixels
 from keras_siamim.ops import (
     gather_tokens,
@@ -25,6 +28,30 @@ def choose(table, argument, name):
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"`{argument}` must be one of {', '.join(table)}. Received: {name!r}.")
     return table[name]
+
+
+# Which view the target branch sees: each takes a batch and gives (images, relative_affine); beside it, the keys read.
+
+
+def other_view(batch):
+    """View 2, another augmentation of the image."""
+    return batch[keys.VIEW_2], batch[keys.RELATIVE_AFFINE]
+
+
+def same_view(batch):
+    """View 1 itself, whole; its relation to itself is the identity."""
+    identity = ops.convert_to_tensor(np.array([[0, 0, 1, 1]], "float32"))
+    return batch[keys.VIEW_1], ops.broadcast_to(identity, (ops.shape(batch[keys.VIEW_1])[0], 4))
+
+
+TARGET_VIEWS = {"other": other_view, "same": same_view}
+TARGET_VIEW_KEYS = {"other": (keys.VIEW_2, keys.RELATIVE_AFFINE), "same": ()}
+
+
+def random_patches(batch, patches, kept, seed):
+    """Ascending numbers of `kept` random patches, (batch, kept) int32; `seed` is a `keras.random.SeedGenerator`."""
+    order = ops.argsort(keras.random.uniform((batch, patches), seed=seed), axis=1)
+    return ops.sort(ops.cast(order[:, :kept], "int32"), axis=1)
 
 
 # How the decoder is told where the patches of view 2 are: each takes (relative_affine, grid_1, grid_2, width) and gives

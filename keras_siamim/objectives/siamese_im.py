@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim.layers import TransformerBlock
+from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import get_loss
 from keras_siamim.objectives.branch import SiameseBranch
 from keras_siamim.objectives.components import (
@@ -12,11 +13,14 @@ from keras_siamim.objectives.components import (
     PREDICTION_TARGETS,
     RELATIVE_POSITIONS,
     SCOPES,
+    TARGET_VIEW_KEYS,
+    TARGET_VIEWS,
     choose,
+    random_patches,
     scope_weights,
 )
 from keras_siamim.objectives.momentum import MomentumObjective, freeze
-from keras_siamim.objectives.validation import require_float, require_keys, require_count
+from keras_siamim.objectives.validation import require_count, require_float, require_keys
 from keras_siamim.ops import gather_tokens, sincos_position_table
 
 
@@ -38,6 +42,10 @@ class SiameseIM(MomentumObjective):
         decoder_mlp_ratio: Hidden width of their MLPs over `decoder_width`.
         train_patch_embedding: Whether the patch embedding is trained; the paper freezes it at its initial values.
         normalize_prediction: Whether a LayerNorm with frozen affine part is applied to the prediction.
+        target_view: What the target is made of: the `"other"` view, or the `"same"` one, in its place in itself.
+        target_image_size: (height, width) or one number that the target's view is resized to, or None to leave it:
+            fewer, larger patches that cover the same places, for a cheaper target.
+        target_keep_ratio: Share of the target's patches that the decoder is asked for in training, drawn at random.
         relative_positions: What the decoder is told of the patches of view 2: place and size in view 1 (`"scale"`),
             place alone (`"no_scale"`), or only their place in view 2 (`"none"`).
         prediction_target: What it predicts of view 2: `"features"` of the momentum branch, `"kept_features"` of a
@@ -66,8 +74,6 @@ class SiameseIM(MomentumObjective):
         >>> model.compile(AdamW(1e-3, global_clipnorm=1.0))
     """
 
-    batch_keys = (keys.VIEW_1, keys.VIEW_2, keys.RELATIVE_AFFINE, keys.VISIBLE_IDS)
-
     def __init__(
         self,
         encoder,
@@ -80,6 +86,9 @@ class SiameseIM(MomentumObjective):
         decoder_mlp_ratio=4,
         train_patch_embedding=False,
         normalize_prediction=False,
+        target_view="other",
+        target_image_size=None,
+        target_keep_ratio=1.0,
         relative_positions="scale",
         prediction_target="features",
         scope="dense",
@@ -99,10 +108,22 @@ class SiameseIM(MomentumObjective):
         self.decoder_mlp_ratio = decoder_mlp_ratio
         self.train_patch_embedding = train_patch_embedding
         self.normalize_prediction = normalize_prediction
+        self.target_view = target_view
+        self.target_image_size = target_image_size and (
+            (target_image_size,) * 2 if isinstance(target_image_size, int) else tuple(target_image_size)
+        )
+        self.target_keep_ratio = target_keep_ratio
         self.relative_positions = relative_positions
         self.prediction_target = prediction_target
         self.scope = scope_weights(scope)
         self.criterion = criterion
+        if target_image_size is not None:
+            checked_grid(*self.target_image_size, encoder.patch_size)
+        if not 0 < target_keep_ratio <= 1:
+            raise ValueError(f"`target_keep_ratio` must be above 0 and at most 1. Received: {target_keep_ratio}.")
+        self.seed_generator = keras.random.SeedGenerator() if target_keep_ratio < 1 else None
+        self.choose_view = choose(TARGET_VIEWS, "target_view", target_view)
+        self.batch_keys = (keys.VIEW_1, keys.VISIBLE_IDS, *TARGET_VIEW_KEYS[target_view])
         self.embed_positions = choose(RELATIVE_POSITIONS, "relative_positions", relative_positions)
         self.make_targets = choose(PREDICTION_TARGETS, "prediction_target", prediction_target)
 
@@ -170,11 +191,11 @@ class SiameseIM(MomentumObjective):
         These are `encoded`, `projected`, `decoder_in`, `decoded`, `prediction` and `target`.
         """
         self._check(batch)
-        view_1, view_2, visible_ids = (batch[key] for key in (keys.VIEW_1, keys.VIEW_2, keys.VISIBLE_IDS))
+        view_1, visible_ids = batch[keys.VIEW_1], batch[keys.VISIBLE_IDS]
+        view_2, relative_affine, target_ids = self.question(batch, training)
         encoded = self.encoder(view_1, visible_ids, training=training)
         projected = self.online.project(encoded, training=training)
-        target_ids = batch.get(keys.TARGET_IDS)
-        asked = self.ask(batch[keys.RELATIVE_AFFINE], view_1.shape, view_2.shape, target_ids)
+        asked = self.ask(relative_affine, view_1.shape, view_2.shape, target_ids)
         decoder_in = ops.concatenate([self._placed(projected, visible_ids, view_1.shape), asked], axis=1)
         decoded = decoder_in
         for block in self.decoder:
@@ -190,6 +211,18 @@ class SiameseIM(MomentumObjective):
             "prediction": prediction,
             "target": self.targets(view_2, target_ids, training),
         }
+
+    def question(self, batch, training=False):
+        """What is asked: the target's view, its place in view 1, and the numbers of its patches (None: all of them)."""
+        view, relative_affine = self.choose_view(batch)
+        if self.target_image_size is not None:
+            view = ops.image.resize(view, self.target_image_size, antialias=True, data_format=self.encoder.data_format)
+        target_ids = batch.get(keys.TARGET_IDS)
+        if target_ids is None and training and self.seed_generator is not None:
+            rows, columns = self.encoder.patch_embedding.grid(view.shape)
+            kept = max(1, round(self.target_keep_ratio * rows * columns))
+            target_ids = random_patches(ops.shape(view)[0], rows * columns, kept, self.seed_generator)
+        return view, relative_affine, target_ids
 
     def _placed(self, projected, visible_ids, view_1_shape):
         """Projected tokens with the decoder's positions of their own places in view 1; zero for the class token."""
@@ -221,7 +254,8 @@ class SiameseIM(MomentumObjective):
         """What shapes and dtypes alone can tell; `fit` checks values too."""
         require_keys(batch, self.batch_keys)
         require_float(batch, keys.VIEW_1)
-        require_float(batch, keys.VIEW_2)
+        if keys.VIEW_2 in self.batch_keys:
+            require_float(batch, keys.VIEW_2)
         rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
         require_count(batch, keys.VISIBLE_IDS, rows * columns)
 
@@ -239,6 +273,9 @@ class SiameseIM(MomentumObjective):
             "decoder_mlp_ratio": self.decoder_mlp_ratio,
             "train_patch_embedding": self.train_patch_embedding,
             "normalize_prediction": self.normalize_prediction,
+            "target_view": self.target_view,
+            "target_image_size": self.target_image_size and list(self.target_image_size),
+            "target_keep_ratio": self.target_keep_ratio,
             "relative_positions": self.relative_positions,
             "prediction_target": self.prediction_target,
             "scope": dict(self.scope),

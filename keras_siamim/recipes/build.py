@@ -20,7 +20,10 @@ def build_model(recipe, total_steps):
     encoder = ViTEncoder(image_size=recipe.image_size, dtype=recipe.dtype, name="encoder", **recipe.encoder)
     arguments = dict(recipe.model)
     if recipe.target_momentum is not None:
-        arguments["target_momentum"] = CosineMomentum(recipe.target_momentum, total_steps)
+        cosine = recipe.momentum_schedule == "cosine"
+        arguments["target_momentum"] = (
+            CosineMomentum(recipe.target_momentum, total_steps) if cosine else recipe.target_momentum
+        )
     return OBJECTIVES[recipe.objective](encoder, dtype=recipe.dtype, **arguments)
 
 

@@ -10,11 +10,14 @@ from keras_siamim import objectives
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.view_recipe import ViewRecipe
+from keras_siamim.losses import Loss
 from keras_siamim.optimizers import AdamW
 from keras_siamim.schedules import scaled_learning_rate
 
 # Objectives by name.
-OBJECTIVES = {"SiameseIM": objectives.SiameseIM}
+OBJECTIVES = {"SiameseIM": objectives.SiameseIM, "MAE": objectives.MAE, "MoCoV3": objectives.MoCoV3}
+# How the target's momentum goes on from its first value.
+MOMENTUM_SCHEDULES = ("cosine", "constant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class Recipe:
         batch_size: Images of one optimiser step, over all devices and accumulated batches.
         accumulation_steps: Batches whose gradients make one optimiser step; must divide `batch_size`.
         base_learning_rate: Per 256 images of `batch_size`.
-        target_momentum: At the first step; a cosine takes it to 1. None for objectives without a target.
+        target_momentum: At the first step. None for objectives without a target.
+        momentum_schedule: `"cosine"` takes it to 1 over the run, `"constant"` leaves it.
         encoder: Arguments of `ViTEncoder`.
         model: Arguments of the objective.
         optimizer: Arguments of `AdamW`.
@@ -50,6 +54,7 @@ class Recipe:
     accumulation_steps: int = 1
     base_learning_rate: float
     target_momentum: float | None = 0.995
+    momentum_schedule: str = "cosine"
     encoder: Mapping = dataclasses.field(default_factory=dict)
     model: Mapping = dataclasses.field(default_factory=dict)
     optimizer: Mapping = dataclasses.field(default_factory=dict)
@@ -69,6 +74,11 @@ class Recipe:
         """
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}. Received: {self.objective!r}.")
+        if self.momentum_schedule not in MOMENTUM_SCHEDULES:
+            raise ValueError(
+                f"`momentum_schedule` must be one of {', '.join(MOMENTUM_SCHEDULES)}. Received: "
+                f"{self.momentum_schedule!r}."
+            )
         for name in ("epochs", "batch_size", "accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more. Received: {getattr(self, name)}.")
@@ -153,8 +163,11 @@ SECTIONS = {
 
 
 def _check_type(key, value, current):
-    """Refuse a value that is no number, text, flag or pair where the recipe has one."""
-    kinds = {bool: bool, int: numbers.Real, float: numbers.Real, str: str, tuple: (tuple, list)}
+    """Refuse a value that is no number, text, flag or pair where the recipe has one.
+
+    Where it has the name of a choice, the choice itself or weights of several may stand too.
+    """
+    kinds = {bool: bool, int: numbers.Real, float: numbers.Real, str: (str, Mapping, Loss), tuple: (tuple, list)}
     kind = kinds.get(type(current))
     wrong = kind and value is not None and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool))
     whole = type(current) is int and isinstance(value, float) and not value.is_integer() and key != "warmup_epochs"

@@ -83,3 +83,10 @@ def test_unknown_settings_are_refused(arguments, message):
 def test_a_ratio_outside_0_to_1_is_refused(ratio):
     with pytest.raises(ValueError, match="mask_ratio must be between 0 and 1"):
         Masking.of_ratio((4, 6), ratio)
+
+
+def test_the_mode_none_hides_nothing():
+    masking = Masking.of_ratio((2, 3), 0.6, mode="none")
+    np.testing.assert_array_equal(masking.visible_ids(0, 0, [3, 4]), [range(6), range(6)])
+    with pytest.raises(ValueError, match="num_masked must be 0 in the mode 'none'; received 2"):
+        Masking((2, 3), 2, mode="none")

@@ -54,6 +54,14 @@ def test_the_same_view_asks_at_its_own_places():
     assert differ(outputs_of(told, moved), outputs_of(untold, moved), "decoder_in")
 
 
+def test_the_same_view_by_name_needs_no_second_view():
+    model, batch = nano_model(), nano_batch()
+    same = twin(model, target_view="same")
+    twice = {**batch, "view_2": batch["view_1"], "relative_affine": IDENTITY}
+    alone = {key: batch[key] for key in ("view_1", "visible_ids")}
+    assert_same(outputs_of(model, twice), outputs_of(same, alone), *ONLINE, "prediction", "target")
+
+
 # 2. What is predicted.
 @pytest.mark.parametrize("target", ["pixels", "normalized_pixels"])
 def test_pixels_of_view_2_as_target_change_the_target_and_the_head(target):
@@ -197,6 +205,24 @@ def test_a_smaller_view_2_is_asked_for_fewer_patches():
     assert outputs["prediction"].shape == outputs["target"].shape == (8, 2, 16)
 
 
+def test_a_target_image_size_resizes_view_2_alone():
+    size = (PATCH_SIZE, 2 * PATCH_SIZE)
+    model, batch = nano_model(), nano_batch()
+    small = {**batch, "view_2": ops.convert_to_numpy(ops.image.resize(batch["view_2"], size, antialias=True))}
+    resizing = twin(model, target_image_size=size)
+    assert_same(outputs_of(model, small), outputs_of(resizing, batch), *ONLINE, "prediction", "target")
+
+
+def test_a_keep_ratio_asks_for_a_random_share_in_training_alone():
+    model, batch = nano_model(target_keep_ratio=0.5), nano_batch()
+    draws = [ops.convert_to_numpy(model.question(batch, training=True)[2]) for _ in range(8)]
+    assert {ids.shape for ids in draws} == {(8, 3)}
+    assert all(np.all(np.diff(ids, axis=1) > 0) for ids in draws)
+    assert set(np.concatenate(draws).ravel().tolist()) == set(range(6))
+    assert outputs_of(model, batch)["prediction"].shape[1] == 3
+    assert outputs_of(model, batch, training=False)["prediction"].shape[1] == 6
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -205,6 +231,9 @@ def test_a_smaller_view_2_is_asked_for_fewer_patches():
         ({"scope": "patches"}, "`scope` must be one of dense, global"),
         ({"scope": {"dense": 0.0}}, "`scope` must give a weight above 0"),
         ({"scope": {"dense": -1.0}}, "`scope` must be 0 or more"),
+        ({"target_view": "third"}, "`target_view` must be one of other, same"),
+        ({"target_image_size": 12}, "must be a multiple of `patch_size`"),
+        ({"target_keep_ratio": 0.0}, "`target_keep_ratio` must be above 0 and at most 1"),
         ({"loss": "l2"}, "`loss` must be a `Loss` or one of unigrad"),
     ],
 )

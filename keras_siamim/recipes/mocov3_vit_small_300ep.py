@@ -1,0 +1,11 @@
+"""MoCo v3, ViT-Small/16, 300 epochs of ImageNet.
+
+    python -m training.pretrain --recipe mocov3_vit_small_300ep --data tfds:imagenet2012
+
+Cost: about a quarter of `mocov3_vit_base_300ep`. Released MoCo v3 weights of this size have 12 heads, twice the usual
+number: set `encoder.num_heads=12` to continue from them.
+"""
+
+from keras_siamim.recipes import mocov3_vit_base_300ep
+
+RECIPE = mocov3_vit_base_300ep.RECIPE.override({"encoder.width": 384, "encoder.num_heads": 6})
