@@ -7,7 +7,7 @@ from keras_siamim import batch as keys
 from keras_siamim.layers import Token, TransformerBlock
 from keras_siamim.losses import masked_pixel_loss, normalize_pixels
 from keras_siamim.objectives.base import Objective
-from keras_siamim.objectives.validation import require_float, require_keys, require_count
+from keras_siamim.objectives.validation import require_count, require_float, require_keys
 from keras_siamim.ops import masked_patches, patchify, restore_tokens, sincos_position_table
 
 

@@ -16,7 +16,7 @@ from keras_siamim.objectives.components import (
     scope_weights,
 )
 from keras_siamim.objectives.momentum import MomentumObjective, freeze
-from keras_siamim.objectives.validation import require_float, require_keys, require_count
+from keras_siamim.objectives.validation import require_count, require_float, require_keys
 from keras_siamim.ops import gather_tokens, sincos_position_table
 
 

@@ -23,7 +23,7 @@ def test_views_are_interchangeable():
 
 
 def test_keys_use_the_statistics_of_the_batch_although_frozen():
-    """BatchNorm of the target sees the batch: keys have zero mean and unit variance over it, and no weight moves them."""
+    """BatchNorm of the target sees the batch: keys have zero mean and unit variance over it."""
     model = nano_moco()
     keys = ops.convert_to_numpy(model(nano_batch(32), training=True)["key_1"])
     np.testing.assert_allclose(keys.mean(axis=0), 0.0, atol=1e-5)
