@@ -47,7 +47,8 @@ def load_saved_model(path):
         path: directory that holds `saved_model.pb`.
 
     Returns:
-        A function from (batch, height, width, 3) float32 to the tensor of rank 3 that the model returns, as NumPy.
+        A function from (batch, height, width, 3) float32 to the tensor of rank 3 that the model returns, as NumPy; its
+        attribute `image_size` is (height, width), or `None` where any is taken.
 
     Raises:
         ValueError: if the model has no signature from one float32 tensor of rank 4 to one tensor of rank 3.
@@ -64,6 +65,7 @@ def load_saved_model(path):
             def run(images, model=model, signature=signature, name=name, output=outputs[0]):
                 return np.asarray(signature(**{name: tf.constant(images)})[output])
 
+            run.image_size = tuple(spec.shape[1:3]) if None not in tuple(spec.shape[1:3]) else None
             return run
     raise ValueError(
         f"{path} must have a signature from one float32 tensor (batch, height, width, 3) to one tensor (batch, tokens, "

@@ -20,6 +20,7 @@ class SavedModelEncoder:
         from keras_siamim._backend.tensorflow import load_saved_model  # on every backend, when it is needed
 
         self._run = load_saved_model(path)
+        self.image_size = self._run.image_size
         digest = hashlib.sha256()
         for file in sorted(Path(path).rglob("*")):
             if file.is_file() and file.name != "fingerprint.pb":
