@@ -9,6 +9,7 @@
 | `VIEW_2` | (batch, height, width, 3) | float32 | the target view, normalised |
 | `RELATIVE_AFFINE` | (batch, 4) | float32 | where view 2 lies in view 1: `offset_y, offset_x, scale_y, scale_x` |
 | `VISIBLE_IDS` | (batch, visible) | int32 | ascending patch numbers (row-major) of view 1 that are *not* masked |
+| `TARGET_IDS` | (batch, asked) | int32 | optional: the ascending patch numbers of view 2 that are predicted |
 | `LABEL` | (batch,) | int32 | class, where the source has one; objectives ignore it |
 
 A point of a view has coordinates in units of that view, 0...1 from its top left corner. The affine map takes a point of
@@ -22,6 +23,7 @@ VIEW_1 = "view_1"
 VIEW_2 = "view_2"
 RELATIVE_AFFINE = "relative_affine"
 VISIBLE_IDS = "visible_ids"
+TARGET_IDS = "target_ids"
 LABEL = "label"
 
 RELATIVE_AFFINE_SIZE = 4

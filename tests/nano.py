@@ -1,17 +1,38 @@
-"""The smallest SiameseIM that has everything, and batches for it."""
+"""The smallest SiameseIM that has everything, its two rivals, and batches for them."""
 
 import numpy as np
 
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
+from keras_siamim.objectives import MAE, MoCoV3
 
 IMAGE_SIZE, PATCH_SIZE, GRID = (16, 24), 8, (2, 3)
 
 
+def nano_encoder(dtype="float32", **changes):
+    """2 x 3 patches, two blocks of width 12."""
+    return ViTEncoder(IMAGE_SIZE, PATCH_SIZE, width=12, depth=2, num_heads=3, dtype=dtype, name="encoder", **changes)
+
+
 def nano_model(dtype="float32", **changes):
     """A model of 2 x 3 patches and a few hundred weights a layer."""
-    encoder = ViTEncoder(IMAGE_SIZE, PATCH_SIZE, width=12, depth=2, num_heads=3, dtype=dtype, name="encoder")
     settings = {"decoder_width": 16, "decoder_heads": 2, "projector_depth": 1, "decoder_depth": 1, **changes}
-    return SiameseIM(encoder, target_momentum=CosineMomentum(0.9, 20), dtype=dtype, **settings)
+    settings = {"target_momentum": CosineMomentum(0.9, 20), **settings}
+    return SiameseIM(nano_encoder(dtype), dtype=dtype, **settings)
+
+
+def nano_mae(dtype="float32", **changes):
+    """Its MAE."""
+    settings = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1, **changes}
+    return MAE(nano_encoder(dtype, final_norm=True), dtype=dtype, **settings)
+
+
+def nano_moco(dtype="float32", **changes):
+    """Its MoCo v3."""
+    settings = {"projector_width": 16, "embedding_width": 8, "target_momentum": CosineMomentum(0.9, 20), **changes}
+    return MoCoV3(nano_encoder(dtype, final_norm=True), dtype=dtype, **settings)
+
+
+NANO_OBJECTIVES = {"SiameseIM": nano_model, "MAE": nano_mae, "MoCoV3": nano_moco}
 
 
 def compiled_nano_model(dtype="float32", optimizer=None, model=None, **compile_arguments):

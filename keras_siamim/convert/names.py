@@ -108,7 +108,8 @@ def encoder_names(encoder, prefix=""):
 def siamese_im_names(model):
     """Name table of a `SiameseIM` in the authors' program: online names are bare, the target's start with `mm_`."""
     table = {}
-    for branch, prefix in ((model.online, ""), (model.target, "mm_")):
+    branches = ((model.online, ""), (model.target, "mm_"))
+    for branch, prefix in branches if model.target is not None else branches[:1]:
         table |= {
             **encoder_names(branch.encoder, prefix),
             **dense_names(branch.embedding, f"{prefix}decoder_embed"),

@@ -6,11 +6,12 @@ Order, views and masks are functions of (seed, epoch, image number): parallel ma
 at any epoch and step without replaying what was before, except for reading past the encoded records.
 """
 
+import functools
+
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
-from keras_siamim.data import images, sources
-from keras_siamim.data.views import PairedViews
+from keras_siamim.data import colour, device, images, sources
 
 # Above this many pixels a batch of whole images no longer fits the caches, and cutting image by image is faster.
 EQUAL_SIZE_LIMIT = 128 * 128
@@ -40,6 +41,7 @@ def training_batches(
     start_step=0,
     workers=1,
     worker=0,
+    on_device=False,
 ):
     """Batches of views, masks and labels, epoch after epoch without end: give `fit` its `steps_per_epoch`.
 
@@ -55,9 +57,10 @@ def training_batches(
         start_step: batch within it to begin with, from 0.
         workers: how many processes share the data; each takes every `workers`-th example of the common order.
         worker: this one's number, from 0.
+        on_device: leave colours and blur, and the crops of small images of one size, to `device.RenderViews`.
 
     Returns:
-        A `tf.data.Dataset` of dicts as `keras_siamim.batch` describes them.
+        A `tf.data.Dataset` of dicts as `keras_siamim.batch` describes them, or as `device.RenderViews` takes them.
     """
     if not 0 <= worker < workers:
         raise ValueError(f"worker must be within 0...{workers - 1}, below workers; received {worker}.")
@@ -77,27 +80,29 @@ def training_batches(
     examples = epochs.flat_map(one_epoch).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
     shape = source.image_shape
     if shape and shape[0] * shape[1] <= EQUAL_SIZE_LIMIT:
-        batches = examples.map(lambda example: _of_shape(example, shape))
-        batches = batches.batch(batch_size, drop_remainder=True)
-        make = lambda examples: _views_of_equal(views, examples)  # noqa: E731
+        examples = examples.map(lambda example: _of_shape(example, shape))
+        draw = functools.partial(_draw_for_batch, views)
     else:
-        batches = examples.map(lambda example: _cut(views, example), num_parallel_calls=tf.data.AUTOTUNE)
-        batches = batches.batch(batch_size, drop_remainder=True)
-        make = lambda examples: _views_of_cut(views, examples)  # noqa: E731
+        examples = examples.map(lambda example: _cut(views, example), num_parallel_calls=tf.data.AUTOTUNE)
+        draw = _keep_cut
 
     def finish(examples):
-        result = make(examples)
+        raw = draw(examples)
+        if sources.LABEL in examples:
+            raw[batch_keys.LABEL] = examples[sources.LABEL]
         if masking is not None:
             ids = tf.numpy_function(
                 lambda index, epoch: masking.visible_ids(seed, int(epoch[0]), index),
                 [examples["index"], examples["epoch"]],
                 tf.int32,
             )
-            result[batch_keys.VISIBLE_IDS] = tf.ensure_shape(ids, (batch_size, masking.num_visible))
-        if sources.LABEL in examples:
-            result[batch_keys.LABEL] = examples[sources.LABEL]
-        return result
+            raw[batch_keys.VISIBLE_IDS] = tf.ensure_shape(ids, (batch_size, masking.num_visible))
+        if on_device:
+            return raw
+        kept = {key: raw[key] for key in raw.keys() - {device.IMAGES, device.CUT, device.BOXES, device.NUMBERS}}
+        return {**views.render(raw), **kept}
 
+    batches = examples.batch(batch_size, drop_remainder=True)
     return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -115,8 +120,6 @@ def evaluation_batches(source, image_size, batch_size, resize=None):
         A `tf.data.Dataset` of dicts with `batch.VIEW_1`, `(batch, *image_size, 3)` float32, normalised, and
         `batch.LABEL` where there are labels.
     """
-    from keras_siamim.data import colour
-
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if resize is None:
         resize = tuple(round(side / 0.875) for side in size)
@@ -146,11 +149,12 @@ def _of_shape(example, shape):
     return {**example, sources.IMAGE: tf.ensure_shape(example[sources.IMAGE], (*shape, 3))}
 
 
-def _views_of_equal(views: PairedViews, examples):
+def _draw_for_batch(views, examples):
+    # A raw batch of whole images, all of one size.
     pixels = examples[sources.IMAGE]
     height, width = (tf.fill(tf.shape(pixels)[:1], side) for side in pixels.shape[1:3])
     boxes, numbers = views.draw(examples["index"], examples["epoch"], height, width)
-    return views.pack(views.cut_and_colour(pixels, boxes, numbers), boxes, width)
+    return {device.IMAGES: pixels, device.BOXES: boxes, device.NUMBERS: numbers, **views.relate(boxes, width)}
 
 
 def _cut(views, example):
@@ -158,8 +162,9 @@ def _cut(views, example):
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     boxes, numbers = views.draw(example["index"], example["epoch"], height, width)
     kept = {key: value for key, value in example.items() if key != sources.IMAGE}
-    return {**kept, "cut": views.cut(image, boxes), "boxes": boxes, "numbers": numbers, "width": width}
+    return {**kept, device.CUT: views.cut(image, boxes), device.NUMBERS: numbers, **views.relate(boxes, width)}
 
 
-def _views_of_cut(views, examples):
-    return views.pack(views.colour(examples["cut"], examples["numbers"]), examples["boxes"], examples["width"])
+def _keep_cut(examples):
+    # A raw batch of what was cut from images of any size.
+    return {key: examples[key] for key in examples.keys() & {device.CUT, device.NUMBERS, batch_keys.RELATIVE_AFFINE}}

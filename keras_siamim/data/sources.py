@@ -95,6 +95,13 @@ class RecordSource:
             A `tf.data.Dataset` of what `parse` gives, with `"index"`, an int64 scalar that names the record whatever
             the order.
         """
+        return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(
+            lambda epoch: self._examples(seed, epoch, shuffle, buffer)
+        )
+
+    def _examples(self, seed, epoch, shuffle, buffer):
+        # Traced into a graph of its own, whose seed is set here: the program's global seed would mix into `shuffle`.
+        tf.random.set_seed(1)
         count = len(self.files)
         numbers = tf.range(count, dtype=tf.int64)
         if shuffle:

@@ -1,7 +1,7 @@
 """What is drawn for one view, and what it does to the image: the augmentation recipe as data."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 from keras_siamim.data import colour, crops
 
@@ -61,6 +61,15 @@ class ViewRecipe:
                 _check_within(field.name, getattr(self, field.name), 0.5 if field.name == "hue" else math.inf)
         if self.area[1] > 1:
             raise ValueError(f"area must lie within 0...1, shares of the image; received {self.area}.")
+
+    @classmethod
+    def of(cls, recipe):
+        """Take a recipe as it is, or build it from the dict of its arguments."""
+        return recipe if isinstance(recipe, cls) else cls(**recipe)
+
+    def to_dict(self):
+        """Return the constructor's arguments."""
+        return asdict(self)
 
     @classmethod
     def crop_and_flip(cls, area=(0.2, 1.0), flip_probability=0.5):

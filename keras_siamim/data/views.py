@@ -1,7 +1,6 @@
 """Pairs of views that know how they lie in each other, as a keras-cv layer (arXiv 2206.01204, section 3.2)."""
 
 import functools
-from dataclasses import asdict
 
 import keras
 import keras_cv
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch
-from keras_siamim.data import colour, crops, draws, geometry
+from keras_siamim.data import colour, crops, device, draws, geometry
 from keras_siamim.data.view_recipe import NUMBERS, ONLINE, TARGET, ViewRecipe
 
 IMAGES, INDEX, EPOCH = "images", "index", "epoch"
@@ -55,18 +54,18 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise ValueError(f"image_size must be one or two positive ints; received {image_size!r}.")
-        self.view_1 = _recipe(view_1)
-        self.view_2 = None if view_2 is None else _recipe(view_2)
+        self.view_1 = ViewRecipe.of(view_1)
+        self.view_2 = None if view_2 is None else ViewRecipe.of(view_2)
         self.seed = seed
 
     def get_config(self):
         """Return the constructor's arguments."""
-        view_2 = None if self.view_2 is None else asdict(self.view_2)
+        view_2 = None if self.view_2 is None else self.view_2.to_dict()
         base = {key: value for key, value in super().get_config().items() if key in ("name", "trainable", "dtype")}
         return {
             **base,
             "image_size": self.image_size,
-            "view_1": asdict(self.view_1),
+            "view_1": self.view_1.to_dict(),
             "view_2": view_2,
             "seed": self.seed,
         }
@@ -131,14 +130,29 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
             for k, recipe in enumerate(self.recipes)
         ]
 
-    def pack(self, views, boxes, width):
-        """Name the views and relate them: the dict that `call` returns."""
-        if len(views) == 1:
-            return {batch.VIEW_1: views[0]}
+    def render(self, raw):
+        """Make the views of a raw batch, as `device.RenderViews` does on the training device."""
+        if device.CUT in raw:
+            views = self.colour(raw[device.CUT], raw[device.NUMBERS])
+        else:
+            views = self.cut_and_colour(raw[device.IMAGES], raw[device.BOXES], raw[device.NUMBERS])
+        return dict(zip((batch.VIEW_1, batch.VIEW_2), views, strict=False))
+
+    def relate(self, boxes, width):
+        """Say how the views lie in each other.
+
+        Args:
+            boxes: `(..., views, 5)` int32 crops.
+            width: `(...)` int32 image widths in pixels.
+
+        Returns:
+            A dict of `batch.RELATIVE_AFFINE`, `(..., 4)` float32; empty for single views.
+        """
+        if self.view_2 is None:
+            return {}
         pair = tf.cast(boxes, tf.float32)
         found = geometry.pair_geometry(pair[..., 0, :], pair[..., 1, :], tf.cast(width, tf.float32))
-        affine = geometry.relative_affine(found, xp=tf)
-        return {batch.VIEW_1: views[0], batch.VIEW_2: views[1], batch.RELATIVE_AFFINE: affine}
+        return {batch.RELATIVE_AFFINE: geometry.relative_affine(found, xp=tf)}
 
     def __call__(self, inputs):
         """Make the views; see the class."""
@@ -151,14 +165,15 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         images = inputs[IMAGES]
         shape = tf.shape(images)
         boxes, numbers = self._draw(self._keys(inputs, shape[:1]), shape[1], shape[2])
-        return self.pack(self.cut_and_colour(images, boxes, numbers), boxes, shape[2])
+        raw = {device.IMAGES: images, device.BOXES: boxes, device.NUMBERS: numbers}
+        return {**self.render(raw), **self.relate(boxes, shape[2])}
 
     def _augment(self, inputs):
         image = inputs[IMAGES]
         shape = tf.shape(image)
         boxes, numbers = self._draw(self._keys(inputs, []), shape[0], shape[1])
-        views = self.colour(self.cut(image, boxes)[None], numbers[None])
-        return self.pack([view[0] for view in views], boxes, shape[1])
+        views = self.render({device.CUT: self.cut(image, boxes)[None], device.NUMBERS: numbers[None]})
+        return {**{name: view[0] for name, view in views.items()}, **self.relate(boxes, shape[1])}
 
     def _keys(self, inputs, shape):
         if INDEX not in inputs:
@@ -217,10 +232,6 @@ def _check_value_range(images):
             f"images of floats must lie within 0...255, brighter than 1 somewhere; received {low:g}...{high:g}. "
             "Multiply images of 0...1 by 255."
         )
-
-
-def _recipe(recipe):
-    return recipe if isinstance(recipe, ViewRecipe) else ViewRecipe(**recipe)
 
 
 @functools.lru_cache

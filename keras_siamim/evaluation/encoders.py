@@ -6,8 +6,6 @@ from pathlib import Path
 
 import keras
 
-from keras_siamim._backend.saved_model import load_saved_model
-
 _RUN_FILES = ("encoder.keras", "model.keras")
 
 
@@ -19,7 +17,10 @@ class SavedModelEncoder:
     """
 
     def __init__(self, path):
+        from keras_siamim._backend.tensorflow import load_saved_model  # on every backend, when it is needed
+
         self._run = load_saved_model(path)
+        self.image_size = self._run.image_size
         digest = hashlib.sha256()
         for file in sorted(Path(path).rglob("*")):
             if file.is_file() and file.name != "fingerprint.pb":

@@ -86,7 +86,6 @@ def extract_features(
     batches: Iterable,
     cache_dir: str | os.PathLike | None = None,
     verbose: int = 0,
-    total_batches: int | None = None,
 ) -> Features:
     """Run a frozen encoder over a split and return class tokens, means of patch tokens, and labels.
 
@@ -99,7 +98,6 @@ def extract_features(
         batches: yields (images, labels) with images (batch, height, width, 3) float32 and labels (batch,) integers.
         cache_dir: folder for the features; `None` keeps nothing.
         verbose: 1 shows a progress bar.
-        total_batches: length of the progress bar where `batches` doesn't know its own.
 
     Returns:
         `Features` in the order of the batches.
@@ -113,9 +111,7 @@ def extract_features(
         folder = Path(cache_dir) / fingerprint(encoder)[:32]
         folder.mkdir(parents=True, exist_ok=True)
     run = _runner(encoder)
-    if total_batches is None and hasattr(batches, "__len__"):
-        total_batches = len(batches)
-    progress = keras.utils.Progbar(total_batches, verbose=verbose, unit_name="batch")
+    progress = keras.utils.Progbar(length(batches), verbose=verbose, unit_name="batch")
     tokens, means, labels, batch_size = [], [], [], None
     for images, batch_labels in batches:
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
@@ -129,6 +125,14 @@ def extract_features(
     if not labels:
         raise ValueError("`batches` must yield at least one batch; received none. Is the split empty?")
     return Features(np.concatenate(tokens), np.concatenate(means), np.concatenate(labels))
+
+
+def length(batches) -> int | None:
+    """Return how many batches there will be, or `None` where that is not known."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
 
 
 def _runner(encoder):

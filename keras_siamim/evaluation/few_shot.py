@@ -137,7 +137,7 @@ def few_shot(
         if per_class is not None and smallest < per_class:
             notes.append(f"Classes with fewer than {per_class} images gave all they have (the smallest {smallest}).")
     with stopwatch() as seconds:
-        train, test = centre_and_normalise(train_features), centre_and_normalise(test_features)
+        train, test = (centre_and_normalise(f).astype("float64") for f in (train_features, test_features))
         accuracies = []
         for subset in subsets:
             if len(np.unique(train_labels[subset])) < 2:

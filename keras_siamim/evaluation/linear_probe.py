@@ -16,6 +16,8 @@ from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 
+_MOMENTUM, _TRUST = 0.9, 0.001  # of LARS
+
 
 class ShuffledBatches(keras.utils.PyDataset):
     """Arrays as batches of one size in a new, seeded order every epoch; the rest of an epoch is dropped.
@@ -63,10 +65,11 @@ def build_probe(input_shape, num_classes: int, encoder=None, pooling: str = "mea
     x = keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="probe_norm"
     )(x)
-    kernel = keras.initializers.RandomNormal(stddev=0.01, seed=seed)
-    return keras.Model(
-        inputs, keras.layers.Dense(num_classes, kernel_initializer=kernel, dtype="float32", name="probe")(x)
-    )
+    head = keras.layers.Dense(num_classes, dtype="float32", name="probe")
+    model = keras.Model(inputs, head(x))
+    # Drawn by NumPy: one seed, one probe on every backend.
+    head.kernel.assign(np.random.default_rng(seed).normal(0, 0.01, head.kernel.shape).astype("float32"))
+    return model
 
 
 @contextlib.contextmanager
@@ -139,11 +142,17 @@ def linear_probe(
     if not steps:
         raise ValueError(f"`train` must yield at least one batch of {batch_size}; it yields none.")
     peak = scaled_learning_rate(base_learning_rate, batch_size)
+    travel = 0.5 * peak * epochs * steps * _TRUST / (1 - _MOMENTUM)
+    if travel < 3:
+        notes.append(
+            f"Trained too little: the recipe is made for ImageNet's size; on {steps * batch_size} images LARS can move "
+            f"the weights by only {travel:.2g} times their norm; raise the epochs or the base learning rate."
+        )
     with stopwatch() as seconds, _frozen(encoder):
         shape = next(iter(test))[0].shape[1:]
         model = build_probe(tuple(shape), num_classes, encoder, pooling, seed)
         model.compile(
-            optimizer=LARS(warmup_cosine(peak, warmup_epochs * steps, epochs * steps)),
+            optimizer=LARS(warmup_cosine(peak, warmup_epochs * steps, epochs * steps), _MOMENTUM, _TRUST),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         history = model.fit(train, epochs=epochs, shuffle=False, verbose=verbose)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_siamim.evaluation.features import check_batch, run_padded
+from keras_siamim.evaluation.features import check_batch, length, run_padded
 
 
 def predict_logits(classifier, batches: Iterable, verbose: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,8 +25,7 @@ def predict_logits(classifier, batches: Iterable, verbose: int = 0) -> tuple[np.
         ValueError: if there is no batch, or a batch is malformed or grows beyond the first.
     """
     run = classifier.predict_on_batch if isinstance(classifier, keras.Model) else classifier
-    total = len(batches) if hasattr(batches, "__len__") else None
-    progress = keras.utils.Progbar(total, verbose=verbose, unit_name="batch")
+    progress = keras.utils.Progbar(length(batches), verbose=verbose, unit_name="batch")
     logits, labels, batch_size = [], [], None
     for inputs, batch_labels in batches:
         inputs, batch_labels = np.asarray(inputs), np.asarray(batch_labels)

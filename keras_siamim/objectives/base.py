@@ -23,21 +23,25 @@ def pool_tokens(tokens, pooling):
 class Objective(keras.Model):
     """A Keras model that pre-trains `encoder` on batches of the kind that `keras_siamim.batch` describes.
 
-    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `loss_names` (the
-    terms shown beside the loss), `call(batch, training)` and `loss_terms(outputs)`.
+    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `answers` (the outputs
+    that others are to predict), `call(batch, training)` and `loss_terms(outputs)`.
 
     Geometry must stay float32 under a mixed policy, so inputs are not cast here but by the layers.
+
+    Args:
+        loss_names: Terms that are shown beside the loss.
+        **kwargs: As for every Keras model.
     """
 
     batch_keys = ()
-    loss_names = ()
+    answers = ("target",)
 
-    def __init__(self, **kwargs):
+    def __init__(self, loss_names=(), **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in self.loss_names}
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in loss_names}
 
     def loss_terms(self, outputs):
-        """Dictionary of float32 scalars from what `call` gave: `loss` and one for every name in `loss_names`."""
+        """Dictionary of float32 scalars from what `call` gave: `loss` and the terms beside it."""
         raise AttributeError(f"{type(self).__name__} has no loss.")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -80,7 +84,7 @@ class Objective(keras.Model):
         copy = type(self).from_config(self.get_config())
         copy.set_weights(self.get_weights())
         outputs = copy(batch, training=True)
-        outputs = {**outputs, "target": ops.roll(outputs["target"], 1, axis=0)}
+        outputs |= {name: ops.roll(outputs[name], 1, axis=0) for name in self.answers}
         return float(ops.convert_to_numpy(self.loss_terms(outputs)["loss"]))
 
     def embed(self, images, batch_size=256, pooling="mean"):

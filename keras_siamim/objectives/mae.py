@@ -7,7 +7,7 @@ from keras_siamim import batch as keys
 from keras_siamim.layers import Token, TransformerBlock
 from keras_siamim.losses import masked_pixel_loss, normalize_pixels
 from keras_siamim.objectives.base import Objective
-from keras_siamim.objectives.validation import require_float, require_keys, require_visible_count
+from keras_siamim.objectives.validation import require_count, require_float, require_keys
 from keras_siamim.ops import masked_patches, patchify, restore_tokens, sincos_position_table
 
 
@@ -42,6 +42,7 @@ class MAE(Objective):
     """
 
     batch_keys = (keys.VIEW_1, keys.VISIBLE_IDS)
+    answers = ("pixels",)
 
     def __init__(
         self,
@@ -124,7 +125,7 @@ class MAE(Objective):
         require_keys(batch, self.batch_keys)
         require_float(batch, keys.VIEW_1)
         rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
-        require_visible_count(batch[keys.VISIBLE_IDS], rows * columns, min_masked=1)
+        require_count(batch, keys.VISIBLE_IDS, rows * columns, left_out=1)
 
     def get_config(self):
         """Constructor arguments."""

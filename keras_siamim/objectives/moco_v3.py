@@ -74,6 +74,7 @@ class MoCoV3(MomentumObjective):
     """
 
     batch_keys = (keys.VIEW_1, keys.VIEW_2)
+    answers = ("key_1", "key_2")
 
     def __init__(
         self,

@@ -21,8 +21,8 @@ class MomentumObjective(MomentumTrainStep, Objective):
     accumulation the target moves once per optimiser step. `evaluate` and `predict` never move it.
 
     Args:
-        target_momentum: m, a number within 0...1 or a schedule such as `CosineMomentum`, called with the
-            optimiser step.
+        target_momentum: m, a number within 0...1 (0: the target is the online branch, without gradient), or a schedule
+            such as `CosineMomentum`, called with the optimiser step.
         **kwargs: As for every Keras model.
 
     Raises:
@@ -34,6 +34,7 @@ class MomentumObjective(MomentumTrainStep, Objective):
         if not callable(target_momentum) and not 0 <= target_momentum <= 1:
             raise ValueError(f"`target_momentum` must be within 0...1 or a schedule. Received: {target_momentum}.")
         self.target_momentum = target_momentum
+        self._online_weights = self._target_weights = ()
         # Counts batches. The optimiser's own counter can't be read inside a compiled JAX step.
         self.batches_seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
 
@@ -67,7 +68,8 @@ class MomentumObjective(MomentumTrainStep, Objective):
 
     def batches_per_step(self):
         """Batches per optimiser step: 1 without gradient accumulation."""
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        optimizer = getattr(self, "optimizer", None)  # absent before `compile`
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return getattr(optimizer, "gradient_accumulation_steps", None) or 1
 
     def update_target(self):

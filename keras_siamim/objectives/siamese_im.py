@@ -4,77 +4,20 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.layers import Token, TransformerBlock
-from keras_siamim.losses import UniGrad
+from keras_siamim.layers import TransformerBlock
+from keras_siamim.losses import get_loss
+from keras_siamim.objectives.branch import SiameseBranch
+from keras_siamim.objectives.components import (
+    POSITION_CHANNELS,
+    PREDICTION_TARGETS,
+    RELATIVE_POSITIONS,
+    SCOPES,
+    choose,
+    scope_weights,
+)
 from keras_siamim.objectives.momentum import MomentumObjective, freeze
-from keras_siamim.objectives.validation import require_float, require_keys, require_visible_count
-from keras_siamim.ops import relative_position_embedding, sincos_position_table, standardize
-
-
-@keras.saving.register_keras_serializable(package="keras_siamim")
-class SiameseBranch(keras.layers.Layer):
-    """What online and target branch have in common: encoder, dense to the decoder's width, projector, mask token.
-
-    Args:
-        encoder: A `ViTEncoder`.
-        width: Width of the projector.
-        num_heads: Its attention heads.
-        depth: Its number of blocks.
-        norm: Its norms, `"batch"` or `"layer"`.
-        mlp_ratio: Hidden width of its MLPs over `width`.
-        **kwargs: As for every Keras layer.
-    """
-
-    def __init__(self, encoder, width, num_heads, depth=2, norm="batch", mlp_ratio=4, **kwargs):
-        super().__init__(**kwargs)
-        self.encoder = encoder
-        self.width = width
-        self.num_heads = num_heads
-        self.depth = depth
-        self.norm = norm
-        self.mlp_ratio = mlp_ratio
-        self.embedding = keras.layers.Dense(width, dtype=self.dtype_policy, name="embedding")
-        self.projector = [
-            TransformerBlock(num_heads, mlp_ratio, norm, dtype=self.dtype_policy, name=f"projector_{index}")
-            for index in range(depth)
-        ]
-        self.mask_token = Token(width, dtype=self.dtype_policy, name="mask_token")
-
-    def build(self, input_shape=None):
-        """Create the weights; the encoder is built already."""
-        self.embedding.build((None, None, self.encoder.width))
-        for block in self.projector:
-            block.build((None, None, self.width))
-        self.mask_token.build()
-
-    def project(self, tokens, training=False):
-        """Encoder tokens (batch, tokens, encoder width) to projector tokens (batch, tokens, width)."""
-        x = self.embedding(tokens)
-        for block in self.projector:
-            x = block(x, training=training)
-        return x
-
-    def call(self, images, visible_ids=None, training=False):
-        """Images to projector tokens (batch, 1 + patches, width), class token first."""
-        return self.project(self.encoder(images, visible_ids, training=training), training=training)
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {
-            **super().get_config(),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "width": self.width,
-            "num_heads": self.num_heads,
-            "depth": self.depth,
-            "norm": self.norm,
-            "mlp_ratio": self.mlp_ratio,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"])
-        return cls(**config)
+from keras_siamim.objectives.validation import require_count, require_float, require_keys
+from keras_siamim.ops import gather_tokens, sincos_position_table
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -95,14 +38,24 @@ class SiameseIM(MomentumObjective):
         decoder_mlp_ratio: Hidden width of their MLPs over `decoder_width`.
         train_patch_embedding: Whether the patch embedding is trained; the paper freezes it at its initial values.
         normalize_prediction: Whether a LayerNorm with frozen affine part is applied to the prediction.
-        loss: The dense loss, called with predictions and targets; `UniGrad()` by default.
+        relative_positions: What the decoder is told of the patches of view 2: place and size in view 1 (`"scale"`),
+            place alone (`"no_scale"`), or only their place in view 2 (`"none"`).
+        prediction_target: What it predicts of view 2: `"features"` of the momentum branch, `"kept_features"` of a
+            momentum branch that sees nothing but the patches asked for, `"pixels"` or `"normalized_pixels"` (then there
+            is no momentum branch).
+        scope: Where prediction and target are compared: at every patch (`"dense"`), in their mean over the patches
+            (`"global"`), or both with weights, as `{"dense": 1.0, "global": 0.5}`.
+        loss: How: `"unigrad"`, `"info_nce"`, `"mse"`, `"normalized_mse"`, `"cosine"`, or a `keras_siamim.losses.Loss`
+            with settings of its own.
         target_momentum: Number within 0...1, or a schedule such as `CosineMomentum(0.995, total_steps)`.
         **kwargs: As for every Keras model.
 
     Call:
-        batch: Dictionary with `view_1`, `view_2`, `relative_affine` and `visible_ids`, see `keras_siamim.batch`.
+        batch: Dictionary with `view_1`, `view_2`, `relative_affine` and `visible_ids`, see `keras_siamim.batch`. With
+            `target_ids` the decoder is asked, and the loss taken, at those patches of view 2 alone. View 2 may be of
+            another size than view 1.
         training: Whether BatchNorm uses the batch's statistics.
-        Returns a dictionary of (batch, patches of view 2, decoder_width): `prediction` and, float32, `target`.
+        Returns a dictionary of (batch, patches asked for, width): `prediction` and, float32, `target`.
 
     Raises:
         ValueError: For sizes that do not fit, and for batches that lack keys, floats or patches.
@@ -114,7 +67,6 @@ class SiameseIM(MomentumObjective):
     """
 
     batch_keys = (keys.VIEW_1, keys.VIEW_2, keys.RELATIVE_AFFINE, keys.VISIBLE_IDS)
-    loss_names = UniGrad.terms
 
     def __init__(
         self,
@@ -128,11 +80,15 @@ class SiameseIM(MomentumObjective):
         decoder_mlp_ratio=4,
         train_patch_embedding=False,
         normalize_prediction=False,
-        loss=None,
+        relative_positions="scale",
+        prediction_target="features",
+        scope="dense",
+        loss="unigrad",
         target_momentum=0.995,
         **kwargs,
     ):
-        super().__init__(target_momentum=target_momentum, **kwargs)
+        criterion = get_loss(loss)
+        super().__init__(target_momentum=target_momentum, loss_names=criterion.terms, **kwargs)
         sincos_position_table((1, 1), decoder_width)  # refuses a width that positions do not divide
         self.decoder_width = decoder_width
         self.decoder_heads = decoder_heads
@@ -143,17 +99,22 @@ class SiameseIM(MomentumObjective):
         self.decoder_mlp_ratio = decoder_mlp_ratio
         self.train_patch_embedding = train_patch_embedding
         self.normalize_prediction = normalize_prediction
-        self.dense_loss = loss or UniGrad()
+        self.relative_positions = relative_positions
+        self.prediction_target = prediction_target
+        self.scope = scope_weights(scope)
+        self.criterion = criterion
+        self.embed_positions = choose(RELATIVE_POSITIONS, "relative_positions", relative_positions)
+        self.make_targets = choose(PREDICTION_TARGETS, "prediction_target", prediction_target)
 
         policy = self.dtype_policy
         self.online = self._branch(encoder, "online")
-        self.target = self._branch(self.copy_encoder(encoder), "target")
+        self.target = self._branch(self.copy_encoder(encoder), "target") if self.make_targets.has_branch else None
         self.position_projection = keras.layers.Dense(decoder_width, dtype=policy, name="position_projection")
         self.decoder = [
             TransformerBlock(decoder_heads, decoder_mlp_ratio, decoder_norm, dtype=policy, name=f"decoder_{index}")
             for index in range(decoder_depth)
         ]
-        self.head = keras.layers.Dense(decoder_width, dtype=policy, name="head")
+        self.head = keras.layers.Dense(self.make_targets.width(self), dtype=policy, name="head")
         self.prediction_norm = None
         if normalize_prediction:
             self.prediction_norm = keras.layers.LayerNormalization(
@@ -184,15 +145,17 @@ class SiameseIM(MomentumObjective):
             return
         tokens = (None, None, self.decoder_width)
         self.online.build()
-        self.target.build()
-        self.position_projection.build((None, None, 2 * self.decoder_width))
+        channels = POSITION_CHANNELS[self.relative_positions] * self.decoder_width
+        self.position_projection.build((None, None, channels))
         for block in self.decoder:
             block.build(tokens)
         self.head.build(tokens)
         if self.prediction_norm is not None:
-            self.prediction_norm.build(tokens)
+            self.prediction_norm.build((None, None, self.head.units))
             freeze(self.prediction_norm.variables)
-        self.pair_branches(self.online, self.target)
+        if self.target is not None:
+            self.target.build()
+            self.pair_branches(self.online, self.target)
         self.encoder.patch_embedding.set_trainable(self.train_patch_embedding)
         self.built = True
 
@@ -202,12 +165,16 @@ class SiameseIM(MomentumObjective):
         return {"prediction": outputs["prediction"], "target": outputs["target"]}
 
     def intermediates(self, batch, training=False):
-        """Every tensor on the way: `encoded`, `projected`, `decoder_in`, `decoded`, `prediction` and `target`."""
+        """Every tensor on the way, by its name in the paper's figure 3.
+
+        These are `encoded`, `projected`, `decoder_in`, `decoded`, `prediction` and `target`.
+        """
         self._check(batch)
         view_1, view_2, visible_ids = (batch[key] for key in (keys.VIEW_1, keys.VIEW_2, keys.VISIBLE_IDS))
         encoded = self.encoder(view_1, visible_ids, training=training)
         projected = self.online.project(encoded, training=training)
-        asked = self.ask(batch[keys.RELATIVE_AFFINE], view_1.shape, view_2.shape)
+        target_ids = batch.get(keys.TARGET_IDS)
+        asked = self.ask(batch[keys.RELATIVE_AFFINE], view_1.shape, view_2.shape, target_ids)
         decoder_in = ops.concatenate([self._placed(projected, visible_ids, view_1.shape), asked], axis=1)
         decoded = decoder_in
         for block in self.decoder:
@@ -221,7 +188,7 @@ class SiameseIM(MomentumObjective):
             "decoder_in": decoder_in,
             "decoded": decoded,
             "prediction": prediction,
-            "target": self.targets(view_2, training),
+            "target": self.targets(view_2, target_ids, training),
         }
 
     def _placed(self, projected, visible_ids, view_1_shape):
@@ -230,20 +197,25 @@ class SiameseIM(MomentumObjective):
         positions = ops.take(ops.convert_to_tensor(table, dtype=projected.dtype), visible_ids, axis=0)
         return ops.concatenate([projected[:, :1], projected[:, 1:] + positions], axis=1)
 
-    def ask(self, relative_affine, view_1_shape, view_2_shape):
-        """Mask tokens at the places of view 2's patches in view 1: (batch, patches of view 2, decoder_width)."""
+    def ask(self, relative_affine, view_1_shape, view_2_shape, target_ids=None):
+        """Mask tokens at the places of view 2's patches: (batch, patches asked for, decoder_width)."""
         grids = [self.encoder.patch_embedding.grid(shape) for shape in (view_1_shape, view_2_shape)]
-        embedding = relative_position_embedding(relative_affine, *grids, self.decoder_width)
-        token = self.online.mask_token.repeat(1)
-        return self.position_projection(embedding) + token
+        embedding = self.embed_positions(relative_affine, *grids, self.decoder_width)
+        if target_ids is not None:
+            embedding = gather_tokens(embedding, target_ids)
+        return self.position_projection(embedding) + self.online.mask_token.repeat(1)
 
-    def targets(self, images, training=False):
-        """Targets (batch, patches, decoder_width) float32 of whole images: the momentum branch, standardised."""
-        return ops.stop_gradient(standardize(self.target(images, training=training)[:, 1:], epsilon=1e-5))
+    def targets(self, images, target_ids=None, training=False):
+        """Targets (batch, patches asked for, width) float32 of view 2."""
+        return ops.stop_gradient(self.make_targets(self, images, target_ids, training))
 
     def loss_terms(self, outputs):
         """Loss and its terms from what `call` gave."""
-        return self.dense_loss(outputs["prediction"], outputs["target"])
+        parts = [
+            (weight, self.criterion(*(SCOPES[scope](outputs[name]) for name in ("prediction", "target"))))
+            for scope, weight in self.scope.items()
+        ]
+        return {term: sum(part[term] * weight for weight, part in parts) for term in ("loss", *self.criterion.terms)}
 
     def _check(self, batch):
         """What shapes and dtypes alone can tell; `fit` checks values too."""
@@ -251,7 +223,7 @@ class SiameseIM(MomentumObjective):
         require_float(batch, keys.VIEW_1)
         require_float(batch, keys.VIEW_2)
         rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
-        require_visible_count(batch[keys.VISIBLE_IDS], rows * columns)
+        require_count(batch, keys.VISIBLE_IDS, rows * columns)
 
     def get_config(self):
         """Constructor arguments."""
@@ -267,7 +239,10 @@ class SiameseIM(MomentumObjective):
             "decoder_mlp_ratio": self.decoder_mlp_ratio,
             "train_patch_embedding": self.train_patch_embedding,
             "normalize_prediction": self.normalize_prediction,
-            "loss": keras.saving.serialize_keras_object(self.dense_loss),
+            "relative_positions": self.relative_positions,
+            "prediction_target": self.prediction_target,
+            "scope": dict(self.scope),
+            "loss": keras.saving.serialize_keras_object(self.criterion),
         }
 
     @classmethod

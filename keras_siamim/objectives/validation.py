@@ -40,17 +40,16 @@ def require_float(batch, key):
         )
 
 
-def require_visible_count(visible_ids, patches, min_masked=0):
-    """Refuse masks that hide everything, or fewer than `min_masked` patches.
+def require_count(batch, key, patches, left_out=0):
+    """Refuse patch numbers of nothing, or of more than all but `left_out` patches.
 
     Raises:
         ValueError: Naming the count and the allowed range.
     """
-    count = visible_ids.shape[-1]
-    if count is not None and not 1 <= count <= patches - min_masked:
+    count = batch[key].shape[-1]
+    if count is not None and not 1 <= count <= patches - left_out:
         raise ValueError(
-            f"`{keys.VISIBLE_IDS}` must keep 1...{patches - min_masked} of the {patches} patches visible. "
-            f"Received: {count}."
+            f"`{key}` must keep 1...{patches - left_out} of the {patches} patches of an image. Received: {count}."
         )
 
 
@@ -96,13 +95,13 @@ def check_batch(batch, required, encoder):
             that is not finite or has no scale, or visible patches that are out of range, repeated or not ascending.
     """
     require_keys(batch, required)
+    patches = {}
     for key in (keys.VIEW_1, keys.VIEW_2):
         if key in required:
             require_float(batch, key)
             _require_finite(batch, key)
             grid = encoder.patch_embedding.grid(batch[key].shape)
-            if key == keys.VIEW_1:
-                patches = grid[0] * grid[1]
+            patches[key] = grid[0] * grid[1]
     if keys.RELATIVE_AFFINE in required:
         affine = batch[keys.RELATIVE_AFFINE]
         if affine.shape[1:] != (keys.RELATIVE_AFFINE_SIZE,):
@@ -113,14 +112,19 @@ def check_batch(batch, required, encoder):
         _require_finite(batch, keys.RELATIVE_AFFINE)
         if np.any(affine[:, 2:] == 0):
             raise ValueError(f"The scales in `{keys.RELATIVE_AFFINE}` (its last two columns) must not be 0.")
-    if keys.VISIBLE_IDS in required:
-        ids = batch[keys.VISIBLE_IDS]
-        require_visible_count(ids, patches)
-        if ids.min() < 0 or ids.max() >= patches or np.any(np.diff(ids, axis=-1) <= 0):
-            raise ValueError(
-                f"`{keys.VISIBLE_IDS}` must hold ascending patch numbers within 0...{patches - 1}. "
-                f"Received: minimum {ids.min()}, maximum {ids.max()}."
-            )
+    for key, view in ((keys.VISIBLE_IDS, keys.VIEW_1), (keys.TARGET_IDS, keys.VIEW_2)):
+        if key in batch and view in patches:
+            _require_patch_numbers(batch, key, patches[view])
+
+
+def _require_patch_numbers(batch, key, patches):
+    require_count(batch, key, patches)
+    ids = batch[key]
+    if ids.min() < 0 or ids.max() >= patches or np.any(np.diff(ids, axis=-1) <= 0):
+        raise ValueError(
+            f"`{key}` must hold ascending patch numbers within 0...{patches - 1}. Received: minimum {ids.min()}, "
+            f"maximum {ids.max()}."
+        )
 
 
 def _require_finite(batch, key):

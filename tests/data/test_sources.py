@@ -131,6 +131,17 @@ def test_records_keep_their_number_in_any_order(tmp_path, buffer):
         assert_all_once_and_another_order_each_epoch(source)
 
 
+def test_the_programs_global_seed_does_not_touch_the_order(tmp_path):
+    write_records(tmp_path)
+    source = sources.record_source(str(tmp_path / "part-*"))
+    orders = []
+    for seed in (0, 7, 8):
+        tf.random.set_seed(seed)
+        orders.append([example["index"] for example in examples(source, True, 3, buffer=30)])
+        assert tf.random.uniform([]) == (tf.random.set_seed(seed), tf.random.uniform([]))[1]
+    assert orders[0] == orders[1] == orders[2]
+
+
 def test_a_cached_source_has_the_same_images_and_shuffles_as_a_whole(tmp_path):
     write_records(tmp_path)
     source = sources.record_source(str(tmp_path / "part-*"), label_key="class")

@@ -90,7 +90,7 @@ def test_patch_centres_of_view_2_lie_in_view_1_where_the_geometry_says(height, w
     # A separable resampling of coordinates: rows depend on y alone, columns on x alone.
     ys = [rows @ image[:, 0, 0] for rows, _ in weights]
     xs = [columns @ image[0, :, 1] for _, columns in weights]
-    affine = views.pack([None, None], boxes, tf.fill([count], width))["relative_affine"].numpy()
+    affine = views.relate(boxes, tf.fill([count], width))["relative_affine"].numpy()
     centres = geometry.patch_centres(grid)
     mapped = geometry.view_2_to_view_1(centres, affine)
     assert (affine[:, 3] < 0).any()

@@ -76,6 +76,7 @@ def test_a_saved_model_and_its_latest_version_are_callable_on_any_backend(tmp_pa
 
     features = extract_features(encoder, batches_of(IMAGES, LABELS, 4), tmp_path / "cache")
     np.testing.assert_allclose(features.token, 2 * IMAGES.reshape(10, 2, 96)[:, 0], atol=1e-6)
+    assert encoder.image_size == (8, 8)
     assert encoder.fingerprint == SavedModelEncoder(tmp_path / "10").fingerprint
     assert encoder.fingerprint != SavedModelEncoder(tmp_path / "1").fingerprint
 

@@ -50,7 +50,8 @@ def test_the_learning_rate_follows_the_batch_and_too_large_a_batch_is_a_stated_r
     )
 
     assert result.settings["learning_rate"] == pytest.approx(0.1 * 128 / 256)
-    assert result.notes == ("The batch of 16384 was reduced to 128, the number of training images.",)
+    assert result.notes[0] == "The batch of 16384 was reduced to 128, the number of training images."
+    assert result.notes[1].startswith("Trained too little")
 
 
 def test_batches_are_whole_shuffled_anew_and_replayable():

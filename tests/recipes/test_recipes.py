@@ -29,7 +29,8 @@ def toy(recipe):
     }
     widths = {"decoder_width": 16, "decoder_heads": 2, "projector_width": 16, "embedding_width": 8}
     small |= {f"model.{name}": width for name, width in widths.items()}
-    return recipe.override({key: value for key, value in small.items() if key in recipe.keys()})
+    known = recipe.keys()
+    return recipe.override({key: value for key, value in small.items() if key in known})
 
 
 @pytest.mark.parametrize("name", recipe_names())

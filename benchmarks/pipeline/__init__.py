@@ -1,0 +1,1 @@
+"""Speed of the input pipeline: `python -m benchmarks.pipeline`."""

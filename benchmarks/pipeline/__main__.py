@@ -1,0 +1,177 @@
+"""How fast view pairs come: `python -m benchmarks.pipeline [--seconds 8] [--rounds 3] [--data PATH] [--sizes ...]`.
+
+The whole way from JPEG bytes to batches of normalised pairs with geometry and masks, against PIL and NumPy in two
+worker processes (`pillow_road.py`), taking turns in one run; then where the time goes. Without `--data` the
+images are cuts of the two photographs that come with scikit-learn. Run it on an idle machine.
+"""
+
+import argparse
+import io
+import itertools
+import multiprocessing
+import statistics
+import time
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from benchmarks.pipeline import pillow_road
+from keras_siamim.data import images, pipeline, sources
+from keras_siamim.data.masking import Masking
+from keras_siamim.data.view_recipe import ViewRecipe
+from keras_siamim.data.views import PairedViews
+
+# Name: height and width of the stored images, pixels of the views, patch size, images a batch.
+SETTINGS = {
+    "224": ((480, 640), 224, 16, 64),
+    "64": ((64, 64), 64, 8, 256),
+    "32": ((32, 32), 32, 4, 256),
+}
+ONLY_CROPS = ViewRecipe.crop_and_flip(area=(0.08, 1.0))
+
+
+def photographs(height, width, count=256):
+    """JPEG files of one size: random cuts of two photographs."""
+    from sklearn.datasets import load_sample_images
+
+    rng, files = np.random.default_rng(0), []
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    for k in range(count):
+        share = rng.uniform(0.5, 1)
+        w, h = int(640 * share), int(640 * share * height / width)
+        w, h = (w, h) if h <= 427 else (int(427 * share * width / height), int(427 * share))
+        left, top = rng.integers(0, 640 - w + 1), rng.integers(0, 427 - h + 1)
+        buffer = io.BytesIO()
+        photos[k % 2].crop((left, top, left + w, top + h)).resize((width, height)).save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    return files
+
+
+def source_of(files, shape):
+    """A source of files that lie in memory."""
+    encoded = tf.constant(files)
+    return sources.IndexedSource("benchmark", len(files), lambda index: {"image": encoded[index]}, image_shape=shape)
+
+
+def ours(source, size, patch, batch_size, views=None):
+    """Batches of the pipeline, without end."""
+    views = views or PairedViews(size)
+    grid = (size // patch, size // patch)
+    masking = Masking.of_ratio(grid, 0.6, min_block=max(2, grid[0] * grid[1] // 12))
+    return iter(pipeline.training_batches(source, views, masking, batch_size=batch_size))
+
+
+def rate(iterator, batch_size, seconds):
+    """Pairs a second over at least the given time."""
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        next(iterator)
+        count += batch_size
+    return count / elapsed
+
+
+def cpu_milliseconds(function, pairs, repeats=3):
+    """Processor time a pair, all threads together."""
+    function()
+    start = time.process_time()
+    for _ in range(repeats):
+        function()
+    return 1e3 * (time.process_time() - start) / repeats / pairs
+
+
+def stages(files, shape, size, patch, batch_size):
+    """Processor milliseconds a pair of every stage, one after the other on the same images."""
+    few = files[: min(64, batch_size)]
+    count = len(few)
+    index = tf.range(count, dtype=tf.int64)
+    views = PairedViews(size)
+    decode = tf.function(lambda encoded: tf.map_fn(images.decode, encoded, fn_output_signature=tf.uint8))
+    pixels = decode(tf.constant(few))
+    draw = tf.function(lambda: views.draw(index, 0, tf.fill([count], shape[0]), tf.fill([count], shape[1])))
+    boxes, numbers = draw()
+    equal = shape[0] * shape[1] <= pipeline.EQUAL_SIZE_LIMIT
+    cut = tf.function(lambda: tf.map_fn(lambda pair: views.cut(*pair), (pixels, boxes), fn_output_signature=tf.uint8))
+    cuts = cut() if not equal else None
+    masking = Masking.of_ratio((size // patch,) * 2, 0.6, min_block=max(2, (size // patch) ** 2 // 12))
+
+    def render(view_1, view_2):
+        made = PairedViews(size, view_1, view_2)
+        if equal:
+            return lambda: [view.numpy() for view in made.cut_and_colour(pixels, boxes, numbers)]
+        return lambda: [view.numpy() for view in made.colour(cuts, numbers)]
+
+    sharp = {"blur_probability": 0.0}
+    plain = cpu_milliseconds(render(ONLY_CROPS, ONLY_CROPS), count)
+    coloured = cpu_milliseconds(render(ViewRecipe(**sharp), ViewRecipe(solarise_probability=0.2, **sharp)), count)
+    whole = cpu_milliseconds(render(views.view_1, views.view_2), count)
+    many = np.arange(batch_size)
+    return {
+        "decode": cpu_milliseconds(lambda: decode(tf.constant(few)), count),
+        "draw": cpu_milliseconds(draw, count),
+        "crop + resize": (0 if equal else cpu_milliseconds(cut, count)) + plain,
+        "colour": coloured - plain,
+        "blur": whole - coloured,
+        "masks": cpu_milliseconds(lambda: masking.visible_ids(0, 0, many), batch_size),
+    }
+
+
+def megabytes(pid="self"):
+    """Peak resident memory of a process (Linux)."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+
+def main(arguments=None):
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of every measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each road; the median counts")
+    parser.add_argument("--sizes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--data", help="take images from here, brought to each setting's size, instead of photographs")
+    options = parser.parse_args(arguments)
+    chosen = {name: SETTINGS[name] for name in options.sizes}
+    stored = {
+        name: from_source(options.data, *shape) if options.data else photographs(*shape)
+        for name, (shape, *_) in chosen.items()
+    }
+    print("pairs a second: PIL in 2 processes, this pipeline, ratio; peak memory: a PIL worker, this process so far")
+    for name, setting in chosen.items():
+        slow, fast, light = take_turns(stored[name], *setting, options.rounds, options.seconds)
+        print(
+            f"{name:>4} {slow:>7.0f} {fast:>7.0f} {fast / slow:>6.1f} {light:>7.0f} MB {megabytes():>7.0f} MB",
+            flush=True,
+        )
+    print("where the time goes, processor milliseconds a pair")
+    for name, setting in chosen.items():
+        parts = stages(stored[name], *setting)
+        print(f"{name:>4} " + ", ".join(f"{stage} {value:.3f}" for stage, value in parts.items()), flush=True)
+
+
+def take_turns(files, shape, size, patch, batch_size, rounds, seconds):
+    """Measure both roads in turns: median pairs a second of PIL's and of ours, MB of a PIL worker."""
+    rival, own = pillow_road.batches(files, size, batch_size), ours(source_of(files, shape), size, patch, batch_size)
+    rates = [], []
+    for _ in range(rounds):
+        for road, found in zip((rival, own), rates, strict=True):
+            # What lies ready in buffers is taken out before the clock starts.
+            list(itertools.islice(road, pillow_road.SLOTS))
+            found.append(rate(road, batch_size, seconds))
+    light = max(megabytes(worker.pid) for worker in multiprocessing.active_children())
+    rival.close()
+    return *(statistics.median(found) for found in rates), light
+
+
+def from_source(data, height, width, count=256):
+    """JPEG files of one size from a user's images."""
+    files = []
+    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(pipeline.decoded)
+    for example in examples.take(count).as_numpy_iterator():
+        buffer = io.BytesIO()
+        Image.fromarray(example["image"]).resize((width, height)).save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    return files
+
+
+if __name__ == "__main__":
+    main()

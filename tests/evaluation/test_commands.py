@@ -1,0 +1,88 @@
+"""The two commands, on a class-per-folder tree of real files and a ViT of toy size."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_siamim import ViTEncoder
+from tests.evaluation.stand_in import make_images
+from training import evaluate, finetune
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with `data/{train,test}/{a,b,c}/*.png` and `run/encoder.keras`."""
+    root = tmp_path_factory.mktemp("place")
+    for split, count, seed in (("train", 36, 1), ("test", 14, 2)):
+        images, labels = make_images(count, seed=seed)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = root / "data" / split / "abc"[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = np.clip(128 + 40 * image, 0, 255).astype("uint8")
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    keras.utils.set_random_seed(0)
+    (root / "run").mkdir()
+    ViTEncoder(image_size=8, patch_size=4, width=8, depth=2, num_heads=2).save(root / "run" / "encoder.keras")
+    return root
+
+
+def run_evaluate(place, *more):
+    arguments = ["--data", str(place / "data"), "--cache", str(place / "cache"), "--batch-size", "16", "--resize", "8"]
+    evaluate.main([*arguments, "--output", str(place / "out"), *more])
+    return json.loads((place / "out" / "evaluation.json").read_text())
+
+
+def test_evaluate_shows_three_rows_and_repeats_them_from_the_cache(place, capsys):
+    arguments = ("--encoder", str(place / "run"), "--protocols", "knn,few_shot,health", "--shots", "3")
+
+    first = run_evaluate(place, *arguments)
+    files = {path: path.stat().st_mtime_ns for path in (place / "cache").rglob("*.npz")}
+    again = run_evaluate(place, *arguments)
+
+    assert list(first["rows"]) == ["raw pixels", "random initialisation", "run"]
+    for name, results in first["rows"].items():
+        assert [r["protocol"] for r in results] == ["knn", "few_shot", "health"]
+        assert [r["numbers"] for r in results] == [r["numbers"] for r in again["rows"][name]]
+    assert files == {path: path.stat().st_mtime_ns for path in (place / "cache").rglob("*.npz")}
+    assert "| raw pixels |" in capsys.readouterr().out
+
+
+@pytest.mark.one_backend
+def test_finetune_saves_a_classifier_whose_robustness_can_be_measured(place):
+    options = ["--encoder", str(place / "run"), "--data", str(place / "data"), "--output", str(place / "tuned")]
+    finetune.main([*options, "--epochs", "2", "--warmup-epochs", "1", "--batch-size", "12", "--resize", "8"])
+
+    found = run_evaluate(
+        place,
+        "--classifier",
+        str(place / "tuned" / "classifier.keras"),
+        "--protocols",
+        "corruption",
+        "--max-images",
+        "4",
+    )
+
+    assert json.loads((place / "tuned" / "evaluation.json").read_text())["rows"]["run"][0]["protocol"] == "fine_tuning"
+    numbers = found["rows"]["classifier"][0]["numbers"]
+    assert 0 <= numbers["mean_corruption_error"] <= 1
+    assert len(numbers) == 2 + 15
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("--protocols must be some of knn", ("--encoder", "x", "--protocols", "nearest")),
+        ("--protocols must be all of", ("--encoder", "x", "--protocols", "knn,corruption")),
+        ("--encoder must name", ("--protocols", "knn")),
+        ("--classifier must name", ("--protocols", "imagenet_a")),
+        ("`path` must exist", ("--encoder", "nothing", "--protocols", "knn")),
+    ],
+)
+def test_wrong_commands_are_refused(place, message, arguments):
+    with pytest.raises(ValueError, match=message):
+        run_evaluate(place, *arguments)

@@ -1,0 +1,100 @@
+"""What every objective does as a Keras model."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_siamim import AdamW
+from tests.nano import NANO_OBJECTIVES, nano_batch
+
+every_objective = pytest.mark.parametrize("build", NANO_OBJECTIVES.values(), ids=NANO_OBJECTIVES)
+
+
+def trained(model, steps=2, **optimizer):
+    model.compile(AdamW(1e-2, global_clipnorm=1.0, **optimizer))
+    for step in range(steps):
+        model.train_on_batch(nano_batch(seed=step))
+    return model
+
+
+def next_loss(model, seed=9):
+    model.reset_metrics()
+    return model.train_on_batch(nano_batch(seed=seed), return_dict=True)["loss"]
+
+
+@every_objective
+def test_the_configuration_builds_the_same_model(build):
+    model = build()
+    again = type(model).from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+    assert [v.path.split("/", 1)[-1] for v in again.weights] == [v.path.split("/", 1)[-1] for v in model.weights]
+    assert [v.trainable for v in again.weights] == [v.trainable for v in model.weights]
+
+
+@every_objective
+def test_a_saved_model_goes_on_with_the_same_steps(build, tmp_path):
+    model = trained(build())
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for seed in (7, 8):
+        np.testing.assert_allclose(next_loss(again, seed), next_loss(model, seed), rtol=1e-5)
+
+
+@every_objective
+def test_training_lowers_the_loss_of_a_batch(build):
+    model, batch = build(), nano_batch(16)
+    model.compile(AdamW(1e-2, global_clipnorm=1.0))
+    history = model.fit(batch, batch_size=16, epochs=12, shuffle=False, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+
+
+@every_objective
+def test_half_precision_gives_a_finite_float32_loss(build):
+    model = build("mixed_bfloat16")
+    loss = model.loss_terms(model(nano_batch(), training=True))["loss"]
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+    trained(model)
+    assert np.isfinite(next_loss(model))
+    assert {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables} == {"float32"}
+
+
+@every_objective
+def test_the_encoder_alone_embeds_whole_images(build):
+    model, images = build(), nano_batch(5)["view_1"]
+    tokens = ops.convert_to_numpy(model.encoder(images))
+    np.testing.assert_allclose(model.embed(images, batch_size=2), tokens[:, 1:].mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(model.embed(images, pooling="token"), tokens[:, 0], atol=1e-5)
+
+
+@every_objective
+def test_the_expected_loss_before_learning_leaves_the_model_as_it_is(build):
+    model, batch = build(), nano_batch()
+    before = model.get_weights()
+    assert np.isfinite(model.expected_initial_loss(batch))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+@every_objective
+def test_a_missing_key_is_named(build):
+    model = build()
+    batch = nano_batch()
+    key = model.batch_keys[-1]
+    del batch[key]
+    with pytest.raises(ValueError, match=f"lacks {key}"):
+        model(batch)
+
+
+@every_objective
+def test_the_patch_embedding_is_trained_or_not_as_asked_whatever_it_was_before(build):
+    for trained_before in (False, True):
+        model = build(train_patch_embedding=trained_before)
+        again = type(model)(model.encoder, **{**settings(model), "train_patch_embedding": not trained_before})
+        kernel = again.encoder.patch_embedding.kernel
+        assert any(v is kernel for v in again.trainable_variables) is not trained_before
+
+
+def settings(model):
+    config = type(model).revived(model.get_config()) if hasattr(model, "revived") else model.get_config()
+    return {key: value for key, value in config.items() if key not in ("encoder", "name", "trainable", "dtype")}
