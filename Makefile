@@ -10,9 +10,10 @@ RUN := $(VENV)/bin/python
 .PHONY: pretrain test lint clean
 
 # Installed once, and again whenever the dependencies change.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml tests/without_dependencies.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r tests/without_dependencies.txt
 	touch $@
 
 pretrain: $(VENV)/.installed

@@ -20,6 +20,15 @@ VIT_SIZES = {
 }
 
 
+_preset_loader = None
+
+
+def set_preset_loader(loader):
+    """Say what loads presets with weights; `presets.py`, which stands on this file, does."""
+    global _preset_loader
+    _preset_loader = loader
+
+
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class ViTEncoder(keras.Model):
     """Images to tokens: patch embedding, class token, fixed 2-D sine-cosine positions, pre-norm blocks.
@@ -119,16 +128,19 @@ class ViTEncoder(keras.Model):
 
     @classmethod
     def from_preset(cls, name, **overrides):
-        """An untrained encoder of a named architecture.
+        """An untrained encoder of a named architecture, or one with weights.
 
         Args:
-            name: `vit_{tiny|small|base|large|huge}_patch{P}_{S}`, as `vit_base_patch16_224`.
-            **overrides: Constructor arguments that differ.
+            name: `vit_{tiny|small|base|large|huge}_patch{P}_{S}`, as `vit_base_patch16_224`; or what
+                `keras_siamim.presets.load_preset` takes: a file, `hf://OWNER/REPOSITORY`, a released model's name.
+            **overrides: Constructor arguments that differ; for weights, arguments of `load_preset`.
 
         Raises:
-            ValueError: For a name of another form.
+            ValueError: For a name that is neither.
         """
-        match = re.fullmatch(rf"vit_({'|'.join(VIT_SIZES)})_patch(\d+)_(\d+)", name)
+        match = re.fullmatch(rf"vit_({'|'.join(VIT_SIZES)})_patch(\d+)_(\d+)", str(name))
+        if not match and _preset_loader is not None:
+            return _preset_loader(name, **overrides)
         if not match:
             raise ValueError(
                 f"`name` must have the form vit_SIZE_patchP_S with SIZE one of {', '.join(VIT_SIZES)}, as "

@@ -8,7 +8,7 @@ from keras_siamim.convert.files import read_weights
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
 from keras_siamim.convert.positions import encoder_positions, square_grid
 from keras_siamim.convert.report import Report, assign
-from keras_siamim.convert.shapes import architecture, pixels
+from keras_siamim.convert.shapes import MOCO_V3_HEADS, architecture, pixels
 from keras_siamim.evaluation.classifier import Classifier
 
 # Where programs that train two branches keep an encoder: SiameseIM bare and `mm_`, MoCo v3 in two modules.
@@ -40,6 +40,8 @@ def load_encoder(path, image_size=None, num_heads=None, branch="online", grid=No
     if branch not in _BRANCHES:
         raise ValueError(f"`branch` must be one of {tuple(_BRANCHES)}. Received: {branch!r}.")
     weights, origins = _timm_names(read_weights(path))
+    if num_heads is None and "base_encoder.cls_token" in weights:
+        num_heads = MOCO_V3_HEADS.get(weights["base_encoder.cls_token"].shape[-1])
     weights, origins = _select_branch(weights, origins, branch)
     encoder, used = _build_encoder(weights, image_size, num_heads, grid, final_norm="norm.weight" in weights)
     return encoder, _report(used, origins, "no part of the encoder")

@@ -4,6 +4,8 @@ import re
 
 from keras_siamim.backbones import VIT_SIZES
 
+# MoCo v3's Small has twice the usual heads (arXiv 2104.02057).
+MOCO_V3_HEADS = {384: 12}
 HEADS_BY_WIDTH = {size["width"]: size["num_heads"] for size in VIT_SIZES.values()}
 
 
