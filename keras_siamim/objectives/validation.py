@@ -68,7 +68,7 @@ def peek(x):
         first = next(iter(x.take(1)), None)
     elif hasattr(x, "__next__"):
         first = next(x, None)
-        x = itertools.chain([] if first is None else [first], x)
+        x = x if first is None else _from(first, x)
     else:
         first = None
     if isinstance(first, (tuple, list)):
@@ -76,6 +76,12 @@ def peek(x):
     if hasattr(first, "keys"):
         first = {key: _numpy(value) for key, value in first.items()}
     return first, x
+
+
+def _from(first, rest):
+    """A generator of tuples, the one kind of iterator that Keras trains on."""
+    for batch in itertools.chain([first], rest):
+        yield batch if isinstance(batch, tuple) else (batch,)
 
 
 def _numpy(value):

@@ -1,0 +1,74 @@
+"""Bad batches get an error that names what and what is allowed, before the first step."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.nano import compiled_nano_model, nano_batch
+
+
+def without(key):
+    batch = nano_batch()
+    del batch[key]
+    return batch
+
+
+def with_value(key, change):
+    batch = nano_batch()
+    batch[key] = change(batch[key])
+    return batch
+
+
+def poisoned(images):
+    images = images.copy()
+    images[3, 0, 0, 0] = np.nan
+    return images
+
+
+BAD = {
+    "no geometry": (without("relative_affine"), "lacks relative_affine"),
+    "no masks": (without("visible_ids"), "lacks visible_ids"),
+    "not a dictionary": (np.zeros((4, 16, 24, 3), "float32"), "must be a dictionary with the keys view_1"),
+    "bytes for floats": (with_value("view_1", lambda x: x.astype("uint8")), "`view_1`.*float.*uint8"),
+    "NaN": (with_value("view_2", poisoned), "`view_2` must be finite.*index 3"),
+    "a size that the patch does not divide": (
+        with_value("view_1", lambda x: x[:, :15]),
+        "multiple of `patch_size`.*15",
+    ),
+    "patches that are not there": (with_value("visible_ids", lambda x: x + 5), "`visible_ids`.*0...5"),
+    "patches out of order": (with_value("visible_ids", lambda x: x[:, ::-1].copy()), "ascending"),
+    "no patch visible": (with_value("visible_ids", lambda x: x[:, :0]), "`visible_ids` must keep 1...*Received: 0"),
+    "geometry without scale": (with_value("relative_affine", lambda x: x * [1, 1, 0, 1]), "must not be 0"),
+    "six geometry numbers": (with_value("relative_affine", lambda x: np.tile(x, 2)), r"shape \(batch, 4\)"),
+}
+
+
+@pytest.mark.parametrize(("batch", "message"), BAD.values(), ids=BAD.keys())
+def test_fit_refuses_and_leaves_the_model_alone(batch, message):
+    model = compiled_nano_model()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(batch, batch_size=4, verbose=0)
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_batch_1_needs_another_norm():
+    with pytest.raises(ValueError, match="2 or more images.*batch size 1"):
+        compiled_nano_model().fit(nano_batch(1), verbose=0)
+    model = compiled_nano_model(model={"projector_norm": "layer", "decoder_norm": "layer"})
+    assert np.isfinite(model.fit(nano_batch(1), verbose=0).history["loss"]).all()
+
+
+def test_the_first_batch_of_an_iterator_is_looked_at_and_still_trained_on():
+    model = compiled_nano_model()
+    model.fit((nano_batch(4, seed) for seed in range(3)), steps_per_epoch=3, shuffle=False, verbose=0)
+    assert int(ops.convert_to_numpy(model.batches_seen)) == 3
+
+
+def test_a_later_call_checks_what_shapes_and_dtypes_tell():
+    model = compiled_nano_model()
+    with pytest.raises(ValueError, match="lacks visible_ids"):
+        model(without("visible_ids"))
+    with pytest.raises(ValueError, match="`view_1`.*float"):
+        model(with_value("view_1", lambda x: x.astype("uint8")))
