@@ -1,19 +1,32 @@
-"""Siamese Image Modeling (SiameseIM, arXiv 2206.01204) for Keras 3 on TensorFlow, JAX and PyTorch."""
+"""Siamese Image Modeling (SiameseIM, arXiv 2206.01204) for Keras 3 on TensorFlow, JAX and PyTorch.
 
+Models, losses and optimiser are here by name. Images become batches in `keras_siamim.data` (which needs TensorFlow),
+representations are judged in `keras_siamim.evaluation`, how to train stands in `keras_siamim.recipes`.
+"""
+
+from keras_siamim import presets  # noqa: F401  gives ViTEncoder.from_preset its files and addresses
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.losses import UniGrad
-from keras_siamim.objectives import SiameseIM
+from keras_siamim.export import export_saved_model
+from keras_siamim.losses import InfoNCE, MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError, UniGrad
+from keras_siamim.objectives import MAE, MoCoV3, SiameseIM
 from keras_siamim.optimizers import AdamW
 from keras_siamim.schedules import CosineMomentum, scaled_learning_rate, warmup_cosine
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MAE",
     "AdamW",
     "CosineMomentum",
+    "InfoNCE",
+    "MeanSquaredError",
+    "MoCoV3",
+    "NegativeCosine",
+    "NormalizedMeanSquaredError",
     "SiameseIM",
     "UniGrad",
     "ViTEncoder",
+    "export_saved_model",
     "scaled_learning_rate",
     "warmup_cosine",
 ]

@@ -42,7 +42,7 @@ def decode(encoded):
     jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
     # Byte 24 of a PNG is its depth, byte 25 its kind: 0 grey, 2 RGB; palettes and alpha are PIL's.
     kind = tf.strings.substr(tf.strings.join([header, b"\0" * 26]), 24, 2)
-    png = tf.strings.regex_full_match(header, rb"\x89PNG\r\n\C*") & ((kind == b"\x08\x00") | (kind == b"\x08\x02"))
+    png = (tf.strings.substr(encoded, 0, 6) == b"\x89PNG\r\n") & ((kind == b"\x08\x00") | (kind == b"\x08\x02"))
     special = tf.strings.regex_full_match(header, rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*")
     plain_jpeg = tf.cond(jpeg & ~special, lambda: _components(encoded) < 4, lambda: tf.constant(False))
     return tf.ensure_shape(
