@@ -16,9 +16,8 @@ def cosine_similarity(prediction, target):
     Returns:
         (...) float32.
     """
-    target = ops.stop_gradient(target)
     p, z = (ops.normalize(ops.cast(x, "float32"), axis=-1, epsilon=1e-12) for x in (prediction, target))
-    return ops.sum(p * z, axis=-1)
+    return ops.sum(p * ops.stop_gradient(z), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")

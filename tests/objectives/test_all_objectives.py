@@ -11,13 +11,6 @@ from tests.nano import NANO_OBJECTIVES, nano_batch
 every_objective = pytest.mark.parametrize("build", NANO_OBJECTIVES.values(), ids=NANO_OBJECTIVES)
 
 
-def trained(model, steps=2, **optimizer):
-    model.compile(AdamW(1e-2, global_clipnorm=1.0, **optimizer))
-    for step in range(steps):
-        model.train_on_batch(nano_batch(seed=step))
-    return model
-
-
 def next_loss(model, seed=9):
     model.reset_metrics()
     return model.train_on_batch(nano_batch(seed=seed), return_dict=True)["loss"]
@@ -33,8 +26,11 @@ def test_the_configuration_builds_the_same_model(build):
 
 
 @every_objective
-def test_a_saved_model_goes_on_with_the_same_steps(build, tmp_path):
-    model = trained(build())
+def test_training_lowers_the_loss_and_goes_on_after_saving_with_the_same_steps(build, tmp_path):
+    model = build()
+    model.compile(AdamW(1e-2, global_clipnorm=1.0))
+    losses = [next_loss(model, seed=0) for _ in range(8)]
+    assert losses[-1] < losses[0]
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     for seed in (7, 8):
@@ -42,20 +38,12 @@ def test_a_saved_model_goes_on_with_the_same_steps(build, tmp_path):
 
 
 @every_objective
-def test_training_lowers_the_loss_of_a_batch(build):
-    model, batch = build(), nano_batch(16)
-    model.compile(AdamW(1e-2, global_clipnorm=1.0))
-    history = model.fit(batch, batch_size=16, epochs=12, shuffle=False, verbose=0).history["loss"]
-    assert history[-1] < history[0]
-
-
-@every_objective
 def test_half_precision_gives_a_finite_float32_loss(build):
     model = build("mixed_bfloat16")
     loss = model.loss_terms(model(nano_batch(), training=True))["loss"]
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
-    trained(model)
-    assert np.isfinite(next_loss(model))
+    model.compile(AdamW(1e-2, global_clipnorm=1.0))
+    assert np.isfinite([next_loss(model) for _ in range(3)]).all()
     assert {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables} == {"float32"}
 
 
