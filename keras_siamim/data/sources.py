@@ -126,12 +126,18 @@ class RecordSource:
         )
 
 
-def cached(source):
+def cached(source, limit=None):
     """Read a source's encoded bytes into memory once: an `IndexedSource` with the same images, shuffled as a whole.
 
     Costs as much memory as the files have bytes.
+
+    Args:
+        source: what `open_source` gives.
+        limit: how many images to keep, the first ones; all if left out.
     """
-    found = list(source.examples(0, 0, shuffle=False).as_numpy_iterator())
+    if limit is not None and not 1 <= limit <= source.size:
+        raise ValueError(f"limit must be within 1...{source.size}, the images of {source.name}; received {limit}.")
+    found = list(source.examples(0, 0, shuffle=False).take(limit or -1).as_numpy_iterator())
     columns = {key: tf.constant(np.stack([one[key] for one in found])) for key in found[0] if key != INDEX}
     return IndexedSource(
         source.name,

@@ -18,3 +18,7 @@ class Loss:
     def from_config(cls, config):
         """Inverse of `get_config`."""
         return cls(**config)
+
+    def __repr__(self):
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({settings})"
