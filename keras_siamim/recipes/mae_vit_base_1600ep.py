@@ -2,9 +2,9 @@
 
     python -m training.pretrain --recipe mae_vit_base_1600ep --data tfds:imagenet2012
 
-Cost: about four tenths of `siamese_im_vit_base_1600ep`, counted in tokens times blocks: one view, a quarter of its patches in the encoder, no target.
-Expect (SiameseIM, table 1): 83.6 % fine-tuned, 68.0 % linear probe, 51.1 % with 1 % of the labels; 51.6 box AP on COCO,
-48.1 mIoU on ADE20k.
+Cost: about four tenths of `siamese_im_vit_base_1600ep`, counted in tokens times blocks: one view, a quarter of its
+patches in the encoder, no target. Expect (SiameseIM, table 1): 83.6 % fine-tuned, 68.0 % linear probe, 51.1 % with 1
+% of the labels; 51.6 box AP on COCO, 48.1 mIoU on ADE20k.
 """
 
 from keras_siamim.recipes.recipe import Recipe
