@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml tests/without_dependencies.txt
 	touch $@
 
 pretrain: $(VENV)/.installed
-	KERAS_BACKEND=$(BACKEND) $(RUN) -m training.pretrain --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+	KERAS_BACKEND=$(BACKEND) TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m training.pretrain --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.installed lint
 	$(RUN) -m tests.run_all_backends
