@@ -8,10 +8,11 @@ from keras import ops
 class AdamW(keras.optimizers.AdamW):
     """AdamW (arXiv 1711.05101) as PyTorch computes it, which the recorded numbers stand on.
 
-    Two things differ from `keras.optimizers.AdamW`. Epsilon is added to the bias-corrected root of the second moment
+    Three things differ from `keras.optimizers.AdamW`. Epsilon is added to the bias-corrected root of the second moment
     (Keras adds it to the uncorrected one, 4.5 times stronger at the first step). And weight decay leaves out weights of
     fewer than two dimensions, that is biases, norms and LayerScale, by rule rather than by a list, so that it cannot be
-    forgotten when a model is saved and loaded.
+    forgotten when a model is saved and loaded. A learning-rate schedule counts optimiser steps, also when gradients are
+    accumulated over several batches.
 
     Args:
         learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`.
@@ -48,6 +49,12 @@ class AdamW(keras.optimizers.AdamW):
         correction_2 = 1 - ops.power(ops.cast(self.beta_2, dtype), step)
         denominator = ops.sqrt(second / correction_2) + self.epsilon
         self.assign_sub(variable, ops.cast(learning_rate, dtype) / correction_1 * first / denominator)
+
+    def _get_current_learning_rate(self):
+        # Keras hands a schedule the count of batches; under gradient accumulation it would run ahead of the steps.
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
 
     def _use_weight_decay(self, variable):
         return len(variable.shape) > 1 and super()._use_weight_decay(variable)

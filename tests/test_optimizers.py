@@ -1,8 +1,9 @@
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
-from keras_siamim import AdamW
+from keras_siamim import AdamW, warmup_cosine
 
 
 def torch_adamw(weight, gradients, rate, decay, beta_1=0.9, beta_2=0.95, epsilon=1e-8):
@@ -33,3 +34,12 @@ def test_steps_are_pytorchs_and_only_matrices_decay(rng):
 def test_config_round_trip():
     optimizer = AdamW(0.01, weight_decay=0.1, global_clipnorm=1.0, gradient_accumulation_steps=2)
     assert AdamW.from_config(optimizer.get_config()).get_config() == optimizer.get_config()
+
+
+def test_a_schedule_counts_steps_not_accumulated_batches():
+    variable = keras.Variable(np.zeros((2, 2), "float32"))
+    optimizer = AdamW(warmup_cosine(0.1, 10, 20), gradient_accumulation_steps=4)
+    optimizer.build([variable])
+    for _ in range(8):
+        optimizer.apply([ops.ones((2, 2))], [variable])
+    assert float(ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.02)

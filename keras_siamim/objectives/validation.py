@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_siamim import batch as keys
+from keras_siamim.layers.patch_embedding import checked_grid
 
 
 def require_keys(batch, required):
@@ -88,13 +89,14 @@ def _numpy(value):
     return value if isinstance(value, np.ndarray) else ops.convert_to_numpy(value)
 
 
-def check_batch(batch, required, encoder):
+def check_batch(batch, required, encoder, target_image_size=None):
     """Check keys, dtypes and values of one batch of NumPy arrays.
 
     Args:
         batch: Dictionary, see `keras_siamim.batch`.
         required: Keys that must be there.
         encoder: The encoder that will see the views.
+        target_image_size: (height, width) to which the model itself resizes view 2, or None.
 
     Raises:
         ValueError: For a missing key, images that are not finite floats, sizes that the patch does not divide, geometry
@@ -108,6 +110,9 @@ def check_batch(batch, required, encoder):
             _require_finite(batch, key)
             grid = encoder.patch_embedding.grid(batch[key].shape)
             patches[key] = grid[0] * grid[1]
+    if target_image_size is not None:
+        rows, columns = checked_grid(*target_image_size, encoder.patch_size)
+        patches[keys.VIEW_2] = rows * columns
     if keys.RELATIVE_AFFINE in required:
         affine = batch[keys.RELATIVE_AFFINE]
         if affine.shape[1:] != (keys.RELATIVE_AFFINE_SIZE,):

@@ -12,8 +12,9 @@ def section(recording, prefix):
 
 
 def config_of(recording):
-    """Scalars below `config/` as Python values."""
-    return {key: value.item() for key, value in section(recording, "config").items()}
+    """Entries below `config/` as Python values: numbers, texts and, where an entry has several, tuples."""
+    entries = section(recording, "config").items()
+    return {key: tuple(value.tolist()) if value.ndim else value.item() for key, value in entries}
 
 
 def load_weights(table, weights, positions=()):
