@@ -63,6 +63,35 @@ def test_a_folder_of_a_split_is_taken(tmp_path):
     assert sources.open_source(str(tmp_path), "test").name.endswith("test")
 
 
+def test_val_stands_in_for_test_and_splits_are_no_classes(tmp_path):
+    for split in ("train", "val"):
+        for name in ("ant", "cat"):
+            save(tmp_path / split / name / "1.png")
+    assert sources.open_source(str(tmp_path), "test").class_names == ("ant", "cat")
+    assert sources.open_source(str(tmp_path), "train").name.endswith("train")
+
+
+def test_training_images_are_never_called_held_out(tmp_path):
+    for name in ("ant", "cat"):
+        save(tmp_path / "classes" / name / "1.png")
+    assert sources.open_source(str(tmp_path / "classes")).class_names == ("ant", "cat")
+    with pytest.raises(ValueError, match="split 'test' needs a sub-folder test or val or validation.*no splits"):
+        sources.open_source(str(tmp_path / "classes"), "test")
+    save(tmp_path / "half" / "val" / "1.png")
+    with pytest.raises(ValueError, match="split 'train' needs a sub-folder train.*the splits val"):
+        sources.open_source(str(tmp_path / "half"))
+
+
+def test_a_limit_keeps_the_first_images(tmp_path):
+    for number in range(4):
+        save(tmp_path / f"{number}.png", number)
+    assert [
+        images.decode(e["image"]).shape[1] for e in examples(sources.cached(sources.folder_source(tmp_path), 2))
+    ] == [8, 9]
+    with pytest.raises(ValueError, match="limit must be within 1...4.*received 5"):
+        sources.cached(sources.folder_source(tmp_path), 5)
+
+
 def test_file_names_need_not_be_text(tmp_path):
     save(tmp_path / "ok.png")
     os.rename(tmp_path / "ok.png", bytes(tmp_path) + b"/\xff\xfe\xe9.png")

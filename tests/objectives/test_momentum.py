@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from keras_siamim import AdamW
-from tests.nano import nano_batch, nano_moco, nano_model
+from tests.nano import compiled_nano_model, nano_batch, nano_moco, nano_model
 
 momentum_objectives = pytest.mark.parametrize("build", [nano_model, nano_moco], ids=["SiameseIM", "MoCoV3"])
 
@@ -77,3 +77,22 @@ def test_evaluate_and_predict_move_nothing_but_metrics():
 def test_momentum_outside_its_range_is_refused():
     with pytest.raises(ValueError, match="`target_momentum` must be within 0...1 or a schedule. Received: 1.5"):
         nano_moco(target_momentum=1.5)
+
+
+def test_thawing_the_model_leaves_the_target_and_the_patch_embedding_frozen():
+    model = compiled_nano_model()
+    trained = len(model.trainable_variables)
+    model.trainable = False
+    model.trainable = True
+    assert len(model.trainable_variables) == trained
+    model.encoder.trainable = True
+    model.compile(model.optimizer)
+    assert len(model.trainable_variables) == trained
+
+
+def test_a_new_run_begins_its_momentum_schedule_again():
+    model = compiled_nano_model()
+    model.train_on_batch(nano_batch())
+    model.restart_schedule(0.5)
+    assert int(ops.convert_to_numpy(model.batches_seen)) == 0
+    assert float(ops.convert_to_numpy(model.momentum_at(0))) == 0.5
