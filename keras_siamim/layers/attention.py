@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_siamim._backend import dot_product_attention
+
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class Attention(keras.layers.Layer):
@@ -34,7 +36,7 @@ class Attention(keras.layers.Layer):
         _, tokens, width = x.shape
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
         query, key, value = ops.unstack(qkv, 3, axis=2)
-        mixed = ops.nn.dot_product_attention(query, key, value)
+        mixed = dot_product_attention(query, key, value)
         return self.projection(ops.reshape(mixed, (-1, tokens, width)))
 
     def compute_output_shape(self, input_shape):

@@ -36,7 +36,7 @@ def toy(recipe):
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_and_takes_a_step(name, rng):
     recipe = toy(load_recipe(name))
-    model = compile_model(build_model(recipe, total_steps=10), recipe, steps_per_epoch=10)
+    model = compile_model(build_model(recipe, total_steps=10), recipe, steps_per_epoch=10, run_eagerly=True)
     source = array_source(rng.integers(0, 256, (4, 40, 40, 3)).astype("uint8"))
     masking = build_masking(recipe, model.encoder.grid)
     batches = training_batches(source, build_views(recipe), masking, batch_size=4, seed=recipe.seed)
