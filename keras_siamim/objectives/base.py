@@ -53,6 +53,11 @@ class Objective(keras.Model):
             tracker.update_state(terms[name])
         return terms["loss"]
 
+    def get_compile_config(self):
+        """As for every Keras model, but each backend decides anew how to compile: JAX's choice is slow on PyTorch."""
+        config = super().get_compile_config()
+        return config and {**config, "jit_compile": "auto"}
+
     def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`; the values of the first batch are checked before the first step.
 
