@@ -70,10 +70,10 @@ class MomentumObjective(MomentumTrainStep, Objective):
         keras.Model.trainable.fset(self, value)
         self.hold_still()
 
-    def compile(self, *args, **kwargs):
-        """As `keras.Model.compile`."""
+    def fit(self, *args, **kwargs):
+        """As `Objective.fit`."""
         self.hold_still()
-        super().compile(*args, **kwargs)
+        return super().fit(*args, **kwargs)
 
     def hold_still(self):
         """Freeze again what training must not touch: the target, and the patch embedding where it is not trained."""
