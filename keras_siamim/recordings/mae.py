@@ -4,26 +4,17 @@ import numpy as np
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert.names import mae_names
 from keras_siamim.objectives import MAE
 from keras_siamim.recordings.gradients import GradientKeepingAdamW, gradient_rows
 from keras_siamim.recordings.report import Row, relative_error
-from keras_siamim.recordings.weights import config_of, load_weights, section
+from keras_siamim.recordings.weights import config_of, encoder_of, load_weights, section
 
 
 def build(recording):
     """The recorded model with its weights, compiled."""
     config = config_of(recording)
-    encoder = ViTEncoder(
-        image_size=config["image_size"],
-        patch_size=config["patch_size"],
-        width=config["width"],
-        depth=config["depth"],
-        num_heads=config["num_heads"],
-        final_norm=True,
-        axis_order="columns_first",
-    )
+    encoder = encoder_of(config, final_norm=True, axis_order="columns_first")
     model = MAE(
         encoder,
         decoder_width=config["decoder_width"],

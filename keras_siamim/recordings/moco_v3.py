@@ -3,12 +3,11 @@
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert.names import moco_v3_names, to_keras
 from keras_siamim.objectives import MoCoV3
 from keras_siamim.recordings.gradients import GradientKeepingAdamW, gradient_rows
 from keras_siamim.recordings.report import Row, relative_error
-from keras_siamim.recordings.weights import config_of, load_weights, section
+from keras_siamim.recordings.weights import config_of, encoder_of, load_weights, section
 
 POSITIONS = ("base_encoder.pos_embed", "momentum_encoder.pos_embed")
 
@@ -16,14 +15,7 @@ POSITIONS = ("base_encoder.pos_embed", "momentum_encoder.pos_embed")
 def build(recording):
     """The recorded model with its weights, compiled."""
     config = config_of(recording)
-    encoder = ViTEncoder(
-        image_size=config["image_size"],
-        patch_size=config["patch_size"],
-        width=config["width"],
-        depth=config["depth"],
-        num_heads=config["num_heads"],
-        final_norm=True,
-    )
+    encoder = encoder_of(config, final_norm=True)
     model = MoCoV3(
         encoder,
         projector_width=config["projector_width"],

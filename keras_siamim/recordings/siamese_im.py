@@ -4,13 +4,12 @@ import numpy as np
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert.names import siamese_im_names, to_keras
 from keras_siamim.losses import UniGrad
 from keras_siamim.objectives import SiameseIM
 from keras_siamim.recordings.gradients import GradientKeepingAdamW, gradient_rows
 from keras_siamim.recordings.report import Row, relative_error
-from keras_siamim.recordings.weights import config_of, load_weights, section
+from keras_siamim.recordings.weights import config_of, encoder_of, load_weights, section
 
 INTERMEDIATES = ("encoded", "projected", "decoder_in", "decoded", "prediction", "target")
 
@@ -18,15 +17,7 @@ INTERMEDIATES = ("encoded", "projected", "decoder_in", "decoded", "prediction", 
 def build(recording):
     """The recorded model with its weights, compiled as it was trained."""
     config = config_of(recording)
-    size = config["image_size"]
-    encoder = ViTEncoder(
-        image_size=size,
-        patch_size=config["patch_size"],
-        width=config["width"],
-        depth=config["depth"],
-        num_heads=config["num_heads"],
-        layer_scale_init=config["layer_scale"] or None,
-    )
+    encoder = encoder_of(config, layer_scale_init=config["layer_scale"] or None)
     momenta = np.array([recording["step0/momentum"], recording["step1/momentum"]], dtype="float32")
     model = SiameseIM(
         encoder,

@@ -3,22 +3,15 @@
 import keras
 from keras import ops
 
-from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
 from keras_siamim.recordings.report import Row, relative_error
-from keras_siamim.recordings.weights import config_of, load_weights, section
+from keras_siamim.recordings.weights import config_of, encoder_of, load_weights, section
 
 
 def replay(recording):
     """Run the recorded images through encoder, LayerNorm of the mean patch token, and head."""
     config = config_of(recording)
-    encoder = ViTEncoder(
-        image_size=config["image_size"],
-        patch_size=config["patch_size"],
-        width=config["width"],
-        depth=config["depth"],
-        num_heads=config["num_heads"],
-    )
+    encoder = encoder_of(config)
     norm = keras.layers.LayerNormalization(epsilon=1e-6)
     norm.build((None, config["width"]))
     head = keras.layers.Dense(config["num_classes"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert.names import to_keras
 from keras_siamim.ops import sincos_position_table
 
@@ -15,6 +16,12 @@ def config_of(recording):
     """Entries below `config/` as Python values: numbers, texts and, where an entry has several, tuples."""
     entries = section(recording, "config").items()
     return {key: tuple(value.tolist()) if value.ndim else value.item() for key, value in entries}
+
+
+def encoder_of(config, **settings):
+    """The encoder that a recording's settings describe; `settings` are the `ViTEncoder` arguments of its method."""
+    sizes = {name: config[name] for name in ("image_size", "patch_size", "width", "depth", "num_heads")}
+    return ViTEncoder(**sizes, **settings)
 
 
 def load_weights(table, weights, positions=()):
