@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_siamim._backend import dot_product_attention
+from keras_siamim.layers.dense import Dense
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -26,9 +27,9 @@ class Attention(keras.layers.Layer):
         width = input_shape[-1]
         if width % self.num_heads:
             raise ValueError(f"`num_heads` must divide the width. Received: num_heads={self.num_heads}, width={width}.")
-        self.qkv = keras.layers.Dense(3 * width, dtype=self.dtype_policy, name="qkv")
+        self.qkv = Dense(3 * width, dtype=self.dtype_policy, name="qkv")
         self.qkv.build(input_shape)
-        self.projection = keras.layers.Dense(width, dtype=self.dtype_policy, name="projection")
+        self.projection = Dense(width, dtype=self.dtype_policy, name="projection")
         self.projection.build(input_shape)
 
     def call(self, x):

@@ -3,6 +3,7 @@
 import keras
 
 from keras_siamim.layers.attention import Attention
+from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
@@ -37,9 +38,9 @@ class Mlp(keras.layers.Layer):
 
     def build(self, input_shape):
         """Create both dense layers."""
-        self.expand = keras.layers.Dense(self.hidden_width, dtype=self.dtype_policy, name="expand")
+        self.expand = Dense(self.hidden_width, dtype=self.dtype_policy, name="expand")
         self.expand.build(input_shape)
-        self.reduce = keras.layers.Dense(input_shape[-1], dtype=self.dtype_policy, name="reduce")
+        self.reduce = Dense(input_shape[-1], dtype=self.dtype_policy, name="reduce")
         self.reduce.build((*input_shape[:-1], self.hidden_width))
 
     def call(self, x):
