@@ -38,14 +38,3 @@ def replica_rank():
 def concat_over_replicas(x):
     """Nothing to join: arrays are global."""
     return jax.lax.stop_gradient(x)
-
-
-def dot_product_attention(query, key, value):
-    """Attention of (batch, tokens, heads, channels) tensors, scaled by 1/sqrt(channels).
-
-    XLA's CPU has no float16 product that sums in float32, which JAX's own attention asks for: there it is float32.
-    """
-    if query.dtype == "float16" and jax.default_backend() == "cpu":
-        query, key, value = (keras.ops.cast(x, "float32") for x in (query, key, value))
-        return keras.ops.cast(keras.ops.nn.dot_product_attention(query, key, value), "float16")
-    return keras.ops.nn.dot_product_attention(query, key, value)

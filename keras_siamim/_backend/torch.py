@@ -1,6 +1,5 @@
 """PyTorch: variables change in place; replicas are the processes of `torch.distributed`."""
 
-import keras
 import torch
 import torch.distributed.nn.functional as differentiable
 
@@ -42,8 +41,3 @@ def concat_over_replicas(x):
     parts = [torch.empty_like(x) for _ in range(replica_count())]
     torch.distributed.all_gather(parts, x.contiguous())
     return torch.cat(parts)
-
-
-def dot_product_attention(query, key, value):
-    """Attention of (batch, tokens, heads, channels) tensors, scaled by 1/sqrt(channels)."""
-    return keras.ops.nn.dot_product_attention(query, key, value)

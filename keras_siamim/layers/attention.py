@@ -1,9 +1,8 @@
 """Multi-head self-attention with one fused projection."""
 
 import keras
-from keras import ops
 
-from keras_siamim._backend import dot_product_attention
+from keras_siamim._backend.kernels import self_attention
 from keras_siamim.layers.dense import Dense
 
 
@@ -34,11 +33,7 @@ class Attention(keras.layers.Layer):
 
     def call(self, x):
         """(batch, tokens, width) to the same."""
-        _, tokens, width = x.shape
-        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
-        query, key, value = ops.unstack(qkv, 3, axis=2)
-        mixed = dot_product_attention(query, key, value)
-        return self.projection(ops.reshape(mixed, (-1, tokens, width)))
+        return self.projection(self_attention(self.qkv(x), self.num_heads))
 
     def compute_output_shape(self, input_shape):
         """As the input."""

@@ -4,6 +4,8 @@ import torch
 from keras import ops
 from torch.autograd.function import once_differentiable
 
+from keras_siamim._backend.kernels.heads import attend, join_heads, split_heads
+
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -14,6 +16,21 @@ def dense(x, kernel, bias=None):
         return _OneDnnDense.apply(x, kernel, bias if bias is None else ops.convert_to_tensor(bias))
     x = ops.matmul(x, kernel)
     return x if bias is None else ops.add(x, bias)
+
+
+def gelu(x, training=False):
+    """Exact GELU."""
+    return ops.gelu(x, approximate=False)
+
+
+def self_attention(qkv, num_heads):
+    """(batch, tokens, 3 * width), columns (q | k | v) each (head, channel), to (batch, tokens, width).
+
+    PyTorch's fused attention takes transposed views; Keras copies them first.
+    """
+    if not torch.is_tensor(qkv):  # a description of a tensor
+        return attend(qkv, num_heads)
+    return join_heads(torch.nn.functional.scaled_dot_product_attention(*split_heads(qkv, num_heads)))
 
 
 def _takes_onednn(x, kernel):
