@@ -1,7 +1,7 @@
 """Floating-point operations of one training step, counted from its shapes.
 
-A product of (m, k) by (k, n) takes 2 m k n. Matrix products alone count, as usual: norms, GELU, softmax and the optimiser
-are small beside them. A gradient takes twice the forward pass: one product for the input, one for the weights.
+A product of (m, k) by (k, n) takes 2 m k n. Matrix products alone count, as usual: norms, GELU, softmax and the
+optimiser are small beside them. A gradient takes twice the forward pass: one product for the input, one for the weights.
 """
 
 from keras_siamim.backbones import VIT_SIZES
@@ -40,6 +40,7 @@ def siamese_im(size, patches, visible, pixels, decoder_width, projector_depth=2,
             + projector_depth * block(tokens, decoder_width)
         )
 
+    # No gradient reaches the positions.
     positions = 2 * product(
         patches, 2 * decoder_width if scale else decoder_width, decoder_width
     )  # no gradient to them

@@ -10,7 +10,7 @@ PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "numpy")
 
 
 def machine():
-    """Processor, cores, memory, system and versions, as text by name."""
+    """Processor, cores, memory, system and versions, as text by name, and `load`, the processes of the last minute."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
@@ -18,7 +18,7 @@ def machine():
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name))),
         "date": time.strftime("%Y-%m-%d"),
-        "load": f"{os.getloadavg()[0]:.1f} processes wanted to run on average in the minute before",
+        "load": os.getloadavg()[0],
     }
 
 

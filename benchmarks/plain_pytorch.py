@@ -19,6 +19,7 @@ class TokenBatchNorm(nn.Module):
         self.bn = nn.BatchNorm1d(width)
 
     def forward(self, x):
+        """(images, tokens, width) to the same."""
         return self.bn(x.flatten(0, 1)).view_as(x)
 
 
@@ -32,6 +33,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x):
+        """(images, tokens, width) to the same."""
         images, tokens, width = x.shape
         qkv = self.qkv(x).reshape(images, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(*qkv)
@@ -47,6 +49,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(ratio * width, width)
 
     def forward(self, x):
+        """(..., width) to the same."""
         return self.fc2(functional.gelu(self.fc1(x)))
 
 
@@ -61,6 +64,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x):
+        """(images, tokens, width) to the same."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -103,6 +107,7 @@ class Branch(nn.Module):
         self.register_buffer("pos_embed", sincos_table(side, width))
 
     def forward(self, images, visible_ids=None):
+        """Images, channels last, to (images, 1 + patches seen, decoder width)."""
         x = self.patch_embed.proj(images.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2) + self.pos_embed
         if visible_ids is not None:
             x = x.gather(1, visible_ids[:, :, None].expand(-1, -1, x.shape[-1]))

@@ -1,7 +1,7 @@
 """Pre-training on many accelerators, on paper: what one step computes, what crosses devices, days and cost.
 
-Every device holds the whole model and a part of the batch (data parallelism). It computes at `peak * share`; a ring moves
-`2 * (devices - 1) / devices` of what is reduced over each link. Gradients can be reduced while the backward pass still
+Every device holds the whole model and a part of the batch (data parallelism). It computes at `peak * share`; a ring
+moves `2 * (devices - 1) / devices` of what is reduced over each link. Gradients can be reduced while the backward pass still
 runs; the statistics of BatchNorm, two small messages a layer, and the correlation can not, so their time is added.
 """
 
@@ -72,7 +72,7 @@ class Run(NamedTuple):
 
     @property
     def messages(self):
-        """Reductions of BatchNorm: two norms a block, mean and variance each, forward and backward; the target's too."""
+        """Reductions of BatchNorm: two norms a block, mean and variance, both ways; the target's forward."""
         online = 2 * (self.projector_depth + self.decoder_depth)
         return 2 * (2 * online + 2 * self.projector_depth)
 

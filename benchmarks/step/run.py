@@ -42,6 +42,7 @@ class Process:
         )
 
     def __call__(self, command):
+        """Send a command, wait for its answer."""
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
         for line in self.process.stdout:

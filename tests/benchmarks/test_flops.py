@@ -11,7 +11,7 @@ pytestmark = pytest.mark.one_backend
 
 
 def counted(function):
-    """What PyTorch counts while a function runs; two products for attention, not the recomputation of a fused kernel."""
+    """What PyTorch counts while a function runs, without what fused attention computes twice."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
