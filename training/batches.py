@@ -22,9 +22,9 @@ class Drawn:
     def __getattr__(self, name):
         return getattr(self.source, name)
 
-    def examples(self, seed, epoch, shuffle, buffer=0):
-        """The drawn examples in the order of the draw."""
-        return self.source.examples(self.seed, 0, True).take(self.size)
+    def order(self, seed, epoch, shuffle, buffer=0):
+        """The drawn images in the order of the draw."""
+        return self.source.order(self.seed, 0, True).take(self.size)
 
 
 class Batches:
