@@ -88,11 +88,12 @@ def _is_plain_png(encoded, header):
     return tf.cond(png, plain, lambda: tf.constant(False))
 
 
-def refusal(encoded):
-    """Say why bytes can't be decoded.
+def refusal(encoded, shape=None):
+    """Say why bytes can't be decoded to an image of some shape.
 
     Args:
         encoded: bytes.
+        shape: `(height, width)`, or None for any.
 
     Returns:
         A line of text, or None if they can.
@@ -104,11 +105,13 @@ def refusal(encoded):
     """
     # Whatever a decoder may raise, the image is bad: none of them promises a kind of error.
     try:
-        decode(tf.constant(encoded))
+        found = tuple(decode(tf.constant(encoded)).shape[:2])
     except tf.errors.OpError as error:
         return plain_message(error)
     except Exception as error:  # noqa: BLE001
         return f"{error}" or type(error).__name__
+    if shape not in (None, found):
+        return "{} x {} pixels where all should have {} x {}".format(*found[::-1], *shape[::-1])
     return None
 
 
@@ -122,6 +125,8 @@ def decode_with_pillow(encoded):
     """Decode one image by PIL and the module's rules: bytes to a `(height, width, 3)` uint8 array."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if isinstance(encoded, np.ndarray):  # so `tf.numpy_function` gives it in eager mode
+        encoded = encoded.item()
     if not encoded:
         raise ValueError("empty file")
     try:

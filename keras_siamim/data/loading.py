@@ -36,30 +36,34 @@ def attempt(entries, load):
     return batches.take(1).get_single_element()
 
 
-def complete(source, ledger, entries, load):
+def complete(source, ledger, entries, load, shape=None):
     """Load a batch, bad images replaced.
 
     Args:
         source: what `sources.open_source` gives.
         ledger: `ledger.Ledger` for the bad ones.
         entries: a batch of what `source.order` gives, with further keys at will, which keep to their places.
-        load: function of one entry to a dict of tensors; it may refuse images that can be read.
+        load: function of one entry to a dict of tensors; it may refuse images that are not bad.
+        shape: `(height, width)` that an image must have not to be bad, or None.
 
     Returns:
-        slots: `(loaded,)` int32, all places of the batch unless `load` refuses images that can be read.
+        slots: `(loaded,)` int32, all places of the batch unless `load` refuses images that are not bad.
         rows: dict of tensors, `(loaded, ...)`.
     """
-    slots, rows = attempt(entries, load)
     size = tf.shape(entries[INDEX])[0]
+    # Traced once for both attempts.
+    signature = {key: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for key, values in entries.items()}
+    attempted = tf.function(lambda entries: attempt(entries, load), [signature], autograph=False)
+    slots, rows = attempted(entries)
 
     def mended():
         missing = tf.sets.difference(tf.range(size)[None], slots[None]).values
         others = tf.nest.map_structure(lambda values: tf.gather(values, missing), entries)
         index = tf.numpy_function(
-            lambda index: replacements(source, ledger, index), [others[INDEX]], tf.int64, stateful=True
+            lambda index: replacements(source, ledger, index, shape), [others[INDEX]], tf.int64, stateful=True
         )
         index = tf.ensure_shape(index, (None,))
-        more, their_rows = attempt({**others, **source.entry(index)}, load)
+        more, their_rows = attempted({**others, **source.entry(index)})
         found = tf.concat([slots, tf.gather(missing, more)], 0)
         order = tf.argsort(found)
         both = tf.nest.map_structure(lambda *values: tf.gather(tf.concat(values, 0), order), rows, their_rows)
@@ -68,13 +72,14 @@ def complete(source, ledger, entries, load):
     return tf.cond(tf.shape(slots)[0] == size, lambda: (slots, rows), mended)
 
 
-def replacements(source, ledger, numbers):
-    """For each of some images its own number if it can be read after all, else that of the next one that can.
+def replacements(source, ledger, numbers, shape=None):
+    """For each of some images its own number if it is not bad after all, else that of the next one that is not.
 
     Args:
         source: what `sources.open_source` gives.
         ledger: `ledger.Ledger`, takes all bad ones that are met.
         numbers: ints, image numbers.
+        shape: as `complete` takes it.
 
     Returns:
         `(images,)` int64.
@@ -84,15 +89,15 @@ def replacements(source, ledger, numbers):
     """
     found = []
     for number in map(int, numbers):
-        while (reason := ledger.reason(source, number) or failure(source, number)) is not None:
+        while (reason := ledger.reason(source, number) or failure(source, number, shape)) is not None:
             ledger.add(source, number, reason)
             number = source.following(number)
         found.append(number)
     return np.array(found, np.int64)
 
 
-def failure(source, number):
-    """Why the image of that number can't be read; None if it can."""
+def failure(source, number, shape=None):
+    """Why the image of that number is bad, unreadable or not of the shape; None if it is not."""
     with tf.device("CPU:0"):
         try:
             image = source.load(source.entry(tf.constant(number, tf.int64)))[IMAGE]
@@ -100,4 +105,4 @@ def failure(source, number):
             return images.plain_message(error)
         except Exception as error:  # noqa: BLE001
             return f"{error}" or type(error).__name__
-        return images.refusal(image.numpy()) if image.dtype == tf.string else None
+        return images.refusal(image.numpy(), shape) if image.dtype == tf.string else None

@@ -82,8 +82,9 @@ def training_batches(
         raise ValueError(f"start_step must be within 0...{steps}, the steps of an epoch; received {start_step}.")
 
     ledger = Ledger() if ledger is None else ledger
-    shape = source.image_shape if on_device else source.image_shape or guessed_shape(source)
-    shape = shape if shape and shape[0] * shape[1] <= EQUAL_SIZE_LIMIT else None
+    # Without automatic conversion of Python control flow, of which there is none, graphs are built in a quarter of the
+    # time.
+    plain = tf.autograph.experimental.do_not_convert
 
     def one_epoch(epoch):
         entries = source.order(seed, epoch, shuffle, shuffle_buffer, workers, worker)
@@ -91,11 +92,8 @@ def training_batches(
         entries = entries.take(steps * batch_size).skip(tf.cast(skipped, tf.int64))
         return entries.map(lambda entry: {**entry, NUMBER: entry[INDEX], EPOCH: epoch})
 
-    def load(entries):
-        return _loaded(source, ledger, views, shape, on_device, entries)
-
-    def finish(loaded):
-        raw = {**loaded}
+    def finish(raw):
+        raw = {**raw}
         number, epoch = raw.pop(NUMBER), raw.pop(EPOCH)
         if masking is not None:
             ids = tf.numpy_function(
@@ -104,39 +102,52 @@ def training_batches(
             raw[batch_keys.VISIBLE_IDS] = tf.ensure_shape(ids, (batch_size, masking.num_visible))
         return raw if on_device else _rendered(views, raw)
 
-    entries = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(one_epoch)
+    entries = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(plain(one_epoch))
     batches = entries.batch(batch_size, drop_remainder=True)
     # Reading a batch runs in parallel itself: two at a time keep all cores busy, and more would only take memory.
-    batches = batches.map(load, num_parallel_calls=2, deterministic=True)
-    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    load = _loader(source, ledger, views, on_device)
+    batches = batches.map(plain(load), num_parallel_calls=2, deterministic=True)
+    return batches.map(plain(finish), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _loaded(source, ledger, views, shape, on_device, entries):
-    # A raw batch: of whole images where all have the shape, else of the views cut from each.
+def _loader(source, ledger, views, on_device):
+    # Function of a batch of entries to a raw batch: of whole images where all have one small size, else of the views
+    # cut from each.
+    stated = source.image_shape
+    guessed = None if stated or on_device else guessed_shape(source)
+    shape = stated or guessed
+    small = shape is not None and shape[0] * shape[1] <= EQUAL_SIZE_LIMIT
+
+    def whole(entries):
+        return complete(source, ledger, entries, lambda entry: _of_shape(_read(source, entry), shape), stated)
+
+    def cut(entries):
+        slots, rows = complete(source, ledger, entries, lambda entry: _cut(views, _read(source, entry)))
+        return _in_full(entries, slots, rows)
+
+    def either(entries):
+        # Each road gives the tensors of both, those of the other one empty.
+        slots, rows = whole(entries)
+        count = len(views.recipes)
+        no_cut = {device.CUT: tf.zeros([0, count, *views.image_size, 3], tf.uint8)}
+        no_images = {device.IMAGES: tf.zeros([0, *shape, 3], tf.uint8), device.BOXES: tf.zeros([0, count, 5], tf.int32)}
+        return tf.cond(
+            tf.size(slots) == entries[INDEX].shape[0],
+            lambda: {**_draw_for_batch(views, _in_full(entries, slots, rows)), **no_cut},
+            lambda: {**cut(entries), **no_images},
+        )
+
+    if not small:
+        return cut
+    return (lambda entries: _draw_for_batch(views, _in_full(entries, *whole(entries)))) if stated else either
+
+
+def _in_full(entries, slots, rows):
+    # The rows of a batch, of static size. Some are missing only if a file changes while it is read.
     size = entries[INDEX].shape[0]
-
-    def in_full(slots, rows):
-        complaint = f"images of {source.name} must all be {shape or 'readable'}; some of a batch are not"
-        with tf.control_dependencies([tf.debugging.assert_equal(tf.size(slots), size, complaint)]):
-            return {key: tf.ensure_shape(values, (size, *values.shape[1:])) for key, values in rows.items()}
-
-    def cut():
-        return in_full(*complete(source, ledger, entries, lambda entry: _cut(views, _read(source, entry))))
-
-    if shape is None:
-        return cut()
-    slots, rows = complete(source, ledger, entries, lambda entry: _of_shape(_read(source, entry), shape))
-
-    def whole():
-        return _draw_for_batch(views, in_full(slots, rows))
-
-    if on_device:
-        return whole()
-    # Either road gives the tensors of both, those of the other one empty.
-    count = len(views.recipes)
-    no_cut = {device.CUT: tf.zeros([0, count, *views.image_size, 3], tf.uint8)}
-    no_images = {device.IMAGES: tf.zeros([0, *shape, 3], tf.uint8), device.BOXES: tf.zeros([0, count, 5], tf.int32)}
-    return tf.cond(tf.size(slots) == size, lambda: {**whole(), **no_cut}, lambda: {**cut(), **no_images})
+    complete_now = tf.debugging.assert_equal(tf.size(slots), size, "images changed while they were read")
+    with tf.control_dependencies([complete_now]):
+        return {key: tf.ensure_shape(values, (size, *values.shape[1:])) for key, values in rows.items()}
 
 
 def _rendered(views, raw):
@@ -226,7 +237,7 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
         return np.int64(len(numbers) - len(slots))
 
     batches = source.order(0, 0, shuffle=False).batch(batch_size)
-    batches = batches.map(load, num_parallel_calls=2, deterministic=True)
+    batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(rows[batch_keys.VIEW_1])[0] > 0)
     return some.prefetch(tf.data.AUTOTUNE)
 
