@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.pipeline import pillow_road
-from keras_siamim.data import images, pipeline, sources
+from keras_siamim.data import images, loading, pipeline, roads, sources
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
@@ -90,7 +90,7 @@ def stages(files, shape, size, patch, batch_size):
     pixels = decode(tf.constant(few))
     draw = tf.function(lambda: views.draw(index, 0, tf.fill([count], shape[0]), tf.fill([count], shape[1])))
     boxes, numbers = draw()
-    equal = shape[0] * shape[1] <= pipeline.EQUAL_SIZE_LIMIT
+    equal = shape[0] * shape[1] <= roads.EQUAL_SIZE_LIMIT
     cut = tf.function(lambda: tf.map_fn(lambda pair: views.cut(*pair), (pixels, boxes), fn_output_signature=tf.uint8))
     cuts = cut() if not equal else None
     masking = Masking.of_ratio((size // patch,) * 2, 0.6, min_block=max(2, (size // patch) ** 2 // 12))
@@ -165,7 +165,7 @@ def take_turns(files, shape, size, patch, batch_size, rounds, seconds):
 def from_source(data, height, width, count=256):
     """JPEG files of one size from a user's images."""
     files = []
-    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(pipeline.decoded)
+    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(loading.decoded)
     for example in examples.take(count).as_numpy_iterator():
         buffer = io.BytesIO()
         Image.fromarray(example["image"]).resize((width, height)).save(buffer, "JPEG", quality=90)

@@ -72,8 +72,9 @@ class Ledger:
         return self._entries.get((source.name, int(index)), {}).get("reason")
 
     def entries(self, source=None):
-        """All entries, or those of one source, as a list of dicts."""
-        return [entry for entry in list(self._entries.values()) if source is None or entry["source"] == source.name]
+        """All entries, or those of one source, as a list of dicts in the order of sources' names and images."""
+        found = [self._entries[key] for key in sorted(self._entries)]
+        return [entry for entry in found if source is None or entry["source"] == source.name]
 
     @contextlib.contextmanager
     def telling(self):

@@ -14,6 +14,12 @@ IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
 
 
+def decoded(example):
+    """Decode an example's image if it is still encoded: `"image"` becomes `(height, width, 3)` uint8."""
+    image = example[IMAGE]
+    return {**example, IMAGE: images.decode(image)} if image.dtype == tf.string else example
+
+
 def attempt(entries, load):
     """Load every entry of a batch that can be loaded.
 

@@ -30,7 +30,7 @@ def save_pairs(path, source, views, masking=None, *, count=4, seed=0, epoch=0):
     Returns:
         The path.
     """
-    from keras_siamim.data.pipeline import decoded
+    from keras_siamim.data.loading import decoded
 
     rows = []
     for example in (

@@ -11,15 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
-from keras_siamim.data import colour, device, images
+from keras_siamim.data import colour, images
 from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, complete, failure
-
-# Above this many pixels a batch of whole images no longer fits the caches, and cutting image by image is faster.
-EQUAL_SIZE_LIMIT = 128 * 128
-# So many images are looked at to guess whether all have one size.
-GUESSED_FROM = 32
-NUMBER, EPOCH = "number", "epoch"
+from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded, failure
+from keras_siamim.data.roads import EPOCH, NUMBER, loader, rendered
 
 
 def steps_per_epoch(source, batch_size, workers=1):
@@ -100,93 +95,14 @@ def training_batches(
                 lambda number, epoch: masking.visible_ids(seed, int(epoch[0]), number), [number, epoch], tf.int32
             )
             raw[batch_keys.VISIBLE_IDS] = tf.ensure_shape(ids, (batch_size, masking.num_visible))
-        return raw if on_device else _rendered(views, raw)
+        return raw if on_device else rendered(views, raw)
 
     entries = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(plain(one_epoch))
     batches = entries.batch(batch_size, drop_remainder=True)
     # Reading a batch runs in parallel itself: two at a time keep all cores busy, and more would only take memory.
-    load = _loader(source, ledger, views, on_device)
+    load = loader(source, ledger, views, on_device)
     batches = batches.map(plain(load), num_parallel_calls=2, deterministic=True)
     return batches.map(plain(finish), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _loader(source, ledger, views, on_device):
-    # Function of a batch of entries to a raw batch: of whole images where all have one small size, else of the views
-    # cut from each.
-    stated = source.image_shape
-    guessed = None if stated or on_device else guessed_shape(source)
-    shape = stated or guessed
-    small = shape is not None and shape[0] * shape[1] <= EQUAL_SIZE_LIMIT
-
-    def whole(entries):
-        return complete(source, ledger, entries, lambda entry: _of_shape(_read(source, entry), shape), stated)
-
-    def cut(entries):
-        slots, rows = complete(source, ledger, entries, lambda entry: _cut(views, _read(source, entry)))
-        return _in_full(entries, slots, rows)
-
-    def either(entries):
-        # Each road gives the tensors of both, those of the other one empty.
-        slots, rows = whole(entries)
-        count = len(views.recipes)
-        no_cut = {device.CUT: tf.zeros([0, count, *views.image_size, 3], tf.uint8)}
-        no_images = {device.IMAGES: tf.zeros([0, *shape, 3], tf.uint8), device.BOXES: tf.zeros([0, count, 5], tf.int32)}
-        return tf.cond(
-            tf.size(slots) == entries[INDEX].shape[0],
-            lambda: {**_draw_for_batch(views, _in_full(entries, slots, rows)), **no_cut},
-            lambda: {**cut(entries), **no_images},
-        )
-
-    if not small:
-        return cut
-    return (lambda entries: _draw_for_batch(views, _in_full(entries, *whole(entries)))) if stated else either
-
-
-def _in_full(entries, slots, rows):
-    # The rows of a batch, of static size. Some are missing only if a file changes while it is read.
-    size = entries[INDEX].shape[0]
-    complete_now = tf.debugging.assert_equal(tf.size(slots), size, "images changed while they were read")
-    with tf.control_dependencies([complete_now]):
-        return {key: tf.ensure_shape(values, (size, *values.shape[1:])) for key, values in rows.items()}
-
-
-def _rendered(views, raw):
-    # The batch with its views instead of what they are made from.
-    made_of = {key: raw[key] for key in raw.keys() & {device.IMAGES, device.CUT, device.BOXES, device.NUMBERS}}
-    size = raw[device.NUMBERS].shape[0]
-
-    def render(*left_out):
-        return views.render(
-            {
-                key: tf.ensure_shape(made_of[key], (size, *made_of[key].shape[1:]))
-                for key in made_of.keys() - {*left_out}
-            }
-        )
-
-    if device.IMAGES in made_of and device.CUT in made_of:
-        cut = tf.shape(made_of[device.CUT])[0] > 0
-        made = tf.cond(cut, lambda: render(device.IMAGES, device.BOXES), lambda: render(device.CUT))
-    else:
-        made = render()
-    return {**made, **{key: raw[key] for key in raw.keys() - made_of.keys()}}
-
-
-def guessed_shape(source):
-    """Guess from the headers of a few images whether all of a source have one size.
-
-    A wrong guess costs time, no image: a batch with another size in it takes the road for images of any size.
-
-    Returns:
-        `(height, width)`, or None.
-    """
-    shapes = set()
-    for entry in source.sample(GUESSED_FROM):
-        try:
-            shapes.add(images.shape_of(source.load(entry)[IMAGE].numpy()))
-        except (tf.errors.OpError, OSError, ValueError):
-            continue
-    shapes.discard(None)
-    return shapes.pop() if len(shapes) == 1 else None
 
 
 def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None):
@@ -240,35 +156,3 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
     batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(rows[batch_keys.VIEW_1])[0] > 0)
     return some.prefetch(tf.data.AUTOTUNE)
-
-
-def decoded(example):
-    """Decode an example's image if it is still encoded: `"image"` becomes `(height, width, 3)` uint8."""
-    image = example[IMAGE]
-    return {**example, IMAGE: images.decode(image)} if image.dtype == tf.string else example
-
-
-def _read(source, entry):
-    return {**decoded(source.load(entry)), NUMBER: entry[NUMBER], EPOCH: entry[EPOCH]}
-
-
-def _of_shape(example, shape):
-    # Refuses images of another shape.
-    return {**example, IMAGE: tf.ensure_shape(example[IMAGE], (*shape, 3))}
-
-
-def _draw_for_batch(views, examples):
-    # A raw batch of whole images, all of one size.
-    kept = {key: value for key, value in examples.items() if key != IMAGE}
-    pixels = examples[IMAGE]
-    height, width = (tf.fill(tf.shape(pixels)[:1], side) for side in pixels.shape[1:3])
-    boxes, numbers = views.draw(examples[NUMBER], examples[EPOCH], height, width)
-    return {**kept, device.IMAGES: pixels, device.BOXES: boxes, device.NUMBERS: numbers, **views.relate(boxes, width)}
-
-
-def _cut(views, example):
-    kept = {key: value for key, value in example.items() if key != IMAGE}
-    image = example[IMAGE]
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
-    boxes, numbers = views.draw(example[NUMBER], example[EPOCH], height, width)
-    return {**kept, device.CUT: views.cut(image, boxes), device.NUMBERS: numbers, **views.relate(boxes, width)}
