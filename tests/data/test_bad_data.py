@@ -32,8 +32,8 @@ def labels(found):
     return np.concatenate([batch["label"] for batch in found])
 
 
-def make_folder(folder, bad=(), sides=(40,)):
-    """A folder with the classes 00...21, an image each, in one grey value each."""
+def make_folder(folder, bad=(), sides=(40, 44)):
+    """A folder with the classes 00...21, an image of one grey value each, of heights that take turns."""
     for k in range(COUNT):
         (folder / f"{k:02}").mkdir(parents=True)
         side = sides[k % len(sides)]
@@ -148,7 +148,7 @@ def test_files_that_vanish_are_bad_too(tmp_path):
 
 
 def test_images_of_one_size_are_noticed_and_one_of_another_size_costs_nothing(tmp_path):
-    equal = make_folder(tmp_path / "equal")
+    equal = make_folder(tmp_path / "equal", sides=[40])
     assert sources.folder_source(tmp_path / "equal").image_shape is None
     found = batches(equal, 5, shuffle=False)
     Image.fromarray(np.full((30, 48, 3), 60, "uint8")).save(tmp_path / "equal" / "06" / "a.png")
