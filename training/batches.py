@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from keras_siamim import batch as batch_keys
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import open_source
 from keras_siamim.data.view_recipe import ViewRecipe
@@ -28,30 +29,35 @@ class Drawn:
 
 
 class Batches:
-    """A `tf.data.Dataset` as re-iterable NumPy batches of known number."""
+    """A `tf.data.Dataset` as re-iterable NumPy batches of known number.
 
-    def __init__(self, dataset, count):
-        self.dataset, self.count = dataset, count
+    The ledger is the one that the data set was made with: its complaint about bad images replaces TensorFlow's.
+    """
+
+    def __init__(self, dataset, count, ledger):
+        self.dataset, self.count, self.ledger = dataset, count, ledger
 
     def __len__(self):
         return self.count
 
     def __iter__(self):
-        return self.dataset.as_numpy_iterator()
+        with self.ledger.telling():
+            yield from self.dataset.as_numpy_iterator()
 
 
 class Epochs(keras.utils.PyDataset):
     """An endless stream of batches as a data set that knows how many make an epoch."""
 
-    def __init__(self, batches, steps):
+    def __init__(self, batches, steps, ledger):
         super().__init__()
-        self.batches, self.steps = batches.as_numpy_iterator(), steps
+        self.batches, self.steps, self.ledger = batches.as_numpy_iterator(), steps, ledger
 
     def __len__(self):
         return self.steps
 
     def __getitem__(self, index):
-        return next(self.batches)
+        with self.ledger.telling():
+            return next(self.batches)
 
 
 def open_labelled(data, split, max_images=None, seed=0):
@@ -69,13 +75,14 @@ def open_labelled(data, split, max_images=None, seed=0):
 
 
 def plain_batches(source, image_size, batch_size, resize=None):
-    """All images (resized, the middle cut) and labels of a source, once, in its order.
+    """All images (resized, the middle cut) and labels of a source, once, in its order; a bad one is an error.
 
     Without `resize`, images that have the right size already are taken as they are; others lose their margin.
     """
     resize = resize or (image_size if source.image_shape == image_size else None)
-    batches = evaluation_batches(source, image_size, batch_size, resize).map(_labelled)
-    return Batches(batches, -(-source.size // batch_size))
+    ledger = Ledger(limit=0)
+    batches = evaluation_batches(source, image_size, batch_size, resize, ledger).map(_labelled)
+    return Batches(batches, -(-source.size // batch_size), ledger)
 
 
 def cropped_epochs(source, image_size, batch_size, seed, area=(0.08, 1.0), prepare=lambda batches: batches):
@@ -84,8 +91,9 @@ def cropped_epochs(source, image_size, batch_size, seed, area=(0.08, 1.0), prepa
     `prepare` turns the `tf.data.Dataset` of (images, labels) into what is trained on.
     """
     views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=area), None, seed=seed)
-    batches = training_batches(source, views, batch_size=batch_size, seed=seed).map(_labelled)
-    return Epochs(prepare(batches), steps_per_epoch(source, batch_size))
+    ledger = Ledger()
+    batches = training_batches(source, views, batch_size=batch_size, seed=seed, ledger=ledger).map(_labelled)
+    return Epochs(prepare(batches), steps_per_epoch(source, batch_size), ledger)
 
 
 def second_views(source, image_size, batch_size, seed, images):
@@ -96,7 +104,9 @@ def second_views(source, image_size, batch_size, seed, images):
     size = min(batch_size, source.size)
     count = max(1, min(images, source.size) // size)
     views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=(0.2, 1.0)), None, seed=seed)
-    return Batches(training_batches(source, views, batch_size=size, shuffle=False).take(count).map(_labelled), count)
+    ledger = Ledger()
+    batches = training_batches(source, views, batch_size=size, shuffle=False, ledger=ledger)
+    return Batches(batches.take(count).map(_labelled), count, ledger)
 
 
 def _labelled(batch):
