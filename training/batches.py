@@ -7,7 +7,7 @@ import keras
 from keras_siamim import batch as batch_keys
 from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import open_source
+from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
 
@@ -23,9 +23,13 @@ class Drawn:
     def __getattr__(self, name):
         return getattr(self.source, name)
 
-    def order(self, seed, epoch, shuffle, buffer=0):
+    def order(self, seed, epoch, shuffle, buffer=0, workers=1, worker=0):
         """The drawn images in the order of the draw."""
-        return self.source.order(self.seed, 0, True).take(self.size)
+        return self.source.order(self.seed, 0, True).take(self.size).shard(workers, worker)
+
+    def share(self, workers):
+        """How many of them every one of so many workers is sure to have."""
+        return self.size // workers
 
 
 class Batches:
@@ -72,6 +76,17 @@ def open_labelled(data, split, max_images=None, seed=0):
     part = Drawn(source, max_images, seed) if max_images and max_images < source.size else source
     print(f"{source.name}: {part.size} of {source.size} images", flush=True)
     return part
+
+
+def image_names(source):
+    """The path of every image of a folder, in its order.
+
+    Raises:
+        ValueError: if the source's images are not files.
+    """
+    if not isinstance(source, IndexedSource):
+        raise ValueError(f"Images can be listed by name in a folder of files; received {source.name}.")
+    return [source.locate(number) for number in range(source.size)]
 
 
 def plain_batches(source, image_size, batch_size, resize=None):

@@ -22,6 +22,7 @@ from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.baselines import RawPixels, random_initialised
 from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.features import FEATURES, extract_features
+from keras_siamim.evaluation.few_shot import read_image_list
 from keras_siamim.evaluation.linear_probe import linear_probe
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.robustness import (
@@ -32,7 +33,7 @@ from keras_siamim.evaluation.robustness import (
     imagenet_classes,
     imagenet_variant,
 )
-from training.batches import cropped_epochs, open_labelled, plain_batches, second_views
+from training.batches import cropped_epochs, image_names, open_labelled, plain_batches, second_views
 
 # The paper's probe, which sees augmented images and not the features of the others.
 AUGMENTED_PROBE = "lars_augmented"
@@ -54,6 +55,8 @@ def evaluate_features(options, protocols):
     if "health" in protocols:
         splits.append(second_views(test, image_size, options.batch_size, options.seed, ALIGNED_IMAGES))
     shots = [{**shot, "penalty": options.penalty} for shot in suite.parse_shots(options.shots)]
+    if options.shots_list:
+        shots.append({"indices": read_image_list(options.shots_list, image_names(train)), "penalty": options.penalty})
     encoders, rows = {}, {}
     if not options.no_baselines:
         encoders["raw pixels"] = RawPixels()
@@ -70,17 +73,17 @@ def evaluate_features(options, protocols):
             print(f"{name}: {protocol}", flush=True)
             if protocol == AUGMENTED_PROBE:
                 rows[name] += augmented_probe(candidate, train, splits[1], options, image_size)
-                continue
-            rows[name] += suite.run_protocol(
-                protocol,
-                *features[:2],
-                pooling=options.pooling,
-                shots=shots,
-                paired=features[2] if features[2:] else None,
-                num_classes=num_classes,
-                seed=options.seed,
-                verbose=1,
-            )
+            else:
+                rows[name] += suite.run_protocol(
+                    protocol,
+                    *features[:2],
+                    pooling=options.pooling,
+                    shots=shots,
+                    paired=features[2] if features[2:] else None,
+                    num_classes=num_classes,
+                    seed=options.seed,
+                    verbose=1,
+                )
             suite.write_report(options.output, describe(options, image_size), rows)
     return rows
 
@@ -172,6 +175,7 @@ def parse(arguments):
     )
     parser.add_argument("--pooling", choices=FEATURES, help="default: what the paper's protocol uses")
     parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages, and numbers per class")
+    parser.add_argument("--shots-list", help="few-shot: a file that names the labelled images of a folder")
     parser.add_argument("--penalty", type=float, default=0.1, help="few-shot: 0.1 for Base, 0.01 for Large")
     parser.add_argument("--image-size", type=int, help="default: what the encoder was built for")
     parser.add_argument("--resize", type=int, help="side to cover before the centre crop; default: size / 0.875")

@@ -59,11 +59,24 @@ def test_evaluate_shows_three_rows_and_repeats_them_from_the_cache(place, capsys
 def test_evaluate_trains_the_papers_probe_on_crops_of_the_images(place, monkeypatch):
     monkeypatch.setattr(evaluate, "linear_probe", functools.partial(linear_probe, epochs=2, warmup_epochs=1))
 
-    options = ("--encoder", str(place / "run"), "--protocols", "lars_augmented,few_shot", "--no-baselines")
-    results = run_evaluate(place, *options, "--shots", "3", "--penalty", "0.01")["rows"]["run"]
+    options = ("--encoder", str(place / "run"), "--protocols", "lars_augmented", "--no-baselines")
+    (result,) = run_evaluate(place, *options)["rows"]["run"]
 
-    assert [result["protocol"] for result in results] == ["linear_probe", "few_shot"]
-    assert results[1]["settings"]["penalty"] == 0.01
+    assert result["protocol"] == "linear_probe"
+    assert result["numbers"]["train_loss"] > 0
+
+
+def test_a_list_fixes_the_labelled_images_of_few_shot(place):
+    files = [min((place / "data" / "train" / name).iterdir()).relative_to(place / "data" / "train") for name in "abc"]
+    (place / "list.txt").write_text("\n".join(map(str, files)))
+
+    options = ("--encoder", str(place / "run"), "--protocols", "few_shot", "--no-baselines", "--shots", "3")
+    drawn, listed = run_evaluate(place, *options, "--shots-list", str(place / "list.txt"), "--penalty", "0.01")["rows"][
+        "run"
+    ]
+
+    assert (drawn["data"]["labelled_images"], listed["data"]["labelled_images"]) == (9, 3)
+    assert listed["settings"] == {"fraction": None, "per_class": None, "penalty": 0.01, "draws": 1}
 
 
 @pytest.mark.one_backend
