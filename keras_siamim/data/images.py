@@ -49,6 +49,7 @@ def decode(encoded):
     Raises:
         tf.errors.OpError: bytes that are no whole image; in eager mode PIL's own errors too. `refusal` says why.
     """
+    encoded = tf.convert_to_tensor(encoded)
     header = tf.strings.substr(encoded, 0, HEADER)
     return tf.ensure_shape(
         tf.case(
@@ -125,7 +126,7 @@ def decode_with_pillow(encoded):
     """Decode one image by PIL and the module's rules: bytes to a `(height, width, 3)` uint8 array."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if isinstance(encoded, np.ndarray):  # so `tf.numpy_function` gives it in eager mode
+    if isinstance(encoded, np.ndarray):  # an array of one object: so `tf.numpy_function` gives it in eager mode
         encoded = encoded.item()
     if not encoded:
         raise ValueError("empty file")

@@ -63,6 +63,7 @@ def odd_files():
         "on_its_side.jpg": turned(),
         "on_its_side_far_in.jpg": turned(np.random.default_rng(0).bytes(20_000)),
         "a_png_called.jpg": encoded(RGB, "PNG"),
+        "zeros_at_the_end.webp": encoded(RGB, "WEBP") + bytes(3),
     }
 
 
