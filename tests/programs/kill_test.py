@@ -1,10 +1,10 @@
 """Kill a run at random moments and compare it with one that was never interrupted.
 
-    python -m tests.programs.kill_test FOLDER [--kills train,save,start,term,...] [--seed 0]
+    python -m tests.programs.kill_test FOLDER [--kills train,save,start,term,...] [--seed 0] [--images]
 
 `train`: SIGKILL at a random moment of training. `save`: SIGKILL while a checkpoint is being written. `start`: SIGKILL
-while the run starts. `term`: SIGTERM. Without `--kills`, ten of them. Prints one line a kill; exit status 0 if log and
-last checkpoint are equal bit for bit.
+while the run starts. `term`: SIGTERM. Without `--kills`, ten of them. `--images` takes the batches from the real
+pipeline instead of drawing them. Prints one line a kill; exit status 0 if log and last checkpoint are equal bit for bit.
 """
 
 import argparse
@@ -32,6 +32,7 @@ def main(arguments=None):
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--kills", default=TEN)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", action="store_true")
     options = parser.parse_args(arguments)
     # The server imports everything once and forks a fresh process for each start.
     context = multiprocessing.get_context("forkserver")
@@ -41,40 +42,42 @@ def main(arguments=None):
         folder.mkdir(parents=True)
     random.seed(options.seed)
     start = time.monotonic()
-    finish(context, whole)
+    finish(context, whole, options.images)
     print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
     for number, kind in enumerate(options.kills.split(",")):
-        kill(context, killed, kind, number + 1)
-    finish(context, killed)
+        kill(context, killed, kind, number + 1, options.images)
+    finish(context, killed, options.images)
     return compare(whole, killed)
 
 
-def launch(context, folder):
+def launch(context, folder, images):
     """A process that goes on with the run, and the pipe on which it tells its batches, its starting place first."""
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=survivor.survive, args=(folder, sender))
+    process = context.Process(target=survivor.survive, args=(folder, sender, images))
     process.start()
     sender.close()
     return process, receiver
 
 
-def finish(context, folder):
+def finish(context, folder, images):
     """Let the run come to its end."""
-    process, _ = launch(context, folder)
+    process, _ = launch(context, folder, images)
     process.join()
     if process.exitcode:
         raise SystemExit(f"the run in {folder} ended with status {process.exitcode}")
 
 
-def kill(context, folder, kind, number):
+def kill(context, folder, kind, number, images):
     """Start the run, end it at a moment of the kind, and tell."""
-    process, pipe = launch(context, folder)
+    process, pipe = launch(context, folder, images)
     begun = "starting"
     if kind == "start":
         time.sleep(random.uniform(0, 1))
     else:
-        begun = f"from batch {pipe.recv()}"
-        pipe.recv()  # the first batch begins
+        place = pipe.recv()
+        begun = f"from batch {place}"
+        while pipe.recv() <= place:  # the first batch compiles the step
+            pass
         time.sleep(random.uniform(0, LONGEST))
     if kind == "save":
         while process.is_alive() and not list((folder / "checkpoints").glob(f"{ASIDE}*")):

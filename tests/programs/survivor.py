@@ -1,5 +1,6 @@
 """A run of a nano model that goes on from its folder: what `kill_test` kills."""
 
+import itertools
 import os
 
 import keras
@@ -8,16 +9,12 @@ import numpy as np
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, warmup_cosine
 from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
 from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
-from keras_siamim.data.masking import Masking
-from keras_siamim.data.pipeline import training_batches
-from keras_siamim.data.sources import array_source
-from keras_siamim.data.views import PairedViews
 from keras_siamim.recipes import Recipe
 from keras_siamim.runs.lock import FolderLock
 from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.plan import Stage
 from keras_siamim.runs.training import take_up, train
-from tests.nano import GRID, IMAGE_SIZE, nano_encoder
+from tests.nano import GRID, IMAGE_SIZE, nano_batch, nano_encoder
 
 EPOCHS, BATCHES, BATCH_SIZE, SAVE_EVERY = 8, 25, 8, 3
 STAGE = Stage(0, 0, Recipe(epochs=EPOCHS, warmup_epochs=1, batch_size=BATCH_SIZE, base_learning_rate=0.3))
@@ -48,8 +45,18 @@ def survivor_model():
     return model
 
 
-def batches_from(place):
-    """Training batches from a place on."""
+def drawn_batches_from(place):
+    """Random batches from a place on, quick to set up."""
+    return (nano_batch(BATCH_SIZE, seed=1000 * place.order + number) for number in itertools.count(place.batches))
+
+
+def image_batches_from(place):
+    """Training batches of the real pipeline from a place on."""
+    from keras_siamim.data.masking import Masking
+    from keras_siamim.data.pipeline import training_batches
+    from keras_siamim.data.sources import array_source
+    from keras_siamim.data.views import PairedViews
+
     pixels = np.random.default_rng(1).integers(0, 256, (BATCHES * BATCH_SIZE, 20, 28, 3)).astype("uint8")
     views, masking = PairedViews(IMAGE_SIZE, seed=7), Masking(GRID, num_masked=4, min_block=1)
     epoch, step = divmod(place.batches, BATCHES)
@@ -64,8 +71,9 @@ def batches_from(place):
     )
 
 
-def survive(folder, pipe=None):
+def survive(folder, pipe=None, images=False):
     """Train the run in `folder` to its end from wherever it stands; exit status 75 after SIGTERM."""
+    batches_from = image_batches_from if images else drawn_batches_from
     keras.utils.set_random_seed(7)
     with FolderLock(folder):
         model = survivor_model()
