@@ -41,9 +41,14 @@ class StopWhenDiverged(keras.callbacks.Callback):
             raise ValueError(f"`patience` must be 1 or more. Received: {patience}.")
         self.patience = patience
 
+    def on_train_begin(self, logs=None):
+        """Begin to count."""
+        self._batches = 0
+
     def on_train_batch_end(self, batch, logs=None):
         """Look, every `patience` batches."""
-        if (batch + 1) % self.patience == 0:
+        self._batches += 1
+        if self._batches % self.patience == 0:
             skipped = skipped_in_a_row(logs)
             if skipped >= self.patience:
                 raise Diverged(skipped)

@@ -168,11 +168,11 @@ class ExactCheckpoint(keras.callbacks.Callback):
         try:
             self.files.write(place, arrays)
             self._failures = 0
-        except OSError as error:
+        except Exception as error:  # whatever it is, the training thread must hear of it
             self._error, self._failures = error, self._failures + 1
+            reason = getattr(error, "strerror", None) or error
             self.report(
-                f"could not save {self.files.folder / place.name}: {error.strerror or error}. The checkpoints before "
-                "it are intact."
+                f"could not save {self.files.folder / place.name}: {reason}. The checkpoints before it are intact."
             )
 
 

@@ -4,7 +4,8 @@
 
 `train`: SIGKILL at a random moment of training. `save`: SIGKILL while a checkpoint is being written. `start`: SIGKILL
 while the run starts. `term`: SIGTERM. Without `--kills`, ten of them. `--images` takes the batches from the real
-pipeline instead of drawing them. Prints one line a kill; exit status 0 if log and last checkpoint are equal bit for bit.
+pipeline instead of drawing them. Prints one line a kill; exit status 0 if log
+and last checkpoint are equal bit for bit.
 """
 
 import argparse
