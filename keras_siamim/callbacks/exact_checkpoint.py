@@ -72,6 +72,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self.saves, self.seconds = 0, 0.0
         self._asked_to_end = False
         self._epoch_metrics = None
+        self._logs = None
         self._writer = None
         self._error, self._failures = None, 0
 
@@ -110,21 +111,22 @@ class ExactCheckpoint(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Save if it is time to; the last batch of an epoch waits for the epoch's end."""
         self.place = dataclasses.replace(self.place, batches=self._begin + batch + 1)
+        self._logs = logs
         if self.place.batches % self.batches_per_epoch:
-            self._save_if_due(logs)
+            self._save_if_due()
 
     def on_epoch_end(self, epoch, logs=None):
         """Save if it is time to."""
-        self._save_if_due(logs)
+        self._save_if_due()
 
-    def _save_if_due(self, logs):
+    def _save_if_due(self):
         if self._asked_to_end:
             self.save_surely(self.model)
             raise Preempted(self.place)
         every = self.every_batches
         due = every is not None and self.place.batches // every > self._saved_at // every
         due |= self.every_minutes is not None and time.monotonic() - self._saved_on >= 60 * self.every_minutes
-        if due and not skipped_in_a_row(logs):
+        if due and not skipped_in_a_row(self._logs):
             self.save(self.model)
 
     def save(self, model):

@@ -10,6 +10,7 @@ import pytest
 from keras_siamim.callbacks.checkpoint_files import CheckpointFiles, Place, read_arrays
 from keras_siamim.callbacks.exact_checkpoint import EndOnSignal, ExactCheckpoint, Preempted
 from keras_siamim.callbacks.training_state import restore, training_state
+from keras_siamim.layers.regularisation import StochasticDepth
 
 EPOCH = 6
 
@@ -17,7 +18,7 @@ EPOCH = 6
 @pytest.fixture
 def model():
     """One weight of width 3 and an optimiser with a memory."""
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((3,)), StochasticDepth(0.5), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
     return model
 
@@ -98,7 +99,7 @@ def test_a_state_comes_back_as_it_was_and_training_with_it(model, fit, begun):
 
 
 def test_another_model_is_refused_and_nothing_set(model):
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    other = keras.Sequential([keras.Input((4,)), StochasticDepth(0.5), keras.layers.Dense(1)])
     other.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
     before = training_state(other)
     with pytest.raises(ValueError, match=r"kernel has the shape \(4, 1\).*\(3, 1\)"):
