@@ -25,6 +25,7 @@ import numpy as np
 from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
 from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import open_source
@@ -92,7 +93,8 @@ def pretrain(run, source, folder, options):
         options.save_minutes,
     )
     place = take_up(model, stage, checkpoint)
-    batches_from = batch_maker(source, recipe, model.encoder.grid)
+    ledger = Ledger(folder / "bad_images.jsonl")
+    batches_from = batch_maker(source, recipe, model.encoder.grid, ledger)
 
     print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
     print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
@@ -102,17 +104,18 @@ def pretrain(run, source, folder, options):
         print(f"{folder} goes on after {place.batches} batches", flush=True)
     else:
         look_before(model, recipe, source, batches_from(place), folder)
-        results["knn_before"] = knn_accuracy(model.encoder, source, held_out)
+        results["knn_before"] = knn_accuracy(model.encoder, source, held_out, ledger)
         descriptions.write(folder, run)
 
     start = time.monotonic()
     verbose = 1 if sys.stdout.isatty() else 2
-    train(model, batches_from, checkpoint, stage.last_epoch, [LogSchedules(), RunLog(folder)], verbose=verbose)
+    with ledger.telling():
+        train(model, batches_from, checkpoint, stage.last_epoch, [LogSchedules(), RunLog(folder)], verbose=verbose)
     seconds = time.monotonic() - start
     print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
-    results["knn_after"] = knn_accuracy(model.encoder, source, held_out)
+    results["knn_after"] = knn_accuracy(model.encoder, source, held_out, ledger)
     if held_out is not None:
         print(f"k-NN accuracy (k = 20) of the frozen encoder on {held_out.size} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
@@ -121,7 +124,7 @@ def pretrain(run, source, folder, options):
     descriptions.write(folder, run)
 
 
-def batch_maker(source, recipe, grid):
+def batch_maker(source, recipe, grid, ledger=None):
     """Function from a `Place` to the training batches from there on: a place decides its batches for good."""
     batch_size = recipe.batch_size // recipe.accumulation_steps
 
@@ -131,7 +134,14 @@ def batch_maker(source, recipe, grid):
         epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size))
         views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
         return training_batches(
-            source, views, masking, batch_size=batch_size, seed=seed, start_epoch=epoch, start_step=step
+            source,
+            views,
+            masking,
+            batch_size=batch_size,
+            seed=seed,
+            start_epoch=epoch,
+            start_step=step,
+            ledger=ledger,
         )
 
     return batches_from
@@ -157,10 +167,11 @@ def held_out_images(options, source):
         return None
 
 
-def knn_accuracy(encoder, source, held_out):
+def knn_accuracy(encoder, source, held_out, ledger=None):
     """Share of held-out images that their 20 nearest training images classify right; None without held-out images.
 
-    Of large sets the first 50,000 images of each split are looked at.
+    Of large sets the first 50,000 images of each split are looked at. Training images that can't be read are left out
+    and listed in the ledger; a held-out one is an error.
     """
     if held_out is None:
         return None
@@ -168,7 +179,8 @@ def knn_accuracy(encoder, source, held_out):
     train, test = (
         extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
         for batches in (
-            evaluation_batches(part, encoder.image_size, 250, resize).take(KNN_BATCHES) for part in (source, held_out)
+            evaluation_batches(part, encoder.image_size, 250, resize, own).take(KNN_BATCHES)
+            for part, own in ((source, ledger), (held_out, None))
         )
     )
     return knn(train.mean, train.labels, test.mean, test.labels, k=20).numbers["top1_k20"]
@@ -181,7 +193,7 @@ def serve_once(encoder, source, directory):
     from keras_siamim.data.pipeline import decoded
 
     exported = export_saved_model(encoder, directory)
-    image = next(iter(source.examples(0, 0, shuffle=False).map(decoded)))["image"]
+    image = next(iter(source.examples(0, 0, shuffle=False).map(decoded).ignore_errors()))["image"]
     outputs = tf.saved_model.load(str(exported.path)).signatures["serving_default"](images=image[None])
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in sorted(outputs.items()))
     print(f"exported to {exported.path}; loaded back, one image gives {shapes}")
