@@ -56,7 +56,7 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
 
     further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
     with monkeypatch.context() as patch:
-        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
         assert main(further) == os.EX_TEMPFAIL
     assert "saved after 7 batches" in capsys.readouterr().out
     assert main(further) == 0
