@@ -1,8 +1,8 @@
 """What checkpoints cost training: `python -m benchmarks.saving [--recipe siamese_im_vit_tiny_32px] [--batches 40]`.
 
-Trains on random batches of the recipe's shapes without checkpoints, with one in the training thread, and with one in
-the background, each save at the first third of the batches, and prints what a save takes away from training. A save
-every `--save-minutes` then costs that share.
+Trains on random batches of the recipe's shapes without checkpoints, with three of them in the training thread, and with
+three in the background, and prints how long a save stops training, and which share of training that is when one is made
+every `--save-minutes`.
 """
 
 import argparse

@@ -72,7 +72,9 @@ class Objective(keras.Model):
 
     def _checked(self, x, batch_size=None, training=False):
         first, x = peek(x)
-        if first is not None:
+        # Training that goes on skips a bad batch wherever it comes; an interruption before it must change nothing.
+        goes_on = training and getattr(self, "optimizer", None) and int(ops.convert_to_numpy(self.optimizer.iterations))
+        if first is not None and not goes_on:
             check_batch(first, self.batch_keys, self.encoder, getattr(self, "target_image_size", None))
             alone = min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])) == 1
             if training and alone and any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers()):

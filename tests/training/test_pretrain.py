@@ -1,11 +1,14 @@
 import csv
 import json
+import os
+import signal
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_siamim.callbacks.schedules import LogSchedules
 from training.pretrain import main
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
@@ -24,7 +27,9 @@ def folder_of_photographs(tmp_path, rng):
     return tmp_path / "images"
 
 
-def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(folder_of_photographs, tmp_path, capsys):
+def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
+    folder_of_photographs, tmp_path, capsys, monkeypatch
+):
     runs, exports = tmp_path / "runs", tmp_path / "exports"
     arguments = ["--data", str(folder_of_photographs), "--runs", str(runs), "--export", str(exports)]
     assert main([*arguments, "--set", "epochs=2", "warmup_epochs=1", "batch_size=8", *TOY]) == 0
@@ -49,8 +54,13 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(folder_o
         main(["--run", str(run), "--set", "batch_size=4"])
     assert "batch_size is 8 in the run, 4 is asked for" in capsys.readouterr().err
 
-    assert main(["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]) == 0
-    assert "goes on after 6 batches" in capsys.readouterr().out
+    further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+        assert main(further) == os.EX_TEMPFAIL
+    assert "saved after 7 batches" in capsys.readouterr().out
+    assert main(further) == 0
+    assert "goes on after 7 batches" in capsys.readouterr().out
     with open(run / "log.csv") as file:
         longer = list(csv.DictReader(file))
     assert longer[:2] == log
