@@ -33,10 +33,8 @@ def main():
         start, where = time.perf_counter(), machine()
         figures = measure(name, options)
         text = report(name, figures)
-        text += (
-            f"\n\n{where['processor']}, {where['memory']}; {where['system']}; {where['packages']}; {where['date']}; "
-        )
-        text += f"load at the start: {where['load']}; took {time.perf_counter() - start:.0f} s."
+        here = "; ".join(where[key] for key in ("processor", "memory", "system", "packages", "date"))
+        text += f"\n\n{here}; load before: {where['load']:.1f}; took {time.perf_counter() - start:.0f} s."
         print(f"\n{name}\n\n{text}\n", flush=True)
         if not options.dry:
             tables.write(name, text)
