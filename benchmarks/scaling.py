@@ -1,8 +1,9 @@
 """Pre-training on many accelerators, on paper: what one step computes, what crosses devices, days and cost.
 
 Every device holds the whole model and a part of the batch (data parallelism). It computes at `peak * share`; a ring
-moves `2 * (devices - 1) / devices` of what is reduced over each link. Gradients can be reduced while the backward pass still
-runs; the statistics of BatchNorm, two small messages a layer, and the correlation can not, so their time is added.
+moves `2 * (devices - 1) / devices` of what is reduced over each link. Gradients can be reduced while the
+backward pass still runs; the statistics of BatchNorm, two small messages a layer, and the correlation can not, so their
+time is added.
 """
 
 from typing import NamedTuple

@@ -89,7 +89,8 @@ def measure(mode="normal", rounds=3, dtype="float32"):
     """Rows of all groups of a mode: `"short"`, `"normal"` or `"full"`."""
     rows = []
     for objective, name in {"short": SHORT, "normal": NORMAL, "full": FULL}[mode]:
-        rows += group(objective, name, 2 if mode == "short" else rounds, steps=2, dtype=dtype)
+        few = mode == "short" or objective != "SiameseIM" or SETTINGS[name].size == "base"
+        rows += group(objective, name, 2 if few else rounds, steps=2, dtype=dtype)
         print("\n".join(text_of(row) for row in rows[-4:] if row["setting"] == name), flush=True)
     return rows
 

@@ -39,8 +39,8 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "tiny4-32": Setting("tiny", 4, 32, 64, 192, 3),
-    "small16-112": Setting("small", 16, 112, 64, 384, 6),
-    "small16-224": Setting("small", 16, 224, 16, 384, 6),
+    "small16-112": Setting("small", 16, 112, 32, 384, 6),
+    "small16-224": Setting("small", 16, 224, 8, 384, 6),
     "base16-224": Setting("base", 16, 224, 8, 768, 16),
 }
 
