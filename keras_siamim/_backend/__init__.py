@@ -7,7 +7,6 @@
 `replica_count()`: how many replicas share it. `replica_rank()`: the place of this one among them, from 0.
 `share_of_loss(loss)`: the loss of this replica as what `reduce_gradients(gradients)` expects to be its derivative.
 `agreed(verdict)`: whether a bool holds on all replicas.
-`assign_agreed(variable, value)`: assign what all replicas agree on.
 `set_up(devices, layout)`: spread what comes over devices and processes, see `keras_siamim.distribution`.
 `optimizer_replicas(model)`: replicas among which the model's optimiser must reduce gradients.
 `parts_of_a_batch(model)`: into how many parts `fit` cuts each batch that this process hands it.
@@ -36,7 +35,6 @@ replica_rank = _room.replica_rank
 share_of_loss = _room.share_of_loss
 reduce_gradients = _room.reduce_gradients
 agreed = _room.agreed
-assign_agreed = _room.assign_agreed
 set_up = _room.set_up
 optimizer_replicas = _room.optimizer_replicas
 parts_of_a_batch = _room.parts_of_a_batch
@@ -46,7 +44,6 @@ __all__ = [
     "Distribution",
     "TrainStep",
     "agreed",
-    "assign_agreed",
     "concat_over_replicas",
     "dot_product_attention",
     "mean_over_replicas",

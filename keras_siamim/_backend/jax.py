@@ -76,11 +76,6 @@ def agreed(verdict):
     return verdict
 
 
-def assign_agreed(variable, value):
-    """Assign; there is one value."""
-    variable.assign(value)
-
-
 def optimizer_replicas(model):
     """One: gradients are those of the global batch."""
     return 1

@@ -1,7 +1,7 @@
 """TensorFlow: variables change in place; replicas are those of `tf.distribute`.
 
-Variables without an aggregation, which are all but Keras's metrics and counters, are assigned locally in a replica.
-They stay equal because every replica computes the same from what was reduced.
+What a step assigns inside a replica, it assigns to that replica's own copy (all but the optimiser's counter). Copies of
+weights stay equal because every replica computes the same from what was reduced; those of metrics are summed when read.
 """
 
 import json
@@ -72,13 +72,6 @@ def agreed(verdict):
     if context is None:
         return verdict
     return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(verdict, tf.float32)), replica_count())
-
-
-def assign_agreed(variable, value):
-    """Assign what all replicas agree on, also to metrics, whose parts TensorFlow would sum."""
-    if variable.aggregation == "sum":
-        value = value / tf.cast(replica_count(), value.dtype)
-    variable.assign(value)
 
 
 def optimizer_replicas(model):

@@ -77,11 +77,6 @@ def agreed(verdict):
     return votes > 0
 
 
-def assign_agreed(variable, value):
-    """Assign; every process has its own variable."""
-    variable.assign(value)
-
-
 def optimizer_replicas(model):
     """All processes."""
     return replica_count()

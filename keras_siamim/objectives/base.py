@@ -7,7 +7,6 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim._backend import (
     TrainStep,
-    assign_agreed,
     optimizer_replicas,
     parts_of_a_batch,
     share_of_loss,
@@ -93,7 +92,7 @@ class Objective(TrainStep, keras.Model):
             taken: bool tensor, False if the step was skipped.
         """
         for variable, value in zip(self.passing_variables, before, strict=True):
-            assign_agreed(variable, ops.where(taken, ops.convert_to_tensor(variable), value))
+            variable.assign(ops.where(taken, ops.convert_to_tensor(variable), value))
         skipped = ops.cast(ops.logical_not(taken), "int32")
         self.skipped.assign(self.skipped + skipped)
         self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)

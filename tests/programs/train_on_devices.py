@@ -45,7 +45,7 @@ for name, build in NANO_OBJECTIVES.items():
     keras.utils.set_random_seed(3)
     with distribution.scope():
         model = build()
-        model.compile(AdamW(warmup_cosine(1e-2, 2, 20), global_clipnorm=1.0))
+        model.compile(AdamW(warmup_cosine(1e-3, 2, 20), global_clipnorm=1.0))
         history = model.fit(
             batches(),
             batch_size=distribution.worker_batch_size(BATCH) if keras.config.backend() != "tensorflow" else None,
@@ -53,6 +53,8 @@ for name, build in NANO_OBJECTIVES.items():
             verbose=0,
         )
         if distribution.is_first:
-            weights = {variable.path.replace("/", "."): keras.ops.convert_to_numpy(variable) for variable in model.weights}
+            weights = {
+                variable.path.replace("/", "."): keras.ops.convert_to_numpy(variable) for variable in model.weights
+            }
             np.savez(folder / f"{name}.npz", loss=history.history["loss"], **weights)
 print(distribution.name)
