@@ -15,8 +15,8 @@ class TrainStep:
     def train_step(self, state, data):
         """One training step: `state` are Keras's four lists of arrays, `data` as Keras hands it over."""
         with self._standing_for(state) as scope:
-            self.begin_step()
             before = [keras.ops.convert_to_tensor(variable) for variable in self.passing_variables]
+            self.begin_step()
         state = self._current(scope, state)
         _, after = super().train_step(state, data)
         counter = [variable is self.step_counter for variable in self.optimizer.variables].index(True)

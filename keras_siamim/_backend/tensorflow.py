@@ -19,9 +19,9 @@ class TrainStep:
 
     def train_step(self, data):
         """One training step; `data` as Keras hands it over."""
-        self.begin_step()
         count = tf.identity(self.step_counter)
         before = [tf.identity(variable) for variable in self.passing_variables]
+        self.begin_step()
         super().train_step(data)
         self.end_step(before, taken=tf.not_equal(tf.identity(self.step_counter), count))
         return self.step_logs()

@@ -4,7 +4,6 @@ import os
 
 import keras
 import torch
-import torch.distributed.nn.functional as differentiable
 
 from keras_siamim._backend.replicas import Distribution
 
@@ -15,9 +14,9 @@ class TrainStep:
     def train_step(self, data):
         """One training step; `data` as Keras hands it over."""
         with torch.no_grad():
-            self.begin_step()
             count = self.step_counter.value.clone()
             before = [variable.value.clone() for variable in self.passing_variables]
+            self.begin_step()
         super().train_step(data)
         with torch.no_grad():
             self.end_step(before, taken=self.step_counter.value != count)
@@ -31,11 +30,27 @@ def replica_count():
     return 1
 
 
+class _Mean(torch.autograd.Function):
+    """Mean over processes, whose derivative is the mean of what comes back to them."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return _mean(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _mean(gradient)
+
+
+def _mean(x):
+    x = x / replica_count()
+    torch.distributed.all_reduce(x)
+    return x
+
+
 def mean_over_replicas(x):
     """Mean of `x` over processes, differentiable."""
-    if replica_count() == 1:
-        return x
-    return differentiable.all_reduce(x) / replica_count()
+    return x if replica_count() == 1 else _Mean.apply(x)
 
 
 def replica_rank():
@@ -62,9 +77,8 @@ def reduce_gradients(gradients):
     """Mean over processes, in one message."""
     if replica_count() == 1:
         return gradients
-    joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    torch.distributed.all_reduce(joined)
-    parts = torch.split(joined / replica_count(), [gradient.numel() for gradient in gradients])
+    joined = _mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    parts = torch.split(joined, [gradient.numel() for gradient in gradients])
     return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
 

@@ -1,60 +1,96 @@
-"""Train nano models on many devices: `python -m tests.programs.train_on_devices DEVICES FOLDER [MODEL_PARALLEL]`.
+"""Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER SETTING...`.
 
-Each process gets the environment that a launcher would give it. All three objectives take five steps over global
-batches of 8 images, dealt out to the workers as `training_batches` does it; the first worker writes the weights to
-`FOLDER/OBJECTIVE.npz`.
+A setting is a number of devices of this machine (`2`; processes on PyTorch), a number of devices with a model cut in
+two (`4x2`), or `workers` for what the environment says. All three objectives take five steps over global batches of 8
+images, dealt out to the workers as `training_batches` does it. On more than one device a sixth batch comes between the
+others, one of whose images is not a number, so that it must be skipped. Writes `FOLDER/SETTING.npz`.
 """
 
-import pathlib
+import os
+import socket
 import sys
 
 import keras
-
-if keras.config.backend() == "tensorflow":
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[1]))
-
 import numpy as np
 
 from keras_siamim import AdamW, warmup_cosine
 from keras_siamim.distribution import set_up
 from tests.nano import NANO_OBJECTIVES, nano_batch
 
-STEPS, BATCH = 5, 8
-distribution = set_up(model_parallel=int(sys.argv[3]) if len(sys.argv) > 3 else 1)
-folder = pathlib.Path(sys.argv[2])
+STEPS, BATCH, BAD = 5, 8, 2
+TENSORFLOW = keras.config.backend() == "tensorflow"
 
 
-def part(step):
-    """This worker's images of a global batch."""
-    return {key: value[distribution.worker :: distribution.workers] for key, value in nano_batch(BATCH, step).items()}
+def global_batches(with_bad_one):
+    """Five batches, and the bad one in the middle."""
+    batches = [nano_batch(BATCH, seed) for seed in range(STEPS)]
+    if with_bad_one:
+        batches.insert(BAD, nano_batch(BATCH, 99))
+        batches[BAD]["view_1"][-1] = np.nan  # on the last replica alone
+    return batches
 
 
-def batches():
-    """The batches of this worker, as `fit` takes them."""
-    steps = [part(step) for step in range(STEPS)]
-    if keras.config.backend() != "tensorflow":
-        return {key: np.concatenate([batch[key] for batch in steps]) for key in steps[0]}
-    joined = {key: np.stack([batch[key] for batch in steps]) for key in steps[0]}
-    return distribution.feed(tf.data.Dataset.from_tensor_slices(joined))
+def train(setting, folder):
+    """Train as the setting says; the first worker saves weights and logs."""
+    devices, _, cut = setting.partition("x")
+    distribution = set_up(None if setting == "workers" else int(devices), int(cut or 1))
+    batches = [
+        {key: value[distribution.worker :: distribution.workers] for key, value in batch.items()}
+        for batch in global_batches(with_bad_one=distribution.replicas > 1)
+    ]
+    results = {"name": distribution.name}
+    for name, build in NANO_OBJECTIVES.items():
+        if cut and name != "SiameseIM":
+            continue
+        keras.utils.set_random_seed(3)
+        with distribution.scope():
+            model = build(decoder_depth=1) if name == "MAE" else build()
+            # A large epsilon keeps Adam from blowing rounding up, and from hiding a gradient of the wrong scale.
+            model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
+            if TENSORFLOW:
+                import tensorflow as tf
+
+                stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+                data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
+                logs = model.fit(data, verbose=0).history
+            else:
+                logs = model.fit(((batch,) for batch in batches), steps_per_epoch=len(batches), verbose=0).history
+            results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
+            for variable in model.weights:
+                results[f"{name}/{variable.path}"] = keras.ops.convert_to_numpy(variable)
+    if distribution.is_first:
+        np.savez(os.path.join(folder, setting), **results)
 
 
-for name, build in NANO_OBJECTIVES.items():
-    keras.utils.set_random_seed(3)
-    with distribution.scope():
-        model = build()
-        model.compile(AdamW(warmup_cosine(1e-3, 2, 20), global_clipnorm=1.0))
-        history = model.fit(
-            batches(),
-            batch_size=distribution.worker_batch_size(BATCH) if keras.config.backend() != "tensorflow" else None,
-            shuffle=False,
-            verbose=0,
-        )
-        if distribution.is_first:
-            weights = {
-                variable.path.replace("/", "."): keras.ops.convert_to_numpy(variable) for variable in model.weights
-            }
-            np.savez(folder / f"{name}.npz", loss=history.history["loss"], **weights)
-print(distribution.name)
+def train_in_processes(setting, folder):
+    """Fork as many processes as the setting says, each with the environment of `torchrun`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    children = []
+    for rank in range(int(setting)):
+        child = os.fork()
+        if not child:
+            os.environ |= {**address, "WORLD_SIZE": setting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            train(setting, folder)
+            os._exit(0)
+        children.append(child)
+    if any(os.waitpid(child, 0)[1] for child in children):
+        sys.exit(f"a process of {setting} failed")
+
+
+def main(folder, *settings):
+    """All settings, one after the other."""
+    if TENSORFLOW and "workers" not in settings:
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    for setting in settings:
+        if keras.config.backend() == "torch":
+            train_in_processes(setting, folder)
+        else:
+            train(setting, folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
