@@ -13,12 +13,27 @@ import sys
 import keras
 import numpy as np
 
-from keras_siamim import AdamW, warmup_cosine
+from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
 from keras_siamim.distribution import set_up
-from tests.nano import NANO_OBJECTIVES, nano_batch
+from keras_siamim.objectives import MAE, MoCoV3
+from tests.nano import IMAGE_SIZE, PATCH_SIZE, nano_batch
 
 STEPS, BATCH, BAD = 5, 8, 2
 TENSORFLOW = keras.config.backend() == "tensorflow"
+
+
+def encoder(**settings):
+    """One block: what takes time here is compilation."""
+    return ViTEncoder(IMAGE_SIZE, PATCH_SIZE, width=12, depth=1, num_heads=2, name="encoder", **settings)
+
+
+decoder = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
+momentum = {"target_momentum": CosineMomentum(0.9, 20)}
+OBJECTIVES = {
+    "SiameseIM": lambda: SiameseIM(encoder(), projector_depth=1, **decoder, **momentum),
+    "MAE": lambda: MAE(encoder(final_norm=True), **decoder),
+    "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
+}
 
 
 def global_batches(with_bad_one):
@@ -39,12 +54,12 @@ def train(setting, folder):
         for batch in global_batches(with_bad_one=distribution.replicas > 1)
     ]
     results = {"name": distribution.name}
-    for name, build in NANO_OBJECTIVES.items():
+    for name, build in OBJECTIVES.items():
         if cut and name != "SiameseIM":
             continue
         keras.utils.set_random_seed(3)
         with distribution.scope():
-            model = build(decoder_depth=1) if name == "MAE" else build()
+            model = build()
             # A large epsilon keeps Adam from blowing rounding up, and from hiding a gradient of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
             if TENSORFLOW:
@@ -54,10 +69,11 @@ def train(setting, folder):
                 data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
                 logs = model.fit(data, verbose=0).history
             else:
-                logs = model.fit(((batch,) for batch in batches), steps_per_epoch=len(batches), verbose=0).history
+                data = ((batch,) for batch in batches)
+                logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
-            for variable in model.weights:
-                results[f"{name}/{variable.path}"] = keras.ops.convert_to_numpy(variable)
+            for index, variable in enumerate(model.weights):
+                results[f"{name}/{index} {variable.name}"] = keras.ops.convert_to_numpy(variable)
     if distribution.is_first:
         np.savez(os.path.join(folder, setting), **results)
 
@@ -80,9 +96,11 @@ def train_in_processes(setting, folder):
 
 def main(folder, *settings):
     """All settings, one after the other."""
-    if TENSORFLOW and "workers" not in settings:
+    if TENSORFLOW:
         import tensorflow as tf
 
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # what it gains is not for here
+    if TENSORFLOW and "workers" not in settings:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
     for setting in settings:
