@@ -24,7 +24,24 @@ class TrainStep:
         self.begin_step()
         super().train_step(data)
         self.end_step(before, taken=tf.not_equal(tf.identity(self.step_counter), count))
-        return self.step_logs()
+        return _means_over_workers(self.step_logs())
+
+    def test_step(self, data):
+        """One evaluation step."""
+        return _means_over_workers(super().test_step(data))
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Objectives are built from the start, and Keras's way there fails on batches of several workers.
+        if self._distribute_strategy is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+
+def _means_over_workers(logs):
+    """Logs as Keras can reduce them: of several workers it takes means along an axis that its scalars lack."""
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return {name: tf.cast(value, tf.float32)[None] for name, value in logs.items()}
 
 
 def replica_count():
