@@ -12,8 +12,9 @@ import pytest
 
 BACKEND = keras.config.backend()
 PROGRAM = [sys.executable, "-m", "tests.programs.train_on_devices"]
-# On PyTorch a device is a process, so `2` and `4` are processes on loopback already.
-SETTINGS = {"tensorflow": ["1", "2", "4"], "jax": ["1", "2", "4", "4x2"], "torch": ["1", "2", "4"]}[BACKEND]
+# Settings of each process, see the program. TensorFlow has one strategy in a process; on PyTorch a device is a process.
+PROCESSES = {"tensorflow": [["1", "2"], ["4"]], "jax": [["1", "2"], ["4", "4x2"]], "torch": [["1", "2", "4"]]}[BACKEND]
+SETTINGS = [setting for settings in PROCESSES for setting in settings]
 WORKERS = [] if BACKEND == "torch" else ["workers"]
 TOLERANCE = 1e-4
 
@@ -45,10 +46,11 @@ def start(arguments, **environment):
 def trained(tmp_path_factory):
     """Weights and logs by setting."""
     folder = tmp_path_factory.mktemp("devices")
-    processes = [start([str(folder), *SETTINGS], XLA_FLAGS="--xla_force_host_platform_device_count=4")]
+    virtual = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    processes = [start([str(folder), *settings], **virtual) for settings in PROCESSES]
     processes += [start([str(folder), *WORKERS], **environment) for environment in environments(2) if WORKERS]
-    for process in processes:
-        output, _ = process.communicate(timeout=600)
+    outputs = [process.communicate(timeout=900)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output[-3000:]
     return {setting: dict(np.load(folder / f"{setting}.npz")) for setting in [*SETTINGS, *WORKERS]}
 

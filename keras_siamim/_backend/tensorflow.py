@@ -19,9 +19,11 @@ class TrainStep:
 
     def train_step(self, data):
         """One training step; `data` as Keras hands it over."""
-        count = tf.identity(self.step_counter)
-        before = [tf.identity(variable) for variable in self.passing_variables]
-        self.begin_step()
+        # Not before there are data, or the step that finds them at their end would begin.
+        with tf.control_dependencies([value for value in tf.nest.flatten(data) if tf.is_tensor(value)]):
+            count = tf.identity(self.step_counter)
+            before = [tf.identity(variable) for variable in self.passing_variables]
+            self.begin_step()
         super().train_step(data)
         self.end_step(before, taken=tf.not_equal(tf.identity(self.step_counter), count))
         return _means_over_workers(self.step_logs())

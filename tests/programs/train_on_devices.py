@@ -67,7 +67,7 @@ def train(setting, folder):
 
                 stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
                 data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
-                logs = model.fit(data, verbose=0).history
+                logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
             else:
                 data = ((batch,) for batch in batches)
                 logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
