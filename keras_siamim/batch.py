@@ -19,6 +19,8 @@ without a relative flip, `offset_x = delta_j`, `scale_x = delta_w`; with one, `o
 `scale_x = -delta_w`.
 """
 
+import numpy as np
+
 VIEW_1 = "view_1"
 VIEW_2 = "view_2"
 RELATIVE_AFFINE = "relative_affine"
@@ -27,3 +29,7 @@ TARGET_IDS = "target_ids"
 LABEL = "label"
 
 RELATIVE_AFFINE_SIZE = 4
+
+# Views are normalised by ImageNet's mean and standard deviation per channel (red, green, blue), of values 0...1.
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], "float32")

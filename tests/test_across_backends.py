@@ -9,15 +9,16 @@ import keras
 import numpy as np
 import pytest
 
-from tests.nano import nano_batch
+from keras_siamim.callbacks.checkpoint_files import CheckpointFiles, read_arrays
+from keras_siamim.callbacks.training_state import restore
+from tests.nano import compiled_nano_model, nano_batch
 
 ROOT = pathlib.Path(__file__).parents[1]
 BACKENDS = [backend for backend in ("tensorflow", "jax", "torch") if backend != keras.config.backend()]
 
 
-def outputs_and_next_losses(path):
-    """Predictions and targets of a loaded model, and the losses of its next two steps."""
-    model = keras.saving.load_model(path)
+def outputs_and_next_losses(model):
+    """Predictions and targets of a model, and the losses of its next two steps."""
     outputs = model.predict(nano_batch(seed=5), verbose=0)
     losses = []
     for step in (2, 3):
@@ -43,7 +44,19 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_weights_optimiser_and_target_of_a_saved_model_go_on(saved, backend):
-    here = outputs_and_next_losses(saved / f"{backend}.keras")
+    check(keras.saving.load_model(saved / f"{backend}.keras"), saved, backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_go_on_from_a_checkpoint_of_another_backend(saved, backend):
+    model = compiled_nano_model()
+    restore(model, read_arrays(CheckpointFiles(saved / backend).newest()[0]))
+    check(model, saved, backend)
+
+
+def check(model, saved, backend):
+    """What the model does is what the model that was saved did there."""
+    here = outputs_and_next_losses(model)
     with np.load(saved / f"{backend}.npz") as there:
         assert set(there.files) == set(here)
         for name, value in here.items():

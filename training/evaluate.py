@@ -3,13 +3,13 @@
     python -m training.evaluate --encoder RUN_OR_FILE --data tfds:cifar10 --protocols knn,linear,few_shot,health
 
 prints a table (accuracies in per cent) and writes `evaluation.json` and `evaluation.md`. Features are cached by
-content, so an interrupted run goes on where it stopped. The encoder is a `.keras` file of any backend, a SavedModel, or
+content, so an interrupted run goes on where it stopped; `lars_augmented`, the paper's linear probe on random crops,
+needs many passes through the encoder. The encoder is a `.keras` file of any backend, a SavedModel, or
 a run's folder. Robustness judges a fine-tuned classifier instead, `--classifier FILE --protocols corruption`:
 corruption (on the fly, any data) or imagenet_a, imagenet_r, imagenet_sketch, imagenet_c (the published trees).
 """
 
 import argparse
-import dataclasses
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -17,14 +17,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_siamim import batch as batch_keys
-from keras_siamim.data.colour import MEAN, STD
-from keras_siamim.data.pipeline import evaluation_batches
-from keras_siamim.data.sources import open_source
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.baselines import RawPixels, random_initialised
 from keras_siamim.evaluation.encoders import load_encoder
-from keras_siamim.evaluation.features import extract_features
+from keras_siamim.evaluation.features import FEATURES, extract_features
+from keras_siamim.evaluation.few_shot import read_image_list
+from keras_siamim.evaluation.linear_probe import linear_probe
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.robustness import (
     VARIANTS,
@@ -34,63 +33,30 @@ from keras_siamim.evaluation.robustness import (
     imagenet_classes,
     imagenet_variant,
 )
+from training.batches import cropped_epochs, image_names, open_labelled, plain_batches, second_views
 
+# The paper's probe, which sees augmented images and not the features of the others.
+AUGMENTED_PROBE = "lars_augmented"
 CLASSIFIER_PROTOCOLS = (*VARIANTS, "imagenet_c", "corruption")
-
-
-@dataclasses.dataclass(frozen=True)
-class Drawn:
-    """A random part of a source, the same one for the same seed; otherwise like the source."""
-
-    source: object
-    size: int
-    seed: int
-
-    def examples(self, seed, epoch, shuffle, buffer=0):
-        """The drawn examples in the order of the draw."""
-        return self.source.examples(self.seed, 0, True).take(self.size)
-
-
-class Batches:
-    """A `tf.data.Dataset` of (images, labels) as re-iterable NumPy batches of known number."""
-
-    def __init__(self, dataset, count):
-        self.dataset, self.count = dataset, count
-
-    def __len__(self):
-        return self.count
-
-    def __iter__(self):
-        return self.dataset.as_numpy_iterator()
-
-
-def open_batches(data, split, options, image_size):
-    """Open a split as re-iterable batches of (images, labels); return them and the names of the classes."""
-    source = open_source(data, split)
-    if not source.class_names and not has_labels(source):
-        raise ValueError(f"{source.name} has no labels, which every protocol here needs.")
-    # Images that have the right size already are taken as they are; others are resized and lose their margin.
-    resize = options.resize or (image_size if source.image_shape == image_size else None)
-    part = source
-    if options.max_images and options.max_images < source.size:
-        part = Drawn(source, options.max_images, options.seed)
-    batches = evaluation_batches(part, image_size, options.batch_size, resize)
-    batches = batches.map(lambda batch: (batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]))
-    print(f"{source.name}: {part.size} of {source.size} images", flush=True)
-    return Batches(batches, -(-part.size // options.batch_size)), source.class_names
-
-
-def has_labels(source):
-    """Whether the examples of a source carry a label."""
-    return "label" in source.examples(0, 0, False).element_spec
+# So many test images have a second view for the alignment.
+ALIGNED_IMAGES = 2048
 
 
 def evaluate_features(options, protocols):
     """Run protocols on frozen features; return the rows of the table."""
     encoder = load_encoder(options.encoder)
     image_size = parse_image_size(options, encoder)
-    train, names = open_batches(options.data, options.train_split, options, image_size)
-    test, _ = open_batches(options.data, options.test_split, options, image_size)
+    train, test = (
+        open_labelled(options.data, split, options.max_images, options.seed)
+        for split in (options.train_split, options.test_split)
+    )
+    num_classes = len(train.class_names) or None
+    splits = [plain_batches(part, image_size, options.batch_size, options.resize) for part in (train, test)]
+    if "health" in protocols:
+        splits.append(second_views(test, image_size, options.batch_size, options.seed, ALIGNED_IMAGES))
+    shots = [{**shot, "penalty": options.penalty} for shot in suite.parse_shots(options.shots)]
+    if options.shots_list:
+        shots.append({"indices": read_image_list(options.shots_list, image_names(train)), "penalty": options.penalty})
     encoders, rows = {}, {}
     if not options.no_baselines:
         encoders["raw pixels"] = RawPixels()
@@ -101,21 +67,37 @@ def evaluate_features(options, protocols):
     encoders[options.name or Path(options.encoder).stem] = encoder
     for name, candidate in encoders.items():
         print(f"{name}: features", flush=True)
-        features = [extract_features(candidate, split, options.cache, verbose=1) for split in (train, test)]
+        features = [extract_features(candidate, split, options.cache, verbose=1) for split in splits]
         rows[name] = []
         for protocol in protocols:
             print(f"{name}: {protocol}", flush=True)
-            rows[name] += suite.run_protocol(
-                protocol,
-                *features,
-                pooling=options.pooling,
-                shots=suite.parse_shots(options.shots),
-                num_classes=len(names) or None,
-                seed=options.seed,
-                verbose=1,
-            )
+            if protocol == AUGMENTED_PROBE:
+                rows[name] += augmented_probe(candidate, train, splits[1], options, image_size)
+            else:
+                rows[name] += suite.run_protocol(
+                    protocol,
+                    *features[:2],
+                    pooling=options.pooling,
+                    shots=shots,
+                    paired=features[2] if features[2:] else None,
+                    num_classes=num_classes,
+                    seed=options.seed,
+                    verbose=1,
+                )
             suite.write_report(options.output, describe(options, image_size), rows)
     return rows
+
+
+def augmented_probe(encoder, train, test, options, image_size):
+    """The paper's linear probe on random crops and flips; a row of its own for encoders that Keras can run."""
+    if not isinstance(encoder, keras.Model):
+        print("No trained probe on augmented images: it needs an encoder that is a Keras model.")
+        return []
+    batch_size = suite.lars_batch_size(train.size)
+    epochs = cropped_epochs(train, image_size, batch_size, options.seed)
+    pooling = options.pooling or "mean"
+    classes = len(train.class_names)
+    return [linear_probe(epochs, test, classes, encoder, pooling, batch_size, seed=options.seed, verbose=2)]
 
 
 def evaluate_classifier(options, protocols):
@@ -134,10 +116,11 @@ def evaluate_classifier(options, protocols):
                 print(f"{corruption}: errors {np.round(errors[corruption], 4).tolist()}", flush=True)
             results.append(imagenet_c(errors))
         elif protocol == "corruption":
-            batches, _ = open_batches(options.data, options.test_split, options, image_size)
+            part = open_labelled(options.data, options.test_split, options.max_images, options.seed)
+            batches = plain_batches(part, image_size, options.batch_size, options.resize)
             results.append(
                 corruption_robustness(
-                    classifier, batches, np.array(MEAN) / 255, np.array(STD) / 255, seed=options.seed, progress=print
+                    classifier, batches, IMAGENET_MEAN, IMAGENET_STD, seed=options.seed, progress=print
                 )
             )
         else:
@@ -150,9 +133,10 @@ def evaluate_classifier(options, protocols):
 
 def imagenet_logits(classifier, folder, options, image_size):
     """Logits and labels 0...999 of a tree whose class folders are WordNet ids."""
-    batches, names = open_batches(str(folder), options.test_split, options, image_size)
+    part = open_labelled(str(folder), options.test_split, options.max_images, options.seed)
+    batches = plain_batches(part, image_size, options.batch_size, options.resize)
     logits, labels = predict_logits(classifier, batches, verbose=1)
-    return logits, imagenet_classes(names)[labels]
+    return logits, imagenet_classes(part.class_names)[labels]
 
 
 def parse_image_size(options, encoder):
@@ -185,10 +169,14 @@ def parse(arguments):
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test")
     parser.add_argument(
-        "--protocols", default="knn,linear,few_shot,health", help=f"some of {', '.join(suite.PROTOCOLS)}"
+        "--protocols",
+        default="knn,linear,few_shot,health",
+        help=f"some of {', '.join((*suite.PROTOCOLS, AUGMENTED_PROBE))}",
     )
-    parser.add_argument("--pooling", choices=("token", "mean"), help="default: what the paper's protocol uses")
+    parser.add_argument("--pooling", choices=FEATURES, help="default: what the paper's protocol uses")
     parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages, and numbers per class")
+    parser.add_argument("--shots-list", help="few-shot: a file that names the labelled images of a folder")
+    parser.add_argument("--penalty", type=float, default=0.1, help="few-shot: 0.1 for Base, 0.01 for Large")
     parser.add_argument("--image-size", type=int, help="default: what the encoder was built for")
     parser.add_argument("--resize", type=int, help="side to cover before the centre crop; default: size / 0.875")
     parser.add_argument("--batch-size", type=int, default=256)
@@ -205,7 +193,7 @@ def main(arguments=None):
     """Parse, evaluate, print the table and the notes."""
     options = parse(arguments)
     protocols = options.protocols.split(",")
-    known = (*suite.PROTOCOLS, *CLASSIFIER_PROTOCOLS)
+    known = (*suite.PROTOCOLS, AUGMENTED_PROBE, *CLASSIFIER_PROTOCOLS)
     unknown = [name for name in protocols if name not in known]
     if unknown:
         raise ValueError(f"--protocols must be some of {', '.join(known)}; received {', '.join(unknown)}.")

@@ -13,47 +13,23 @@ from pathlib import Path
 
 import keras
 
-from keras_siamim import batch as batch_keys
 from keras_siamim.data import colour
 from keras_siamim.data.augment import fine_tuning_batches
-from keras_siamim.data.pipeline import steps_per_epoch, training_batches
-from keras_siamim.data.sources import open_source
-from keras_siamim.data.view_recipe import ViewRecipe
-from keras_siamim.data.views import PairedViews
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.fine_tuning import fine_tune
-from training.evaluate import open_batches, parse_image_size
+from training.batches import cropped_epochs, open_labelled, plain_batches
+from training.evaluate import parse_image_size
 
 
-def augmented_batches(options, image_size):
-    """One epoch after another of augmented images and soft targets, with the length of one epoch."""
-    source = open_source(options.data, options.train_split)
-    if not source.class_names:
-        raise ValueError(f"{source.name} has no classes to fine-tune on.")
-    views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=(0.08, 1.0)), None, seed=options.seed)
-    batches = training_batches(source, views, batch_size=options.batch_size, seed=options.seed)
+def augmented_epochs(source, options, image_size):
+    """Epochs of augmented images and soft targets."""
 
-    def pixels(batch):
-        return batch[batch_keys.VIEW_1] * colour.STD + colour.MEAN, batch[batch_keys.LABEL]
+    def augmented(batches):
+        pixels = batches.map(lambda images, labels: (images * colour.STD + colour.MEAN, labels))
+        return fine_tuning_batches(pixels, len(source.class_names), seed=options.seed)
 
-    steps = steps_per_epoch(source, options.batch_size)
-    batches = fine_tuning_batches(batches.map(pixels), len(source.class_names), seed=options.seed)
-    return Epochs(batches, steps), len(source.class_names)
-
-
-class Epochs(keras.utils.PyDataset):
-    """An endless stream of batches as a data set that knows how many make an epoch."""
-
-    def __init__(self, batches, steps):
-        super().__init__()
-        self.batches, self.steps = batches.as_numpy_iterator(), steps
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, index):
-        return next(self.batches)
+    return cropped_epochs(source, image_size, options.batch_size, options.seed, prepare=augmented)
 
 
 def parse(arguments):
@@ -87,13 +63,17 @@ def main(arguments=None):
     if not isinstance(encoder, keras.Model):
         raise ValueError(f"--encoder must be a Keras model to be fine-tuned; received {options.encoder}.")
     image_size = parse_image_size(options, encoder)
-    train, num_classes = augmented_batches(options, image_size)
-    test, _ = open_batches(options.data, options.test_split, options, image_size)
+    source = open_labelled(options.data, options.train_split)
+    if not source.class_names:
+        raise ValueError(f"{source.name} has no classes to fine-tune on.")
+    train = augmented_epochs(source, options, image_size)
+    held_out = open_labelled(options.data, options.test_split, options.max_images, options.seed)
+    test = plain_batches(held_out, image_size, options.batch_size, options.resize)
     classifier, result = fine_tune(
         encoder,
         train,
         test,
-        num_classes,
+        len(source.class_names),
         options.batch_size,
         base_learning_rate=options.base_learning_rate,
         layer_decay=options.layer_decay,

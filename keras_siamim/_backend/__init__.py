@@ -1,7 +1,6 @@
 """The only room that knows which framework computes: one small file each, with the same functions.
 
 `TrainStep`: mixin of `keras.Model` that puts `begin_step` and `end_step` around Keras's own training step.
-`dot_product_attention(query, key, value)`: the fastest exact attention of the backend.
 `mean_over_replicas(x)`: mean of a tensor over the replicas that share a global batch, differentiable.
 `concat_over_replicas(x)`: the tensors `x` of all replicas joined along axis 0; no gradient flows.
 `replica_count()`: how many replicas share it. `replica_rank()`: the place of this one among them, from 0.
@@ -27,7 +26,6 @@ if keras.config.backend() not in BACKENDS:
 _room = importlib.import_module(f"{__name__}.{keras.config.backend()}")
 
 TrainStep = _room.TrainStep
-dot_product_attention = _room.dot_product_attention
 mean_over_replicas = _room.mean_over_replicas
 concat_over_replicas = _room.concat_over_replicas
 replica_count = _room.replica_count
@@ -45,7 +43,6 @@ __all__ = [
     "TrainStep",
     "agreed",
     "concat_over_replicas",
-    "dot_product_attention",
     "mean_over_replicas",
     "optimizer_replicas",
     "parts_of_a_batch",

@@ -135,14 +135,3 @@ def set_up(devices=None, layout=None):
         name=f"{type(spread).__name__} over {len(chosen)} devices",
         scope=spread.scope,
     )
-
-
-def dot_product_attention(query, key, value):
-    """Attention of (batch, tokens, heads, channels) tensors, scaled by 1/sqrt(channels).
-
-    XLA's CPU has no float16 product that sums in float32, which JAX's own attention asks for: there it is float32.
-    """
-    if query.dtype == "float16" and jax.default_backend() == "cpu":
-        query, key, value = (keras.ops.cast(x, "float32") for x in (query, key, value))
-        return keras.ops.cast(keras.ops.nn.dot_product_attention(query, key, value), "float16")
-    return keras.ops.nn.dot_product_attention(query, key, value)

@@ -7,7 +7,6 @@ weights stay equal because every replica computes the same from what was reduced
 import json
 import os
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -194,8 +193,3 @@ def load_saved_model(path):
         f"{path} must have a signature from one float32 tensor (batch, height, width, 3) to one tensor (batch, tokens, "
         f"width); it has the signatures {sorted(model.signatures)}."
     )
-
-
-def dot_product_attention(query, key, value):
-    """Attention of (batch, tokens, heads, channels) tensors, scaled by 1/sqrt(channels)."""
-    return keras.ops.nn.dot_product_attention(query, key, value)

@@ -2,7 +2,6 @@
 
 import os
 
-import keras
 import torch
 
 from keras_siamim._backend.replicas import Distribution
@@ -143,8 +142,3 @@ def set_up(devices=None, layout=None):
         worker=torch.distributed.get_rank(),
         name=f"torch.distributed over {workers} processes",
     )
-
-
-def dot_product_attention(query, key, value):
-    """Attention of (batch, tokens, heads, channels) tensors, scaled by 1/sqrt(channels)."""
-    return keras.ops.nn.dot_product_attention(query, key, value)

@@ -191,18 +191,25 @@ class ViTEncoder(keras.Model):
 
     def call(self, images, visible_ids=None, training=False):
         """Encode images; see the class."""
-        return self.intermediates(images, visible_ids, training)[-1]
+        return self.apply_norm(self.block_outputs(images, visible_ids, training)[-1])
 
     def intermediates(self, images, visible_ids=None, training=False):
         """Tokens after every block, a list of `depth` tensors (batch, 1 + patches, width); the last one as `call`."""
+        *outputs, last = self.block_outputs(images, visible_ids, training)
+        return [*outputs, self.apply_norm(last)]
+
+    def block_outputs(self, images, visible_ids=None, training=False):
+        """As `intermediates`, but the last one too is what the block gave, before the final norm if there is one."""
         x = self.embed_patches(images, visible_ids)
         outputs = []
         for block in self.blocks:
             x = block(x, training=training)
             outputs.append(x)
-        if self.norm is not None:
-            outputs[-1] = self.norm(x)
         return outputs
+
+    def apply_norm(self, tokens):
+        """Tokens of the last block as `call` gives them: through the final norm, where there is one."""
+        return tokens if self.norm is None else self.norm(tokens)
 
     def compute_output_shape(self, images_shape, visible_ids_shape=None):
         """(batch, 1 + patches, width)."""

@@ -7,8 +7,7 @@ import keras
 import keras_cv
 import tensorflow as tf
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 
 
 def rand_augment(magnitude: float = 9.0, deviation: float = 0.5, operations: int = 2, seed: int | None = None):

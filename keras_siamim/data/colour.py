@@ -12,12 +12,14 @@ RandomGaussianBlur draws one kernel of a fixed size for a whole call.
 
 import numpy as np
 
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
+
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 SOLARISE_FROM = 128.0
 # ImageNet's statistics of 0...1 images, in grey levels.
-MEAN = 255.0 * np.array([0.485, 0.456, 0.406], "float32")
-STD = 255.0 * np.array([0.229, 0.224, 0.225], "float32")
+MEAN = 255.0 * IMAGENET_MEAN
+STD = 255.0 * IMAGENET_STD
 
 
 def planes(ops, images):

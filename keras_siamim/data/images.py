@@ -11,19 +11,30 @@
 | 32-bit integers or floats | values clipped to 0...255 |
 | several frames | the first |
 | EXIF orientation | applied, so that the image stands upright |
+| more than 80 million pixels | refused before they are decoded |
+| less than the whole image, or what no decoder takes | refused |
 
 Plain 8-bit JPEG and PNG, nearly all of a usual set, are decoded by TensorFlow without leaving the graph; everything
-else goes through PIL. EXIF is looked for in the first 4 KiB, where the standard has it.
+else goes through PIL.
 """
 
 import io
+import re
 
 import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data import crops
 
+# 240 MB decoded; below the size at which PIL begins to warn.
+PIXEL_LIMIT = 80_000_000
+
 HEADER = 4096
+# The start of a JPEG's scan with three components or one. Orientation comes before, though perhaps far behind the
+# first 4 KiB, where profiles and thumbnails lie first.
+SCAN = rb"\C*\xff\xda\x00(\x0c\x03|\x08\x01)\C*"
+# What TensorFlow's decoders pass over: orientation, and PNG's transparent colour.
+SPECIAL = rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*"
 
 
 def decode(encoded):
@@ -36,20 +47,18 @@ def decode(encoded):
         `(height, width, 3)` uint8 tensor.
 
     Raises:
-        tf.errors.InvalidArgumentError: bytes that are no whole image (`tf.errors.UnknownError` from PIL).
+        tf.errors.OpError: bytes that are no whole image; in eager mode PIL's own errors too. `refusal` says why.
     """
+    encoded = tf.convert_to_tensor(encoded)
     header = tf.strings.substr(encoded, 0, HEADER)
-    jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
-    # Byte 24 of a PNG is its depth, byte 25 its kind: 0 grey, 2 RGB; palettes and alpha are PIL's.
-    kind = tf.strings.substr(tf.strings.join([header, b"\0" * 26]), 24, 2)
-    png = (tf.strings.substr(encoded, 0, 6) == b"\x89PNG\r\n") & ((kind == b"\x08\x00") | (kind == b"\x08\x02"))
-    special = tf.strings.regex_full_match(header, rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*")
-    plain_jpeg = tf.cond(jpeg & ~special, lambda: _components(encoded) < 4, lambda: tf.constant(False))
     return tf.ensure_shape(
         tf.case(
             [
-                (plain_jpeg, lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")),
-                (png & ~special, lambda: tf.io.decode_png(encoded, channels=3)),
+                (
+                    _is_plain_jpeg(encoded, header),
+                    lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+                ),
+                (_is_plain_png(encoded, header), lambda: tf.io.decode_png(encoded, channels=3)),
             ],
             default=lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
         ),
@@ -57,15 +66,77 @@ def decode(encoded):
     )
 
 
-def _components(encoded):
-    return tf.image.extract_jpeg_shape(encoded)[2]
+def _is_plain_jpeg(encoded, header):
+    def plain():
+        height, width, components = tf.unstack(tf.image.extract_jpeg_shape(encoded, tf.int64))
+        searched = tf.cond(tf.strings.regex_full_match(header, SCAN), lambda: header, lambda: encoded)
+        special = tf.strings.regex_full_match(searched, SPECIAL)
+        return (components < 4) & (height * width <= PIXEL_LIMIT) & ~special
+
+    return tf.cond(tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff", plain, lambda: tf.constant(False))
+
+
+def _is_plain_png(encoded, header):
+    def plain():
+        # Bytes 16...23 of a PNG are its sides, 24 its depth, 25 its kind: 0 grey, 2 RGB; palettes and alpha are PIL's.
+        kind = tf.strings.substr(header, 24, 2)
+        width, height = tf.unstack(tf.reshape(tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, False), [2]))
+        sides = tf.cast(width, tf.int64), tf.cast(height, tf.int64)
+        simple = (kind == b"\x08\x00") | (kind == b"\x08\x02")
+        return simple & (sides[0] * sides[1] <= PIXEL_LIMIT) & ~tf.strings.regex_full_match(encoded, SPECIAL)
+
+    png = (tf.strings.substr(encoded, 0, 6) == b"\x89PNG\r\n") & (tf.strings.length(header) >= 26)
+    return tf.cond(png, plain, lambda: tf.constant(False))
+
+
+def refusal(encoded, shape=None):
+    """Say why bytes can't be decoded to an image of some shape.
+
+    Args:
+        encoded: bytes.
+        shape: `(height, width)`, or None for any.
+
+    Returns:
+        A line of text, or None if they can.
+
+    Example:
+    >>> from keras_siamim.data import images
+    >>> images.refusal(b""), images.refusal(b"<html>")
+    ('empty file', 'no image, or of an unknown format')
+    """
+    # Whatever a decoder may raise, the image is bad: none of them promises a kind of error.
+    try:
+        found = tuple(decode(tf.constant(encoded)).shape[:2])
+    except tf.errors.OpError as error:
+        return plain_message(error)
+    except Exception as error:  # noqa: BLE001
+        return f"{error}" or type(error).__name__
+    if shape not in (None, found):
+        return "{} x {} pixels where all should have {} x {}".format(*found[::-1], *shape[::-1])
+    return None
+
+
+def plain_message(error):
+    """A TensorFlow error's first line without the graph's names."""
+    line = re.sub(r"\{\{.*?\}\}|\[Op:.*|name: *$", "", error.message.splitlines()[0])
+    return line.strip().rstrip(".")
 
 
 def decode_with_pillow(encoded):
     """Decode one image by PIL and the module's rules: bytes to a `(height, width, 3)` uint8 array."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with Image.open(io.BytesIO(encoded)) as opened:
+    if isinstance(encoded, np.ndarray):  # an array of one object: so `tf.numpy_function` gives it in eager mode
+        encoded = encoded.item()
+    if not encoded:
+        raise ValueError("empty file")
+    try:
+        opened = Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError:
+        raise ValueError("no image, or of an unknown format") from None
+    with opened:
+        if opened.width * opened.height > PIXEL_LIMIT:
+            raise ValueError(f"{opened.width} x {opened.height} pixels, more than {PIXEL_LIMIT:,}")
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I;16"):
             return _repeated(np.asarray(image).astype(np.uint16) >> 8)
@@ -77,6 +148,23 @@ def decode_with_pillow(encoded):
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.asarray(image.convert("RGB"))
+
+
+def shape_of(encoded):
+    """Height and width of the upright image from its header alone; None if it can't be read.
+
+    Args:
+        encoded: bytes.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            # Orientations from 5 on lie on their side.
+            turned = image.getexif().get(0x0112, 1) >= 5
+            return image.size if turned else image.size[::-1]
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def _repeated(grey):

@@ -30,10 +30,12 @@ def save_pairs(path, source, views, masking=None, *, count=4, seed=0, epoch=0):
     Returns:
         The path.
     """
-    from keras_siamim.data.pipeline import decoded
+    from keras_siamim.data.loading import decoded
 
     rows = []
-    for example in source.examples(seed, epoch, shuffle=True).map(decoded).take(count).as_numpy_iterator():
+    for example in (
+        source.examples(seed, epoch, shuffle=True).map(decoded).ignore_errors().take(count).as_numpy_iterator()
+    ):
         image, index = example["image"], example["index"]
         boxes, numbers = views.draw(index, epoch, *image.shape[:2])
         pair = views.colour(views.cut(image, boxes)[None], numbers[None])

@@ -1,28 +1,29 @@
 """From a source to training batches, the same ones in every run with the same seed.
 
-    examples in their epoch's order -> this worker's part -> decode -> cut views -> batch -> colour, masks -> prefetch
+    an epoch's order -> this worker's part -> batch -> read, decode, cut views -> colour, masks -> prefetch
 
 Order, views and masks are functions of (seed, epoch, image number): parallel maps keep the order, and a run can start
-at any epoch and step without replaying what was before, except for reading past the encoded records.
+at any epoch and step without replaying what was before, except for reading past the encoded records. Images that can't
+be read are replaced (`keras_siamim.data.loading`), listed and counted (`keras_siamim.data.ledger`).
 """
 
-import functools
-
+import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
-from keras_siamim.data import colour, device, images, sources
-
-# Above this many pixels a batch of whole images no longer fits the caches, and cutting image by image is faster.
-EQUAL_SIZE_LIMIT = 128 * 128
+from keras_siamim.data import colour, images
+from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded, failure
+from keras_siamim.data.roads import EPOCH, NUMBER, loader, rendered
 
 
 def steps_per_epoch(source, batch_size, workers=1):
     """Whole global batches in an epoch; the images left over come in another place of the next one."""
-    steps = source.size // (batch_size * workers)
+    share = source.share(workers)
+    steps = share // batch_size
     if not steps:
         raise ValueError(
-            f"batch_size must be at most the number of images a worker has, {source.size // workers} of {source.name}; "
+            f"batch_size must be at most the number of images a worker has, {share} of {source.name}; "
             f"received {batch_size} on {workers} worker(s)."
         )
     return steps
@@ -42,6 +43,7 @@ def training_batches(
     workers=1,
     worker=0,
     on_device=False,
+    ledger=None,
 ):
     """Batches of views, masks and labels, epoch after epoch without end: give `fit` its `steps_per_epoch`.
 
@@ -55,9 +57,13 @@ def training_batches(
         shuffle_buffer: for sources of records, see `sources.RecordSource`; others are permuted as a whole.
         start_epoch: epoch to begin with, from 0.
         start_step: batch within it to begin with, from 0.
-        workers: how many processes share the data; each takes every `workers`-th example of the common order.
+        workers: how many processes share the data: each takes every `workers`-th example of the common order, or has
+            files of its own, see `sources.RecordSource.order`.
         worker: this one's number, from 0.
-        on_device: leave colours and blur, and the crops of small images of one size, to `device.RenderViews`.
+        on_device: leave colours and blur, and the crops of small images of one size if the source states it, to
+            `device.RenderViews`.
+        ledger: `ledger.Ledger` that lists images that can't be read and stops at its limit; one in memory with the
+            usual limit if left out.
 
     Returns:
         A `tf.data.Dataset` of dicts as `keras_siamim.batch` describes them, or as `device.RenderViews` takes them.
@@ -70,43 +76,36 @@ def training_batches(
     if not 0 <= start_step <= steps:
         raise ValueError(f"start_step must be within 0...{steps}, the steps of an epoch; received {start_step}.")
 
+    ledger = Ledger() if ledger is None else ledger
+    # Without automatic conversion of Python control flow, of which there is none, graphs are built in a quarter of the
+    # time.
+    plain = tf.autograph.experimental.do_not_convert
+
     def one_epoch(epoch):
-        examples = source.examples(seed, epoch, shuffle, shuffle_buffer).shard(workers, worker)
+        entries = source.order(seed, epoch, shuffle, shuffle_buffer, workers, worker)
         skipped = tf.where(epoch == start_epoch, start_step * batch_size, 0)
-        examples = examples.take(steps * batch_size).skip(tf.cast(skipped, tf.int64))
-        return examples.map(lambda example: {**example, "epoch": epoch})
+        entries = entries.take(steps * batch_size).skip(tf.cast(skipped, tf.int64))
+        return entries.map(lambda entry: {**entry, NUMBER: entry[INDEX], EPOCH: epoch})
 
-    epochs = tf.data.Dataset.range(start_epoch, tf.int64.max)
-    examples = epochs.flat_map(one_epoch).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
-    shape = source.image_shape
-    if shape and shape[0] * shape[1] <= EQUAL_SIZE_LIMIT:
-        examples = examples.map(lambda example: _of_shape(example, shape))
-        draw = functools.partial(_draw_for_batch, views)
-    else:
-        examples = examples.map(lambda example: _cut(views, example), num_parallel_calls=tf.data.AUTOTUNE)
-        draw = _keep_cut
-
-    def finish(examples):
-        raw = draw(examples)
-        if sources.LABEL in examples:
-            raw[batch_keys.LABEL] = examples[sources.LABEL]
+    def finish(raw):
+        raw = {**raw}
+        number, epoch = raw.pop(NUMBER), raw.pop(EPOCH)
         if masking is not None:
             ids = tf.numpy_function(
-                lambda index, epoch: masking.visible_ids(seed, int(epoch[0]), index),
-                [examples["index"], examples["epoch"]],
-                tf.int32,
+                lambda number, epoch: masking.visible_ids(seed, int(epoch[0]), number), [number, epoch], tf.int32
             )
             raw[batch_keys.VISIBLE_IDS] = tf.ensure_shape(ids, (batch_size, masking.num_visible))
-        if on_device:
-            return raw
-        kept = {key: raw[key] for key in raw.keys() - {device.IMAGES, device.CUT, device.BOXES, device.NUMBERS}}
-        return {**views.render(raw), **kept}
+        return raw if on_device else rendered(views, raw)
 
-    batches = examples.batch(batch_size, drop_remainder=True)
-    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    entries = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(plain(one_epoch))
+    batches = entries.batch(batch_size, drop_remainder=True)
+    # Reading a batch runs in parallel itself: two at a time keep all cores busy, and more would only take memory.
+    load = loader(source, ledger, views, on_device)
+    batches = batches.map(plain(load), num_parallel_calls=2, deterministic=True)
+    return batches.map(plain(finish), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(source, image_size, batch_size, resize=None):
+def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None):
     """Images as evaluations see them: no randomness, the order of the source, the last batch as small as it is.
 
     Args:
@@ -115,6 +114,8 @@ def evaluation_batches(source, image_size, batch_size, resize=None):
         batch_size: images a batch.
         resize: `(height, width)` or one int that the image is made to cover before its middle is cut;
             `image_size / 0.875` if left out, 256 for 224.
+        ledger: `ledger.Ledger` for images that can't be read, which are left out then, so that some batches are
+            smaller. If left out, the first such image is an error that names it: no accuracy changes silently.
 
     Returns:
         A `tf.data.Dataset` of dicts with `batch.VIEW_1`, `(batch, *image_size, 3)` float32, normalised, and
@@ -126,45 +127,32 @@ def evaluation_batches(source, image_size, batch_size, resize=None):
     resize = (resize, resize) if isinstance(resize, int) else tuple(resize)
     if any(cover < side for cover, side in zip(resize, size, strict=True)):
         raise ValueError(f"resize must be at least image_size, {size}; received {resize}.")
+    ledger = Ledger(limit=0) if ledger is None else ledger
 
-    def prepare(example):
-        example = decoded(example)
-        pixels = images.resize_and_centre(example[sources.IMAGE], size, resize)
+    def prepare(entry):
+        example = decoded(source.load(entry))
+        pixels = images.resize_and_centre(example[IMAGE], size, resize)
         result = {batch_keys.VIEW_1: (tf.cast(pixels, tf.float32) - colour.MEAN) / colour.STD}
-        if sources.LABEL in example:
-            result[batch_keys.LABEL] = example[sources.LABEL]
+        if LABEL in example:
+            result[batch_keys.LABEL] = example[LABEL]
         return result
 
-    examples = source.examples(0, 0, shuffle=False)
-    return examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    def load(entries):
+        slots, rows = attempt(entries, prepare)
+        listed = tf.cond(
+            tf.size(slots) == tf.size(entries[INDEX]),
+            lambda: tf.constant(0, tf.int64),
+            lambda: tf.numpy_function(list_missing, [entries[INDEX], slots], tf.int64, stateful=True),
+        )
+        with tf.control_dependencies([listed]):
+            return tf.nest.map_structure(tf.identity, rows)
 
+    def list_missing(numbers, slots):
+        for number in np.delete(numbers, slots):
+            ledger.add(source, number, failure(source, number) or "could not be read at first")
+        return np.int64(len(numbers) - len(slots))
 
-def decoded(example):
-    """Decode an example's image if it is still encoded: `"image"` becomes `(height, width, 3)` uint8."""
-    image = example[sources.IMAGE]
-    return {**example, sources.IMAGE: images.decode(image)} if image.dtype == tf.string else example
-
-
-def _of_shape(example, shape):
-    return {**example, sources.IMAGE: tf.ensure_shape(example[sources.IMAGE], (*shape, 3))}
-
-
-def _draw_for_batch(views, examples):
-    # A raw batch of whole images, all of one size.
-    pixels = examples[sources.IMAGE]
-    height, width = (tf.fill(tf.shape(pixels)[:1], side) for side in pixels.shape[1:3])
-    boxes, numbers = views.draw(examples["index"], examples["epoch"], height, width)
-    return {device.IMAGES: pixels, device.BOXES: boxes, device.NUMBERS: numbers, **views.relate(boxes, width)}
-
-
-def _cut(views, example):
-    image = example[sources.IMAGE]
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
-    boxes, numbers = views.draw(example["index"], example["epoch"], height, width)
-    kept = {key: value for key, value in example.items() if key != sources.IMAGE}
-    return {**kept, device.CUT: views.cut(image, boxes), device.NUMBERS: numbers, **views.relate(boxes, width)}
-
-
-def _keep_cut(examples):
-    # A raw batch of what was cut from images of any size.
-    return {key: examples[key] for key in examples.keys() & {device.CUT, device.NUMBERS, batch_keys.RELATIVE_AFFINE}}
+    batches = source.order(0, 0, shuffle=False).batch(batch_size)
+    batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
+    some = batches.filter(lambda rows: tf.shape(rows[batch_keys.VIEW_1])[0] > 0)
+    return some.prefetch(tf.data.AUTOTUNE)

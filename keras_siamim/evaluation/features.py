@@ -16,42 +16,55 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_siamim.backbones import ViTEncoder
+
 POOLINGS = ("token", "mean")
+# What a frozen encoder is looked at by: the poolings, and the class token as the last block gave it.
+FEATURES = (*POOLINGS, "unnormed_token")
 
 
 class Features(NamedTuple):
-    """Frozen features of a split: `token` and `mean`, each (images, width) float32, and `labels`, (images,) int64."""
+    """Frozen features of a split, each (images, width) float32, and `labels`, (images,) int64.
+
+    `token` is the class token, `mean` the mean of the patch tokens, and `unnormed_token` the class token before the
+    encoder's final norm: the same as `token` where it has none.
+    """
 
     token: np.ndarray
     mean: np.ndarray
+    unnormed_token: np.ndarray
     labels: np.ndarray
 
     def pooled(self, pooling: str) -> np.ndarray:
-        """Return the class token (`"token"`) or the mean of the patch tokens (`"mean"`), (images, width) float32.
+        """Return the features of that name, (images, width) float32.
 
         Raises:
-            ValueError: if `pooling` is neither.
+            ValueError: if `pooling` is none of `FEATURES`.
         """
-        return getattr(self, check_pooling(pooling))
+        return getattr(self, check_pooling(pooling, FEATURES))
 
 
-def check_pooling(pooling: str) -> str:
-    """Return `pooling` after checking that it is one of `POOLINGS`."""
-    if pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {POOLINGS}; received {pooling!r}.")
+def check_pooling(pooling: str, allowed=POOLINGS) -> str:
+    """Return `pooling` after checking that it is one of those allowed."""
+    if pooling not in allowed:
+        raise ValueError(f"`pooling` must be one of {allowed}; received {pooling!r}.")
     return pooling
 
 
 class _PooledEncoder(keras.Model):
-    """Pools on the device, so that only two vectors an image travel back."""
+    """Pools on the device, so that only three vectors an image travel back."""
 
     def __init__(self, encoder):
         super().__init__(name="pooled_encoder")
         self.encoder = encoder
 
     def call(self, images):
-        tokens = self.encoder(images, training=False)
-        return tokens[:, 0], keras.ops.mean(keras.ops.cast(tokens[:, 1:], "float32"), axis=1)
+        if isinstance(self.encoder, ViTEncoder):
+            unnormed = self.encoder.block_outputs(images, training=False)[-1]
+            tokens = self.encoder.apply_norm(unnormed)
+        else:
+            unnormed = tokens = self.encoder(images, training=False)
+        return tokens[:, 0], keras.ops.mean(keras.ops.cast(tokens[:, 1:], "float32"), axis=1), unnormed[:, 0]
 
 
 def fingerprint(encoder) -> str:
@@ -94,7 +107,8 @@ def extract_features(
 
     Args:
         encoder: maps normalised images (batch, height, width, 3) float32 to tokens (batch, 1 + patches, width), class
-            token first. A Keras model, or any callable on NumPy arrays such as a loaded SavedModel.
+            token first. A Keras model, or any callable on NumPy arrays such as a loaded SavedModel. Only of a
+            `ViTEncoder` is the token before the final norm known; of others it is taken to be the class token.
         batches: yields (images, labels) with images (batch, height, width, 3) float32 and labels (batch,) integers.
         cache_dir: folder for the features; `None` keeps nothing.
         verbose: 1 shows a progress bar.
@@ -112,19 +126,17 @@ def extract_features(
         folder.mkdir(parents=True, exist_ok=True)
     run = _runner(encoder)
     progress = keras.utils.Progbar(length(batches), verbose=verbose, unit_name="batch")
-    tokens, means, labels, batch_size = [], [], [], None
+    features, labels, batch_size = [], [], None
     for images, batch_labels in batches:
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
         check_images(images)
         batch_size = check_batch(images, batch_labels, batch_size)
-        token, mean = _cached(folder, images, lambda x, size=batch_size: run_padded(run, x, size))
-        tokens.append(token)
-        means.append(mean)
+        features.append(_cached(folder, images, lambda x, size=batch_size: run_padded(run, x, size)))
         labels.append(batch_labels.astype(np.int64))
         progress.add(1)
     if not labels:
         raise ValueError("`batches` must yield at least one batch; received none. Is the split empty?")
-    return Features(np.concatenate(tokens), np.concatenate(means), np.concatenate(labels))
+    return Features(*(np.concatenate(parts) for parts in zip(*features, strict=True)), np.concatenate(labels))
 
 
 def length(batches) -> int | None:
@@ -136,7 +148,7 @@ def length(batches) -> int | None:
 
 
 def _runner(encoder):
-    """Return a function from images to (token, mean), both NumPy."""
+    """Return a function from images to (token, mean, unnormed_token), all NumPy."""
     if isinstance(encoder, keras.Model):
         pooled = _PooledEncoder(encoder)
         return lambda images: pooled.predict_on_batch(images)
@@ -145,7 +157,7 @@ def _runner(encoder):
         tokens = np.asarray(encoder(images), dtype="float32")
         if tokens.ndim != 3:
             raise ValueError(f"`encoder` must return (batch, 1 + patches, width); received shape {tokens.shape}.")
-        return tokens[:, 0], tokens[:, 1:].mean(axis=1)
+        return tokens[:, 0], tokens[:, 1:].mean(axis=1), tokens[:, 0]
 
     return run
 
@@ -185,18 +197,18 @@ def check_batch(inputs, labels, batch_size: int | None) -> int:
 
 
 def _cached(folder, images, compute):
-    """Return (token, mean) from the folder, or compute them and put them there in one move."""
+    """Return the three features from the folder, or compute them and put them there in one move."""
     if folder is None:
         return compute(images)
     name = hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:32]
     path = folder / f"{name}.npz"
     try:
         with open(path, "rb") as file, np.load(file) as stored:
-            return stored["token"], stored["mean"]
+            return tuple(stored[name] for name in FEATURES)
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError):
-        token, mean = compute(images)
+        features = compute(images)
     unfinished = folder / f"{name}.{os.getpid()}.unfinished"
     with open(unfinished, "wb") as file:
-        np.savez(file, token=token, mean=mean)
+        np.savez(file, **dict(zip(FEATURES, features, strict=True)))
     os.replace(unfinished, path)
-    return token, mean
+    return features

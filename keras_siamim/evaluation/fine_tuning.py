@@ -15,12 +15,14 @@ from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 
 
-def with_drop_path(encoder, rate: float):
-    """Return a trainable copy of an encoder whose last block is dropped with probability `rate`.
+def copy_to_train(encoder, rate: float):
+    """Return a trainable copy of an encoder, with stochastic depth and without its final norm.
+
+    The classifier normalises what it pools, in place of the encoder's norm of every token (MAE's and MoCo v3's).
 
     Args:
         encoder: Keras model with the constructor argument `drop_path_rate`, as `ViTEncoder`; any model for rate 0.
-        rate: of stochastic depth, rising linearly to the last block; 0 or more and below 1.
+        rate: probability that the last block is dropped, rising linearly to it; 0 or more and below 1.
 
     Raises:
         ValueError: if the encoder has no such argument and `rate` is above 0.
@@ -31,11 +33,12 @@ def with_drop_path(encoder, rate: float):
             f"`drop_path_rate` must be 0 for an encoder without stochastic depth ({type(encoder).__name__}); received "
             f"{rate}."
         )
-    changed = {"drop_path_rate": rate} if "drop_path_rate" in config else {}
-    copy = type(encoder).from_config({**config, **changed})
+    changed = {"drop_path_rate": rate, "final_norm": False}
+    copy = type(encoder).from_config({**config, **{key: changed[key] for key in changed.keys() & config.keys()}})
     if not copy.built:
         copy.build(encoder.input_shape)
-    copy.set_weights(encoder.get_weights())
+    dropped = {id(variable) for variable in encoder.norm.variables} if config.get("final_norm") else set()
+    copy.set_weights([keras.ops.convert_to_numpy(v) for v in encoder.weights if id(v) not in dropped])
     return copy
 
 
@@ -96,7 +99,7 @@ def fine_tune(
     steps = len(train)
     peak = scaled_learning_rate(base_learning_rate, batch_size)
     with stopwatch() as seconds:
-        classifier = Classifier(with_drop_path(encoder, drop_path_rate), num_classes, pooling)
+        classifier = Classifier(copy_to_train(encoder, drop_path_rate), num_classes, pooling)
         classifier.compile(
             optimizer=LayerDecayAdamW(
                 warmup_cosine(peak, warmup_epochs * steps, epochs * steps),

@@ -85,7 +85,8 @@ def health(features, paired_features=None, max_pairs_from: int = 10_000, seed: i
 
     Args:
         features: (images, width) floats, two images or more.
-        paired_features: (images, width) floats of another view of the same images; without it there is no alignment.
+        paired_features: (paired images, width) floats of another view of the first images; without it there is no
+            alignment.
         max_pairs_from: uniformity compares all pairs among at most this many images, drawn by `seed`.
         seed: of that draw.
 
@@ -93,7 +94,7 @@ def health(features, paired_features=None, max_pairs_from: int = 10_000, seed: i
         An `EvaluationResult` with `effective_rank`, `channel_spread`, `uniformity` and maybe `alignment`.
 
     Raises:
-        ValueError: if the features are malformed, fewer than two, or the two views differ in shape.
+        ValueError: if the features are malformed, fewer than two, or the second view does not fit the first.
 
     Example:
         >>> import numpy as np
@@ -108,9 +109,9 @@ def health(features, paired_features=None, max_pairs_from: int = 10_000, seed: i
         raise ValueError(f"`max_pairs_from` must be at least 2; received {max_pairs_from}.")
     if paired_features is not None:
         paired_features = check_features(paired_features, "paired_features")
-        if paired_features.shape != features.shape:
+        if len(paired_features) > len(features) or paired_features.shape[1:] != features.shape[1:]:
             raise ValueError(
-                f"`paired_features` must have the shape of `features`, {features.shape}; received "
+                f"`paired_features` must have the width of `features` and no more rows, {features.shape}; received "
                 f"{paired_features.shape}."
             )
     with stopwatch() as seconds:
@@ -124,7 +125,7 @@ def health(features, paired_features=None, max_pairs_from: int = 10_000, seed: i
             "uniformity": uniformity(drawn),
         }
         if paired_features is not None:
-            numbers["alignment"] = alignment(features, paired_features)
+            numbers["alignment"] = alignment(features[: len(paired_features)], paired_features)
     return EvaluationResult(
         protocol="health",
         numbers=numbers,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_siamim.evaluation.exact_probe import exact_probe
-from keras_siamim.evaluation.features import Features, check_pooling
+from keras_siamim.evaluation.features import FEATURES, Features, check_pooling
 from keras_siamim.evaluation.few_shot import few_shot
 from keras_siamim.evaluation.health import health
 from keras_siamim.evaluation.knn import knn
@@ -14,8 +14,7 @@ from keras_siamim.evaluation.linear_probe import linear_probe
 from keras_siamim.evaluation.result import EvaluationResult
 
 # Name: which features the paper's protocol looks at.
-PROTOCOLS = {"knn": "mean", "linear": "mean", "lars": "mean", "few_shot": "token", "health": "mean"}
-
+PROTOCOLS = {"knn": "mean", "linear": "mean", "lars": "mean", "few_shot": "unnormed_token", "health": "mean"}
 
 # Steps an epoch that the paper's batch of 16,384 makes of ImageNet: smaller sets take smaller batches, not fewer steps.
 _LARS_STEPS = 78
@@ -48,6 +47,7 @@ def run_protocol(
     test: Features,
     pooling: str | None = None,
     shots: Sequence[Mapping] = ({"fraction": 0.01}, {"fraction": 0.1}),
+    paired: Features | None = None,
     num_classes: int | None = None,
     seed: int = 0,
     verbose: int = 0,
@@ -59,8 +59,9 @@ def run_protocol(
             augmentation.
         train: features of the train split; `health` doesn't look at them.
         test: features of the test split.
-        pooling: `"token"` or `"mean"`; by default what the paper's protocol uses.
+        pooling: one of `features.FEATURES`; by default what the paper's protocol uses.
         shots: arguments of `few_shot`, one result each.
+        paired: features of another view of the first test images, for the alignment that `health` then shows.
         num_classes: number of classes; by default one more than the largest training label.
         seed: of all draws.
         verbose: 1 shows progress bars.
@@ -73,9 +74,9 @@ def run_protocol(
     """
     if name not in PROTOCOLS:
         raise ValueError(f"`name` must be one of {', '.join(PROTOCOLS)}; received {name!r}.")
-    pooling = check_pooling(pooling or PROTOCOLS[name])
+    pooling = check_pooling(pooling or PROTOCOLS[name], FEATURES)
     if name == "health":
-        return [health(test.pooled(pooling), seed=seed)]
+        return [health(test.pooled(pooling), paired and paired.pooled(pooling), seed=seed)]
     splits = (train.pooled(pooling), train.labels, test.pooled(pooling), test.labels)
     if name == "knn":
         return [knn(*splits, num_classes=num_classes, verbose=verbose)]
@@ -84,8 +85,13 @@ def run_protocol(
     if name == "few_shot":
         return [few_shot(*splits, **shot, seed=seed, num_classes=num_classes) for shot in shots]
     classes = num_classes or int(train.labels.max()) + 1
-    batch_size = min(16_384, max(32, len(train.labels) // _LARS_STEPS))
+    batch_size = lars_batch_size(len(train.labels))
     return [linear_probe(splits[:2], splits[2:], classes, batch_size=batch_size, seed=seed)]
+
+
+def lars_batch_size(images: int) -> int:
+    """Return the batch of the trained probe for a train split: the paper's 16,384, or less for fewer images."""
+    return min(16_384, max(32, images // _LARS_STEPS))
 
 
 def headline(result: EvaluationResult) -> dict[str, str]:
@@ -95,11 +101,16 @@ def headline(result: EvaluationResult) -> dict[str, str]:
         best = "top1_k20" if "top1_k20" in numbers else next(iter(numbers))
         return {f"k-NN (k={best.removeprefix('top1_k')})": _percent(numbers[best])}
     if result.protocol == "few_shot":
-        shot = f"{100 * settings['fraction']:g} %" if settings["fraction"] else f"{settings['per_class']} per class"
+        shot = "by list"
+        if settings["fraction"]:
+            shot = f"{100 * settings['fraction']:g} %"
+        elif settings["per_class"]:
+            shot = f"{settings['per_class']} per class"
         deviation = f" ± {100 * numbers['top1_std']:.1f}" if "top1_std" in numbers else ""
         return {f"few-shot {shot}": _percent(numbers["top1"]) + deviation}
     if result.protocol == "health":
         names = {"effective_rank": "rank", "channel_spread": "spread", "uniformity": "uniformity"}
+        names |= {"alignment": "alignment"} if "alignment" in numbers else {}
         return {names[key]: f"{numbers[key]:.2f}" for key in names}
     columns = {"exact_probe": "linear (exact)", "linear_probe": "linear (LARS)", "fine_tuning": "fine-tuned"}
     if result.protocol == "imagenet_c":

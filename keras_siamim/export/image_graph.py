@@ -12,7 +12,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim.export.outputs import IMAGENET_MEAN, IMAGENET_STD
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 
 FORMATS = "JPEG, PNG, GIF, BMP or WebP"
 

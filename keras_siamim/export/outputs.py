@@ -4,12 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.objectives.base import Objective, pool_tokens
-
-# Of images within 0...1, as every published ViT takes them.
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], "float32")
 
 PROBE_IMAGES = 3
 

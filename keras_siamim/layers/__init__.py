@@ -2,6 +2,7 @@
 
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.block import Mlp, TransformerBlock
+from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.learned_positions import LearnedPositions
 from keras_siamim.layers.mlp_head import MlpHead
 from keras_siamim.layers.patch_embedding import PatchEmbedding
@@ -11,6 +12,7 @@ from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
 __all__ = [
     "Attention",
+    "Dense",
     "LayerScale",
     "LearnedPositions",
     "Mlp",

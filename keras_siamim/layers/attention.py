@@ -1,9 +1,9 @@
 """Multi-head self-attention with one fused projection."""
 
 import keras
-from keras import ops
 
-from keras_siamim._backend import dot_product_attention
+from keras_siamim._backend.kernels import self_attention
+from keras_siamim.layers.dense import Dense
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -26,18 +26,14 @@ class Attention(keras.layers.Layer):
         width = input_shape[-1]
         if width % self.num_heads:
             raise ValueError(f"`num_heads` must divide the width. Received: num_heads={self.num_heads}, width={width}.")
-        self.qkv = keras.layers.Dense(3 * width, dtype=self.dtype_policy, name="qkv")
+        self.qkv = Dense(3 * width, dtype=self.dtype_policy, name="qkv")
         self.qkv.build(input_shape)
-        self.projection = keras.layers.Dense(width, dtype=self.dtype_policy, name="projection")
+        self.projection = Dense(width, dtype=self.dtype_policy, name="projection")
         self.projection.build(input_shape)
 
     def call(self, x):
         """(batch, tokens, width) to the same."""
-        _, tokens, width = x.shape
-        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, width // self.num_heads))
-        query, key, value = ops.unstack(qkv, 3, axis=2)
-        mixed = dot_product_attention(query, key, value)
-        return self.projection(ops.reshape(mixed, (-1, tokens, width)))
+        return self.projection(self_attention(self.qkv(x), self.num_heads))
 
     def compute_output_shape(self, input_shape):
         """As the input."""

@@ -2,7 +2,9 @@
 
 import keras
 
+from keras_siamim._backend.kernels import gelu
 from keras_siamim.layers.attention import Attention
+from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
@@ -37,14 +39,14 @@ class Mlp(keras.layers.Layer):
 
     def build(self, input_shape):
         """Create both dense layers."""
-        self.expand = keras.layers.Dense(self.hidden_width, dtype=self.dtype_policy, name="expand")
+        self.expand = Dense(self.hidden_width, dtype=self.dtype_policy, name="expand")
         self.expand.build(input_shape)
-        self.reduce = keras.layers.Dense(input_shape[-1], dtype=self.dtype_policy, name="reduce")
+        self.reduce = Dense(input_shape[-1], dtype=self.dtype_policy, name="reduce")
         self.reduce.build((*input_shape[:-1], self.hidden_width))
 
-    def call(self, x):
+    def call(self, x, training=False):
         """(..., width) to the same."""
-        return self.reduce(keras.ops.gelu(self.expand(x), approximate=False))
+        return self.reduce(gelu(self.expand(x), training))
 
     def compute_output_shape(self, input_shape):
         """As the input."""
@@ -94,7 +96,9 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, x, training=False):
         """(batch, tokens, width) to the same."""
         x = x + self._residual(self.attention(self._norm(self.norm_1, x, training)), self.scale_1, training)
-        return x + self._residual(self.mlp(self._norm(self.norm_2, x, training)), self.scale_2, training)
+        return x + self._residual(
+            self.mlp(self._norm(self.norm_2, x, training), training=training), self.scale_2, training
+        )
 
     def _norm(self, norm, x, training):
         return norm(x, training=training) if self.norm == "batch" else norm(x)

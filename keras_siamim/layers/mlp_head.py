@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
 
@@ -22,8 +23,7 @@ class MlpHead(keras.layers.Layer):
         self.widths = list(widths)
         policy = self.dtype_policy
         self.dense = [
-            keras.layers.Dense(width, use_bias=False, dtype=policy, name=f"dense_{index}")
-            for index, width in enumerate(self.widths)
+            Dense(width, use_bias=False, dtype=policy, name=f"dense_{index}") for index, width in enumerate(self.widths)
         ]
         self.norms = [
             TokenBatchNorm(affine=index < len(self.widths) - 1, dtype=policy, name=f"norm_{index}")

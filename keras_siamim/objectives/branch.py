@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_siamim.layers import Token, TransformerBlock
+from keras_siamim.layers import Dense, Token, TransformerBlock
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -27,7 +27,7 @@ class SiameseBranch(keras.layers.Layer):
         self.depth = depth
         self.norm = norm
         self.mlp_ratio = mlp_ratio
-        self.embedding = keras.layers.Dense(width, dtype=self.dtype_policy, name="embedding")
+        self.embedding = Dense(width, dtype=self.dtype_policy, name="embedding")
         self.projector = [
             TransformerBlock(num_heads, mlp_ratio, norm, dtype=self.dtype_policy, name=f"projector_{index}")
             for index in range(depth)

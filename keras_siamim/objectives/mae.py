@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.layers import Token, TransformerBlock
+from keras_siamim.layers import Dense, Token, TransformerBlock
 from keras_siamim.losses import masked_pixel_loss, normalize_pixels
 from keras_siamim.objectives.base import Objective
 from keras_siamim.objectives.validation import require_count, require_float, require_keys
@@ -66,14 +66,14 @@ class MAE(Objective):
         self.normalize_pixels = normalize_pixels
 
         policy = self.dtype_policy
-        self.embedding = keras.layers.Dense(decoder_width, dtype=policy, name="embedding")
+        self.embedding = Dense(decoder_width, dtype=policy, name="embedding")
         self.mask_token = Token(decoder_width, dtype=policy, name="mask_token")
         self.decoder = [
             TransformerBlock(decoder_heads, decoder_mlp_ratio, dtype=policy, name=f"decoder_{index}")
             for index in range(decoder_depth)
         ]
         self.decoder_norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="decoder_norm")
-        self.head = keras.layers.Dense(encoder.patch_size**2 * encoder.channels, dtype=policy, name="head")
+        self.head = Dense(encoder.patch_size**2 * encoder.channels, dtype=policy, name="head")
         self.build()
 
     def build(self, input_shape=None):

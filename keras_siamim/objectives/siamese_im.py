@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.layers import TransformerBlock
+from keras_siamim.layers import Dense, TransformerBlock
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import get_loss
 from keras_siamim.objectives.branch import SiameseBranch
@@ -130,12 +130,12 @@ class SiameseIM(MomentumObjective):
         policy = self.dtype_policy
         self.online = self._branch(encoder, "online")
         self.target = self._branch(self.copy_encoder(encoder), "target") if self.make_targets.has_branch else None
-        self.position_projection = keras.layers.Dense(decoder_width, dtype=policy, name="position_projection")
+        self.position_projection = Dense(decoder_width, dtype=policy, name="position_projection")
         self.decoder = [
             TransformerBlock(decoder_heads, decoder_mlp_ratio, decoder_norm, dtype=policy, name=f"decoder_{index}")
             for index in range(decoder_depth)
         ]
-        self.head = keras.layers.Dense(self.make_targets.width(self), dtype=policy, name="head")
+        self.head = Dense(self.make_targets.width(self), dtype=policy, name="head")
         self.prediction_norm = None
         if normalize_prediction:
             self.prediction_norm = keras.layers.LayerNormalization(

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import pkgutil
 
+from keras_siamim.recipes.as_json import recipe_differences, recipe_from_json, recipe_to_json
 from keras_siamim.recipes.build import build_masking, build_model, build_views, compile_model
 from keras_siamim.recipes.recipe import OBJECTIVES, Recipe
 
@@ -18,10 +19,13 @@ __all__ = [
     "build_views",
     "compile_model",
     "load_recipe",
+    "recipe_differences",
+    "recipe_from_json",
     "recipe_names",
+    "recipe_to_json",
 ]
 
-_PARTS = ("build", "recipe")
+_PARTS = ("as_json", "build", "recipe")
 
 
 def recipe_names():

@@ -1,5 +1,6 @@
 """The two commands, on a class-per-folder tree of real files and a ViT of toy size."""
 
+import functools
 import json
 
 import keras
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_siamim import ViTEncoder
+from keras_siamim.evaluation.linear_probe import linear_probe
 from tests.evaluation.stand_in import make_images
 from training import evaluate, finetune
 
@@ -45,11 +47,36 @@ def test_evaluate_shows_three_rows_and_repeats_them_from_the_cache(place, capsys
     again = run_evaluate(place, *arguments)
 
     assert list(first["rows"]) == ["raw pixels", "random initialisation", "run"]
+    assert all("alignment" in results[-1]["numbers"] for results in first["rows"].values())
     for name, results in first["rows"].items():
         assert [r["protocol"] for r in results] == ["knn", "few_shot", "health"]
         assert [r["numbers"] for r in results] == [r["numbers"] for r in again["rows"][name]]
     assert files == {path: path.stat().st_mtime_ns for path in (place / "cache").rglob("*.npz")}
     assert "| raw pixels |" in capsys.readouterr().out
+
+
+@pytest.mark.one_backend
+def test_evaluate_trains_the_papers_probe_on_crops_of_the_images(place, monkeypatch):
+    monkeypatch.setattr(evaluate, "linear_probe", functools.partial(linear_probe, epochs=2, warmup_epochs=1))
+
+    options = ("--encoder", str(place / "run"), "--protocols", "lars_augmented", "--no-baselines")
+    (result,) = run_evaluate(place, *options)["rows"]["run"]
+
+    assert result["protocol"] == "linear_probe"
+    assert result["numbers"]["train_loss"] > 0
+
+
+def test_a_list_fixes_the_labelled_images_of_few_shot(place):
+    files = [min((place / "data" / "train" / name).iterdir()).relative_to(place / "data" / "train") for name in "abc"]
+    (place / "list.txt").write_text("\n".join(map(str, files)))
+
+    options = ("--encoder", str(place / "run"), "--protocols", "few_shot", "--no-baselines", "--shots", "3")
+    drawn, listed = run_evaluate(place, *options, "--shots-list", str(place / "list.txt"), "--penalty", "0.01")["rows"][
+        "run"
+    ]
+
+    assert (drawn["data"]["labelled_images"], listed["data"]["labelled_images"]) == (9, 3)
+    assert listed["settings"] == {"fraction": None, "per_class": None, "penalty": 0.01, "draws": 1}
 
 
 @pytest.mark.one_backend

@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 
+from keras_siamim import ViTEncoder
 from keras_siamim.evaluation.baselines import RawPixels, random_initialised
 from keras_siamim.evaluation.features import extract_features, fingerprint
+from keras_siamim.evaluation.fine_tuning import copy_to_train
+from keras_siamim.evaluation.suite import PROTOCOLS
 from tests.evaluation.stand_in import PatchMeans, batches_of, make_encoder, make_images
 
 IMAGES, LABELS = make_images(22)
@@ -24,6 +27,20 @@ def test_features_are_the_class_token_and_the_mean_of_the_patches():
     np.testing.assert_allclose(features.pooled("token"), tokens[:, 0], atol=1e-6)
     np.testing.assert_allclose(features.pooled("mean"), tokens[:, 1:].mean(axis=1), atol=1e-6)
     np.testing.assert_array_equal(features.labels, LABELS)
+
+
+def test_few_shot_sees_the_class_token_before_the_final_norm_and_fine_tuning_leaves_that_norm_out():
+    encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=2, num_heads=2, final_norm=True)
+    encoder.norm.gamma.assign(np.linspace(1, 5, 8))
+    last = keras.ops.convert_to_numpy(encoder.block_outputs(IMAGES)[-1])
+
+    features = extract_features(encoder, batches_of(IMAGES, LABELS, 8))
+    copy = copy_to_train(encoder, 0.0)
+
+    np.testing.assert_allclose(features.pooled("unnormed_token"), last[:, 0], atol=1e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(encoder.norm(last))[:, 0], features.token, atol=1e-5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(copy(IMAGES)), last, atol=1e-5)
+    assert PROTOCOLS["few_shot"] == "unnormed_token"
 
 
 def test_the_size_of_the_tail_changes_nothing():

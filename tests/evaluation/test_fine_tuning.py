@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_siamim import ViTEncoder
-from keras_siamim.evaluation.fine_tuning import fine_tune, with_drop_path
+from keras_siamim.evaluation.fine_tuning import copy_to_train, fine_tune
 from keras_siamim.evaluation.layer_decay import LayerDecayAdamW
 from keras_siamim.evaluation.linear_probe import ShuffledBatches
 from tests.evaluation.stand_in import batches_of, make_encoder, make_images
@@ -39,7 +39,7 @@ def test_the_copy_for_training_is_trainable_even_if_pre_training_froze_the_patch
     for variable in encoder.patch_embedding.variables:
         variable.trainable = False
 
-    copy = with_drop_path(encoder, 0.2)
+    copy = copy_to_train(encoder, 0.2)
 
     assert len(copy.trainable_variables) == len(copy.weights) > len(encoder.trainable_variables)
     np.testing.assert_allclose(

@@ -59,7 +59,7 @@ def test_alignment_appears_only_with_a_second_view():
     ("message", "arguments"),
     [
         ("at least two images; received 1", {"features": gaussian(1)}),
-        ("`paired_features` must have the shape", {"features": gaussian(4), "paired_features": gaussian(5)}),
+        ("`paired_features` must have the width", {"features": gaussian(4), "paired_features": gaussian(5)}),
         ("`features` must be finite", {"features": gaussian(4) * np.inf}),
         ("`max_pairs_from` must be at least 2; received 1", {"features": gaussian(4), "max_pairs_from": 1}),
     ],

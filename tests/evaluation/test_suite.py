@@ -10,7 +10,7 @@ from tests.evaluation.test_knn import clusters
 
 def features(seed, images):
     values, labels = clusters(images, seed, width=8)
-    return Features(values[:, ::-1].copy(), values, labels)
+    return Features(values[:, ::-1].copy(), values, values[:, ::-1].copy(), labels)
 
 
 TRAIN, TEST = features(1, 200), features(2, 60)
@@ -41,7 +41,7 @@ def test_pooling_is_the_protocols_own_unless_given():
     one_shot = {"shots": [{"per_class": 3}]}
     assert accuracy("few_shot", **one_shot) == accuracy("few_shot", pooling="token", **one_shot)
     assert accuracy("health") == accuracy("health", pooling="mean")
-    narrow = Features(np.ones_like(TEST.token), TEST.mean, TEST.labels)
+    narrow = TEST._replace(token=np.ones_like(TEST.token))
     assert suite.run_protocol("health", TRAIN, narrow, pooling="token")[0].numbers["channel_spread"] < 1e-6
 
 

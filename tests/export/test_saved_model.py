@@ -11,8 +11,9 @@ import pytest
 from keras import ops
 
 from keras_siamim import ViTEncoder
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.export import export_saved_model, saved_model
-from keras_siamim.export.outputs import IMAGENET_MEAN, IMAGENET_STD, named_outputs
+from keras_siamim.export.outputs import named_outputs
 
 SCRIPT = Path(__file__).with_name("tensorflow_only.py")
 

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.export import export_saved_model, image_graph, saved_model
-from keras_siamim.export.outputs import IMAGENET_MEAN, IMAGENET_STD
 from tests.export.test_saved_model import expected_outputs, make_encoder, make_head
 
 pytestmark = pytest.mark.one_backend

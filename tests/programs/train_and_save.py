@@ -1,13 +1,16 @@
 """Train a nano model for two steps and save it: `python -m tests.programs.train_and_save PATH`.
 
-Writes `PATH.keras`, and what that file goes on to do here to `PATH.npz`.
+Writes `PATH.keras`, the same as a checkpoint to the folder `PATH`, and what both go on to do here to `PATH.npz`.
 """
 
+import pathlib
 import sys
 
 import keras
 import numpy as np
 
+from keras_siamim.callbacks.checkpoint_files import CheckpointFiles, Place
+from keras_siamim.callbacks.training_state import training_state
 from tests.nano import compiled_nano_model, nano_batch
 from tests.test_across_backends import outputs_and_next_losses
 
@@ -15,5 +18,6 @@ keras.utils.set_random_seed(3)
 model = compiled_nano_model()
 for step in range(2):
     model.train_on_batch(nano_batch(seed=step))
+CheckpointFiles(pathlib.Path(sys.argv[1])).write(Place(batches=2), training_state(model))
 model.save(f"{sys.argv[1]}.keras")
-np.savez(f"{sys.argv[1]}.npz", **outputs_and_next_losses(f"{sys.argv[1]}.keras"))
+np.savez(f"{sys.argv[1]}.npz", **outputs_and_next_losses(keras.saving.load_model(f"{sys.argv[1]}.keras")))

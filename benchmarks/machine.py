@@ -1,0 +1,36 @@
+"""Where figures were taken."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import time
+
+PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "numpy")
+
+
+def machine():
+    """Processor, cores, memory, system and versions, as text by name, and `load`, the processes of the last minute."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "memory": f"{memory:.0f} GiB",
+        "system": f"{platform.system()}, Python {platform.python_version()}",
+        "packages": ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name))),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+    }
+
+
+def _processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

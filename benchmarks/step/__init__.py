@@ -1,0 +1,1 @@
+"""Time, memory and FLOPs of one training step; see `__main__.py`."""

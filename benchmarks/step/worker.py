@@ -1,0 +1,130 @@
+"""One model in a process of its own, which steps when told: `python -m benchmarks.step.worker PROGRAM OBJECTIVE ...`.
+
+Reads commands from standard input, one a line, and answers each with one line of JSON on standard output: `build`,
+`steps N`, `matmul`, `memory`. So several of them can take turns on one machine.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+from benchmarks.step.settings import OBJECTIVES, SETTINGS, batch_of, model_of, plain_of
+
+MATMULS = ((2048, 2048, 2048), (4480, 384, 1536), (4480, 1536, 384))
+
+
+def resident(field="VmRSS"):
+    """Resident memory of this process in MiB; its peak with `VmHWM` (Linux)."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+class Worker:
+    """A model and its batch.
+
+    Args:
+        program: `"plain"` for the peer, else a Keras backend.
+        objective: Name of the objective.
+        setting: A `Setting`.
+        dtype: Keras's dtype policy.
+    """
+
+    def __init__(self, program, objective, setting, dtype):
+        self.plain = program == "plain"
+        self.objective, self.setting, self.dtype = objective, setting, dtype
+        if self.plain:
+            import torch
+
+            self.to_tensor = lambda x: torch.tensor(x, device="cuda" if torch.cuda.is_available() else "cpu")
+            self.to_numpy = lambda x: x.cpu().numpy()
+        else:
+            import keras
+
+            import keras_siamim  # noqa: F401
+
+            self.to_tensor, self.to_numpy = keras.ops.convert_to_tensor, keras.ops.convert_to_numpy
+        self.to_numpy(self.to_tensor(np.zeros(8, "float32")))  # the framework is awake
+        self.before = resident()
+
+    def build(self):
+        """Make the model and take its first step."""
+        start = time.perf_counter()
+        batch = batch_of(self.objective, self.setting)
+        if self.plain:
+            import torch
+
+            peer = plain_of(self.setting)
+            tensors = {name: self.to_tensor(array) for name, array in batch.items()}
+            peer.model.to(tensors["view_1"].device)
+            dtype = torch.float32 if self.dtype == "float32" else torch.bfloat16
+            self.step = lambda: peer(tensors, dtype).item()
+        else:
+            model = model_of(self.objective, self.setting, self.dtype)
+            tensors = {name: self.to_tensor(array) for name, array in batch.items()}
+            self.step = lambda: np.atleast_1d(model.train_on_batch(tensors))[0]
+        built = time.perf_counter()
+        self.steps(1)
+        return {"build_seconds": built - start, "first_seconds": time.perf_counter() - built}
+
+    def steps(self, count):
+        """Seconds of each of `count` steps, results read."""
+        seconds, processor_seconds = [], []
+        for _ in range(int(count)):
+            start, processor = time.perf_counter(), time.process_time()
+            loss = float(self.step())
+            seconds.append(time.perf_counter() - start)
+            processor_seconds.append(time.process_time() - processor)
+        return {"seconds": seconds, "processor_seconds": processor_seconds, "loss": loss}
+
+    def matmul(self):
+        """GFLOP/s of the fastest plain float32 matrix product of this framework."""
+        rng, best = np.random.default_rng(0), 0.0
+        for rows, inner, columns in MATMULS:
+            a = self.to_tensor(rng.random((rows, inner), "float32"))
+            b = self.to_tensor(rng.random((inner, columns), "float32"))
+            product = self._compiled_product()
+            for _ in range(8):
+                start = time.perf_counter()
+                self.to_numpy(product(a, b)[0, 0])
+                best = max(best, 2e-9 * rows * inner * columns / (time.perf_counter() - start))
+        return {"gflops": best}
+
+    def _compiled_product(self):
+        if not self.plain:
+            import keras
+
+            if keras.backend.backend() == "jax":
+                import jax
+
+                return jax.jit(lambda a, b: a @ b)
+        return lambda a, b: a @ b
+
+    def memory(self):
+        """Peak resident memory in MiB beyond what the process held before the model."""
+        return {"mebibytes": resident("VmHWM") - self.before}
+
+
+def main():
+    """Answer until standard input ends."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("objective", choices=OBJECTIVES)
+    parser.add_argument("setting", choices=SETTINGS)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--batch", type=int)
+    options = parser.parse_args()
+    setting = SETTINGS[options.setting]
+    if options.batch:
+        setting = setting._replace(batch=options.batch)
+    worker = Worker(options.program, options.objective, setting, options.dtype)
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        print(json.dumps(getattr(worker, command)(*arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

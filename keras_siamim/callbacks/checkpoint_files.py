@@ -1,0 +1,191 @@
+"""Checkpoints as folders that are whole or not there, whatever moment a process or a machine dies at.
+
+    checkpoints/order-0-batch-000001200/arrays.npz       every array of the training state
+                                        manifest.json    where training stood, and the SHA-256 of the arrays
+
+A checkpoint is written aside under a name that nobody reads, flushed to the disk, and renamed; only then are the ones
+before it deleted. What is found damaged later is set aside, and the one before it is used.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+ARRAYS, MANIFEST = "arrays.npz", "manifest.json"
+ASIDE, DAMAGED = ".writing-", ".damaged"
+NAME = re.compile(r"order-(\d+)-batch-(\d+)$")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Place:
+    """Where a run stands, which is all that its data order depends on; later places compare greater.
+
+    Args:
+        order: Which data order: one more after every rollback and every new stage, 0 at first.
+        batches: Batches trained on since the beginning of the run.
+        stage: How often the schedule was started again with a fresh optimiser.
+    """
+
+    order: int = 0
+    batches: int = 0
+    stage: int = 0
+
+    @property
+    def name(self):
+        """Name of the checkpoint that is made here."""
+        return f"order-{self.order}-batch-{self.batches:09d}"
+
+    def next_order(self, **changes):
+        """The same place in the next data order."""
+        return dataclasses.replace(self, order=self.order + 1, **changes)
+
+
+class CheckpointFiles:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Where they lie; made by the first one.
+        keep: How many whole ones to keep, 1 or more.
+
+    Raises:
+        ValueError: If `keep` is below 1.
+    """
+
+    def __init__(self, folder, keep=3):
+        if keep < 1:
+            raise ValueError(f"`keep` must be 1 or more. Received: {keep}.")
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def write(self, place, arrays):
+        """Write a checkpoint, then delete those beyond the last `keep`.
+
+        Args:
+            place: A `Place`.
+            arrays: NumPy arrays by name.
+
+        Raises:
+            OSError: If it can't be written whole, for instance on a full disk. What was there before still is.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside, final = self.folder / f"{ASIDE}{place.name}", self.folder / place.name
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.mkdir()
+            with open(aside / ARRAYS, "wb") as file:
+                np.savez(file, **arrays)
+                _to_disk(file)
+            with open(aside / ARRAYS, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            with open(aside / MANIFEST, "w") as file:
+                json.dump({"place": dataclasses.asdict(place), "sha256": digest}, file, indent=1)
+                _to_disk(file)
+            _folder_to_disk(aside)
+            if final.exists():  # the same place is the same state: keep the one on disk unless it is damaged
+                if damage(final) is None:
+                    return
+                set_aside(final)
+            os.rename(aside, final)
+            _folder_to_disk(self.folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        for old in self.paths()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def paths(self):
+        """Checkpoint folders, the newest first, whole or not."""
+        found = {}
+        for path in self.folder.glob("order-*-batch-*"):
+            if match := NAME.fullmatch(path.name):
+                found[int(match[1]), int(match[2])] = path
+        return [found[key] for key in sorted(found, reverse=True)]
+
+    def newest(self, usable=lambda place: True, report=print):
+        """The newest whole checkpoint.
+
+        Args:
+            usable: Which places will do.
+            report: Called with one line for each checkpoint that is passed over, and why.
+
+        Returns:
+            Its path and its `Place`, or `None` if there is none.
+        """
+        for path in self.paths():
+            problem = damage(path)
+            if problem:
+                report(f"passed over checkpoint {path}: {problem}")
+            elif usable(place := read_place(path)):
+                return path, place
+        return None
+
+    def clean(self, report=print):
+        """Tidy up after a process that died: delete what it had not finished, set aside what is damaged."""
+        for path in sorted(self.folder.glob(f"{ASIDE}*")):
+            shutil.rmtree(path, ignore_errors=True)
+            report(f"deleted an unfinished checkpoint: {path.name.removeprefix(ASIDE)}")
+        for path in self.paths():
+            if problem := damage(path):
+                report(f"set aside checkpoint {set_aside(path)}: {problem}")
+
+
+def damage(path):
+    """What is wrong with a checkpoint in words, or `None` if it is whole."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        Place(**manifest["place"])
+        with open(path / ARRAYS, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"{error.filename or path} can't be read ({error.strerror or error})"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} is not whole ({error!r})"
+    size = (path / ARRAYS).stat().st_size
+    return None if digest == manifest["sha256"] else f"the checksum of {ARRAYS} ({size} bytes) is not the recorded one"
+
+
+def set_aside(path):
+    """Rename a damaged checkpoint, so that it is neither read nor counted again; its new path."""
+    new = path.with_name(path.name + DAMAGED)
+    shutil.rmtree(new, ignore_errors=True)
+    path.rename(new)
+    return new
+
+
+def read_place(path):
+    """The `Place` of a whole checkpoint."""
+    return Place(**json.loads((path / MANIFEST).read_text())["place"])
+
+
+def read_arrays(path):
+    """The arrays of a whole checkpoint by name, in the order in which they were written."""
+    with np.load(path / ARRAYS) as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_text(path, text):
+    """Replace a small file as a whole: its old content or the new one is there at any moment, never a part."""
+    aside = path.with_name(f"{ASIDE}{path.name}")
+    with open(aside, "w") as file:
+        file.write(text)
+        _to_disk(file)
+    os.replace(aside, path)
+    _folder_to_disk(path.parent)
+
+
+def _to_disk(file):
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _folder_to_disk(folder):
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,199 @@
+"""Saves a run so exactly that it can go on inside an epoch as if it had never stopped."""
+
+import dataclasses
+import signal
+import threading
+import time
+
+import keras
+
+from keras_siamim.callbacks.checkpoint_files import read_arrays
+from keras_siamim.callbacks.divergence import skipped_in_a_row
+from keras_siamim.callbacks.training_state import METRICS, restore, training_state
+
+# Saves that may fail one after the other before the run stops.
+FAILURES = 3
+
+
+class Preempted(Exception):
+    """The process was asked to end (SIGTERM); the run is saved where it stands.
+
+    Args:
+        place: That `Place`.
+    """
+
+    def __init__(self, place):
+        super().__init__(f"asked to end; saved after {place.batches} batches")
+        self.place = place
+
+
+class ExactCheckpoint(keras.callbacks.Callback):
+    """Save the state of training every so many batches or minutes; come back to it inside an epoch.
+
+    Stands last in the list of callbacks, so that an epoch's log is written before the epoch counts as done. No
+    checkpoint is made by the clock while steps are being skipped for numbers that are not finite. A save that fails is
+    told and tried again at the next occasion; the third in a row that fails stops the run.
+
+    Args:
+        files: `CheckpointFiles`.
+        batches_per_epoch: Batches of a whole epoch.
+        every_batches: Save after so many batches, or `None`.
+        every_minutes: Save after so many minutes, or `None`.
+        background: Write in a thread while training goes on; only copying the state to the host is waited for.
+        writes: Whether this process writes. Of several that train one model together, one does.
+        report: Called with one line a message.
+
+    Raises:
+        ValueError: If a number is not above 0.
+    """
+
+    def __init__(
+        self,
+        files,
+        batches_per_epoch,
+        every_batches=None,
+        every_minutes=15.0,
+        background=True,
+        writes=True,
+        report=print,
+    ):
+        super().__init__()
+        for name in ("batches_per_epoch", "every_batches", "every_minutes"):
+            if locals()[name] is not None and locals()[name] <= 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {locals()[name]}.")
+        self.files = files
+        self.batches_per_epoch = batches_per_epoch
+        self.every_batches = every_batches
+        self.every_minutes = every_minutes
+        self.background = background
+        self.writes = writes
+        self.report = report
+        self.place = None
+        self.saves, self.seconds = 0, 0.0
+        self._asked_to_end = False
+        self._epoch_metrics = None
+        self._logs = None
+        self._writer = None
+        self._error, self._failures = None, 0
+
+    def start_at(self, place, model, path=None, groups=None):
+        """Set where the next `fit` stands, and the model to the state of a checkpoint.
+
+        Args:
+            place: A `Place`.
+            model: The compiled model.
+            path: Checkpoint to restore, or `None` for the model as it is.
+            groups: Which groups of `training_state` to restore; all if left out.
+
+        Raises:
+            ValueError: If the checkpoint is of another model or optimiser.
+        """
+        self.place, self._saved_at, self._saved_on = place, place.batches, time.monotonic()
+        self._epoch_metrics = None
+        if path is not None:
+            arrays = read_arrays(path)
+            restore(model, arrays, *([groups] if groups else []))
+            if place.batches % self.batches_per_epoch:
+                # `fit` resets metrics as an epoch begins, so these wait for it.
+                self._epoch_metrics = {name: a for name, a in arrays.items() if name.startswith(f"{METRICS}/")}
+
+    def ask_to_end(self, *_):
+        """Have the run saved after the batch it is at, and `Preempted` raised; also a signal handler."""
+        self._asked_to_end = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Remember where the epoch began; take up the means of an interrupted one."""
+        self._begin = self.place.batches
+        if self._epoch_metrics is not None:
+            restore(self.model, self._epoch_metrics, (METRICS,))
+            self._epoch_metrics = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Save if it is time to; the last batch of an epoch waits for the epoch's end."""
+        self.place = dataclasses.replace(self.place, batches=self._begin + batch + 1)
+        self._logs = logs
+        if self.place.batches % self.batches_per_epoch:
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Save if it is time to."""
+        self._save_if_due()
+
+    def _save_if_due(self):
+        if self._asked_to_end:
+            self.save_surely(self.model)
+            raise Preempted(self.place)
+        every = self.every_batches
+        due = every is not None and self.place.batches // every > self._saved_at // every
+        due |= self.every_minutes is not None and time.monotonic() - self._saved_on >= 60 * self.every_minutes
+        if due and not skipped_in_a_row(self._logs):
+            self.save(self.model)
+
+    def save(self, model):
+        """Save now; without `background`, on the disk when this returns."""
+        begin = time.perf_counter()
+        self._saved_at, self._saved_on = self.place.batches, time.monotonic()
+        if self.writes:
+            self.wait()
+            arrays = training_state(model)
+            self._writer = threading.Thread(target=self._write, args=(self.place, arrays))
+            self._writer.start()
+            if not self.background:
+                self.wait()
+            self.saves += 1
+        self.seconds += time.perf_counter() - begin
+
+    def save_surely(self, model):
+        """Save now and return when it is on the disk.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        self.save(model)
+        self.wait()
+        if self._failures:
+            raise self._error
+
+    def wait(self):
+        """Wait until what was saved is on the disk.
+
+        Raises:
+            OSError: If this was the third save in a row that could not be written.
+        """
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+        if self._failures >= FAILURES:
+            raise self._error
+
+    def _write(self, place, arrays):
+        try:
+            self.files.write(place, arrays)
+            self._failures = 0
+        except Exception as error:  # whatever it is, the training thread must hear of it
+            self._error, self._failures = error, self._failures + 1
+            reason = getattr(error, "strerror", None) or error
+            self.report(
+                f"could not save {self.files.folder / place.name}: {reason}. The checkpoints before it are intact."
+            )
+
+
+class EndOnSignal:
+    """While inside, SIGTERM asks a callback to save and end; outside, it is what it was.
+
+    Args:
+        checkpoint: An `ExactCheckpoint`.
+    """
+
+    def __init__(self, checkpoint):
+        self.checkpoint = checkpoint
+
+    def __enter__(self):
+        self._in_main_thread = threading.current_thread() is threading.main_thread()  # others can't handle signals
+        if self._in_main_thread:
+            self._before = signal.signal(signal.SIGTERM, self.checkpoint.ask_to_end)
+        return self
+
+    def __exit__(self, *_):
+        if self._in_main_thread:
+            signal.signal(signal.SIGTERM, self._before)

@@ -1,0 +1,191 @@
+"""Sources whose images can be read in any order: arrays, folders, what was read into memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from keras_siamim.data import draws, images
+from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class IndexedSource:
+    """Images that can be read in any order.
+
+    Args:
+        name: for messages.
+        size: number of images.
+        read: function of an int64 scalar tensor that gives a dict with `"image"`, a scalar string of encoded bytes or
+            `(height, width, 3)` uint8, and, where there are classes, `"label"`, an int32 scalar.
+        class_names: names of the classes, empty without labels.
+        image_shape: `(height, width)` if all images have it, else None.
+        locate: function of an image's number that says where it lies, for messages; "image NUMBER" if left out.
+    """
+
+    name: str
+    size: int
+    read: Callable
+    class_names: tuple[str, ...] = ()
+    image_shape: tuple[int, int] | None = None
+    locate: Callable = "image {}".format
+
+    def order(self, seed, epoch, shuffle, buffer=0, workers=1, worker=0):
+        """Name the images of an epoch, shuffled as a whole (`buffer` is not needed), without reading them.
+
+        Args:
+            seed: int.
+            epoch: int64 scalar, may be a tensor.
+            shuffle: whether to permute; else in the order of their numbers.
+            buffer: ignored.
+            workers: how many share the epoch; each takes every `workers`-th image.
+            worker: this one's number, from 0.
+
+        Returns:
+            A `tf.data.Dataset` of what `load` takes.
+        """
+        del buffer
+        order = tf.data.Dataset.range(self.size)
+        if shuffle:
+            permuted = tf.numpy_function(
+                lambda epoch: draws.permutation(seed, draws.ORDER, epoch, self.size), [epoch], tf.int64
+            )
+            order = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(permuted, (self.size,)))
+        return order.shard(workers, worker).map(self.entry)
+
+    def entry(self, index):
+        """What `load` takes to read the image of that number."""
+        return {INDEX: index}
+
+    def load(self, entry):
+        """Read an image: the dict of `read`."""
+        return self.read(entry[INDEX])
+
+    def sample(self, count):
+        """About so many entries from all over the source, or all of a smaller one."""
+        return [self.entry(index) for index in range(0, self.size, max(1, self.size // count))]
+
+    def following(self, index):
+        """Number of the image after this one; the first after the last."""
+        return (index + 1) % self.size
+
+    def share(self, workers):
+        """How many images of an epoch every one of so many workers is sure to have."""
+        return self.size // workers
+
+    def examples(self, seed, epoch, shuffle, buffer=0):
+        """All examples of an epoch, read: `order` with what `load` gives and `"index"`, an int64 scalar."""
+        entries = self.order(seed, epoch, shuffle, buffer)
+        return entries.map(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}, tf.data.AUTOTUNE)
+
+
+def columns_of(columns):
+    """Function of a number that gives that row of some tensors."""
+    return lambda index: {key: values[index] for key, values in columns.items()}
+
+
+def cached(source, limit=None):
+    """Read a source's encoded bytes into memory once: an `IndexedSource` with the same images, shuffled as a whole.
+
+    Costs as much memory as the files have bytes. What can't be read keeps its place, without bytes.
+
+    Args:
+        source: what `open_source` gives.
+        limit: how many images to keep, the first ones; all if left out.
+    """
+    if limit is not None and not 1 <= limit <= source.size:
+        raise ValueError(f"limit must be within 1...{source.size}, the images of {source.name}; received {limit}.")
+    batches = source.order(0, 0, shuffle=False).take(limit or -1).batch(256)
+    batches = batches.map(lambda batch: (batch[INDEX], *attempt(batch, source.load)))
+    numbers, columns = [], {}
+    for batch, slots, rows in batches.as_numpy_iterator():
+        for key, values in rows.items():
+            blank = b"" if values.dtype == object else 0
+            whole = np.full((len(batch), *values.shape[1:]), blank, values.dtype)
+            whole[slots] = values
+            columns.setdefault(key, []).append(whole)
+        numbers.extend(batch)
+    columns = {key: tf.constant(np.concatenate(values)) for key, values in columns.items()}
+    return IndexedSource(
+        source.name,
+        len(numbers),
+        columns_of(columns),
+        source.class_names,
+        source.image_shape,
+        lambda index: source.locate(numbers[index]),
+    )
+
+
+def array_source(pixels, labels=None, name="array", class_names=()):
+    """Images of one size in memory.
+
+    Args:
+        pixels: what `images.image_array` takes, for instance `(images, height, width, 3)` uint8.
+        labels: `(images,)` ints from 0, or None.
+        name: for messages.
+        class_names: names of the classes; their numbers if left out.
+
+    Returns:
+        An `IndexedSource`.
+    """
+    pixels = images.image_array(pixels)
+    columns = {IMAGE: tf.constant(pixels)}
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+            raise ValueError(
+                f"labels must be {len(pixels)} ints from 0, one for each image; "
+                f"received shape {labels.shape}, dtype {labels.dtype}."
+            )
+        columns[LABEL] = tf.constant(labels.astype("int32"))
+        class_names = tuple(class_names) or tuple(str(k) for k in range(labels.max() + 1))
+    return IndexedSource(name, len(pixels), columns_of(columns), tuple(class_names), pixels.shape[1:3])
+
+
+def folder_source(path):
+    """Images in a folder: flat, nested, or one sub-folder for each class.
+
+    If every image lies in some sub-folder and there are at least two of them, the sub-folders are the classes, in
+    alphabetical order; otherwise there are no labels. Hidden files and folders are left out, images of all sizes and
+    the formats of `EXTENSIONS` may be mixed, and other files are ignored.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        An `IndexedSource`.
+
+    Raises:
+        ValueError: no such folder, or no image in it.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise ValueError(f"path must be a folder of images; received {str(path)!r}, which is not a folder.")
+    found = sorted(
+        file
+        for file in root.rglob("*")
+        if file.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
+        and file.is_file()
+    )
+    if not found:
+        kinds = ", ".join(sorted(EXTENSIONS))
+        raise ValueError(f"path must hold images ({kinds}); received {str(path)!r}, where none is, nor further down.")
+    # Bytes, because a file's name need not be valid text.
+    paths = tf.constant([bytes(file) for file in found])
+    tops = [file.relative_to(root).parts[:-1][:1] for file in found]
+    class_names = tuple(sorted({top[0] for top in tops if top}))
+    labelled = len(class_names) > 1 and all(tops)
+    labels = tf.constant([class_names.index(top[0]) if labelled else 0 for top in tops], tf.int32)
+
+    def read(index):
+        example = {IMAGE: tf.io.read_file(paths[index])}
+        return {**example, LABEL: labels[index]} if labelled else example
+
+    return IndexedSource(
+        str(path), len(found), read, class_names if labelled else (), locate=lambda index: str(found[index])
+    )

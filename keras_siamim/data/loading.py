@@ -1,0 +1,114 @@
+"""Reading a batch of images of which some may be bad, without ever moving the others.
+
+Every batch has its places, and every place is filled. If the image of a place can't be read, the next good image of the
+source, in the source's own numbering, takes the place, with views and masks of the place's own. This depends on the
+source alone: not on the epoch, the batch, the number of workers, nor on where a run was interrupted.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_siamim.data import images
+
+IMAGE, LABEL, INDEX = "image", "label", "index"
+SLOT = "slot"
+
+
+def decoded(example):
+    """Decode an example's image if it is still encoded: `"image"` becomes `(height, width, 3)` uint8."""
+    image = example[IMAGE]
+    return {**example, IMAGE: images.decode(image)} if image.dtype == tf.string else example
+
+
+def attempt(entries, load):
+    """Load every entry of a batch that can be loaded.
+
+    Args:
+        entries: dict of tensors with a common batch axis.
+        load: function of one entry to a dict of tensors, or an error.
+
+    Returns:
+        slots: `(loaded,)` int32, the places in the batch of those that were loaded, ascending.
+        rows: dict of tensors, `(loaded, ...)`.
+    """
+    count = tf.shape(entries[INDEX])[0]
+    places = tf.data.Dataset.from_tensor_slices((tf.range(count), entries))
+    loaded = places.map(lambda slot, entry: (slot, load(entry)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    # What is left if nothing can be loaded: a batch of none.
+    none = tf.nest.map_structure(
+        lambda spec: tf.zeros([0, *(side or 0 for side in spec.shape)], spec.dtype), loaded.element_spec
+    )
+    batches = loaded.batch(tf.cast(count, tf.int64)).concatenate(tf.data.Dataset.from_tensors(none))
+    return batches.take(1).get_single_element()
+
+
+def complete(source, ledger, entries, load, shape=None):
+    """Load a batch, bad images replaced.
+
+    Args:
+        source: what `sources.open_source` gives.
+        ledger: `ledger.Ledger` for the bad ones.
+        entries: a batch of what `source.order` gives, with further keys at will, which keep to their places.
+        load: function of one entry to a dict of tensors; it may refuse images that are not bad.
+        shape: `(height, width)` that an image must have not to be bad, or None.
+
+    Returns:
+        slots: `(loaded,)` int32, all places of the batch unless `load` refuses images that are not bad.
+        rows: dict of tensors, `(loaded, ...)`.
+    """
+    size = tf.shape(entries[INDEX])[0]
+    # Traced once for both attempts.
+    signature = {key: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for key, values in entries.items()}
+    attempted = tf.function(lambda entries: attempt(entries, load), [signature], autograph=False)
+    slots, rows = attempted(entries)
+
+    def mended():
+        missing = tf.sets.difference(tf.range(size)[None], slots[None]).values
+        others = tf.nest.map_structure(lambda values: tf.gather(values, missing), entries)
+        index = tf.numpy_function(
+            lambda index: replacements(source, ledger, index, shape), [others[INDEX]], tf.int64, stateful=True
+        )
+        index = tf.ensure_shape(index, (None,))
+        more, their_rows = attempted({**others, **source.entry(index)})
+        found = tf.concat([slots, tf.gather(missing, more)], 0)
+        order = tf.argsort(found)
+        both = tf.nest.map_structure(lambda *values: tf.gather(tf.concat(values, 0), order), rows, their_rows)
+        return tf.gather(found, order), both
+
+    return tf.cond(tf.shape(slots)[0] == size, lambda: (slots, rows), mended)
+
+
+def replacements(source, ledger, numbers, shape=None):
+    """For each of some images its own number if it is not bad after all, else that of the next one that is not.
+
+    Args:
+        source: what `sources.open_source` gives.
+        ledger: `ledger.Ledger`, takes all bad ones that are met.
+        numbers: ints, image numbers.
+        shape: as `complete` takes it.
+
+    Returns:
+        `(images,)` int64.
+
+    Raises:
+        TooManyBadImages: the ledger's limit is exceeded.
+    """
+    found = []
+    for number in map(int, numbers):
+        while (reason := ledger.reason(source, number) or failure(source, number, shape)) is not None:
+            ledger.add(source, number, reason)
+            number = source.following(number)
+        found.append(number)
+    return np.array(found, np.int64)
+
+
+def failure(source, number, shape=None):
+    """Why the image of that number is bad, unreadable or not of the shape; None if it is not."""
+    with tf.device("CPU:0"):
+        try:
+            image = source.load(source.entry(tf.constant(number, tf.int64)))[IMAGE]
+        except tf.errors.OpError as error:
+            return images.plain_message(error)
+        except Exception as error:  # noqa: BLE001
+            return f"{error}" or type(error).__name__
+        return images.refusal(image.numpy(), shape) if image.dtype == tf.string else None

@@ -1,0 +1,28 @@
+"""SiameseIM, a narrow ViT/4, for images of 32 pixels (the size of CIFAR) where there is no accelerator.
+
+    python -m training.pretrain --recipe siamese_im_vit_mini_32px --data tfds:cifar10
+
+Cost: about five minutes an epoch of 50,000 images on two CPU cores. Expect: the loss starts near 1.9 and falls below
+0.8 in three epochs.
+"""
+
+from keras_siamim.losses import UniGrad
+from keras_siamim.recipes.recipe import Recipe
+
+# Small sources lose what they show when crops are small or blurred much.
+VIEW = {"area": (0.2, 1.0), "blur_probability": 0.2, "blur_sigma": (0.1, 1.0)}
+
+RECIPE = Recipe(
+    image_size=32,
+    epochs=6,
+    warmup_epochs=1,
+    batch_size=128,
+    base_learning_rate=4e-3,
+    target_momentum=0.96,
+    encoder={"patch_size": 4, "width": 96, "depth": 6, "num_heads": 3},
+    model={"decoder_width": 96, "decoder_heads": 3, "decoder_depth": 2, "loss": UniGrad(0.16)},
+    optimizer={"global_clipnorm": 1.0},
+    view_1=VIEW,
+    view_2={**VIEW, "blur_probability": 0.1, "solarise_probability": 0.2},
+    masking={"mask_ratio": 0.5, "min_block": 4},
+)

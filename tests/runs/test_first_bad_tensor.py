@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_siamim.objectives.base import Objective
+from keras_siamim.runs.first_bad_tensor import first_bad_tensor
+
+
+class Distance(Objective):
+    """Mean length of what two dense layers make of an image; a length of 0 has no gradient."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = keras.layers.Dense(3, name="inner")
+        self.outer = keras.layers.Dense(2, name="outer")
+        self.inner.build((None, 4))
+        self.outer.build((None, 3))
+        self.built = True
+
+    def call(self, batch, training=False):
+        return self.outer(self.inner(batch["view_1"]))
+
+    def loss_terms(self, outputs):
+        return {"loss": ops.mean(ops.sqrt(ops.sum(ops.square(outputs), axis=-1)))}
+
+
+@pytest.fixture
+def model():
+    return Distance()
+
+
+@pytest.fixture
+def batch(rng):
+    return {"view_1": rng.normal(size=(5, 4)).astype("float32")}
+
+
+def test_a_step_without_fault_is_told_as_such(model, batch):
+    assert "every number of that step is finite" in first_bad_tensor(model, batch)
+
+
+def test_a_bad_batch(model, batch):
+    batch["view_1"][3, 0] = np.nan
+    assert first_bad_tensor(model, batch) == "The batch's 'view_1' has 1 numbers of 20 that are not finite."
+
+
+def test_a_bad_weight(model, batch):
+    model.outer.bias.assign([np.inf, 0])
+    assert "outer/bias has 1 numbers of 2" in first_bad_tensor(model, batch)
+
+
+def test_the_first_layer_that_overflows(model, batch):
+    model.inner.kernel.assign(np.full((4, 3), 3e38))
+    batch["view_1"][:] = 10
+    told = first_bad_tensor(model, batch)
+    assert told.startswith("The output of the layer")
+    assert "inner has 15 numbers of 15" in told
+
+
+def test_a_loss_that_overflows(model, batch):
+    model.inner.kernel.assign(np.full((4, 3), 1e30))
+    assert "loss term 'loss'" in first_bad_tensor(model, batch)
+
+
+def test_a_gradient_of_a_finite_loss(model, batch):
+    batch["view_1"][0] = 0
+    told = first_bad_tensor(model, batch)
+    assert told.startswith("The gradient of")
+    assert "outer" in told
+    assert np.isfinite(model.get_weights()[0]).all()

@@ -1,0 +1,128 @@
+"""Labelled splits as batches, for the programs that judge and fine-tune."""
+
+import dataclasses
+
+import keras
+
+from keras_siamim import batch as batch_keys
+from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from keras_siamim.data.sources import IndexedSource, open_source
+from keras_siamim.data.view_recipe import ViewRecipe
+from keras_siamim.data.views import PairedViews
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A random part of a source, the same one for the same seed; otherwise like the source."""
+
+    source: object
+    size: int
+    seed: int
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def order(self, seed, epoch, shuffle, buffer=0, workers=1, worker=0):
+        """The drawn images in the order of the draw."""
+        return self.source.order(self.seed, 0, True).take(self.size).shard(workers, worker)
+
+    def share(self, workers):
+        """How many of them every one of so many workers is sure to have."""
+        return self.size // workers
+
+
+class Batches:
+    """A `tf.data.Dataset` as re-iterable NumPy batches of known number.
+
+    The ledger is the one that the data set was made with: its complaint about bad images replaces TensorFlow's.
+    """
+
+    def __init__(self, dataset, count, ledger):
+        self.dataset, self.count, self.ledger = dataset, count, ledger
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        with self.ledger.telling():
+            yield from self.dataset.as_numpy_iterator()
+
+
+class Epochs(keras.utils.PyDataset):
+    """An endless stream of batches as a data set that knows how many make an epoch."""
+
+    def __init__(self, batches, steps, ledger):
+        super().__init__()
+        self.batches, self.steps, self.ledger = batches.as_numpy_iterator(), steps, ledger
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        with self.ledger.telling():
+            return next(self.batches)
+
+
+def open_labelled(data, split, max_images=None, seed=0):
+    """Open a split that has labels, or a random part of it.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    source = open_source(data, split)
+    if not source.class_names and "label" not in source.examples(0, 0, False).element_spec:
+        raise ValueError(f"{source.name} has no labels, which every protocol here needs.")
+    part = Drawn(source, max_images, seed) if max_images and max_images < source.size else source
+    print(f"{source.name}: {part.size} of {source.size} images", flush=True)
+    return part
+
+
+def image_names(source):
+    """The path of every image of a folder, in its order.
+
+    Raises:
+        ValueError: if the source's images are not files.
+    """
+    if not isinstance(source, IndexedSource):
+        raise ValueError(f"Images can be listed by name in a folder of files; received {source.name}.")
+    return [source.locate(number) for number in range(source.size)]
+
+
+def plain_batches(source, image_size, batch_size, resize=None):
+    """All images (resized, the middle cut) and labels of a source, once, in its order; a bad one is an error.
+
+    Without `resize`, images that have the right size already are taken as they are; others lose their margin.
+    """
+    resize = resize or (image_size if source.image_shape == image_size else None)
+    ledger = Ledger(limit=0)
+    batches = evaluation_batches(source, image_size, batch_size, resize, ledger).map(_labelled)
+    return Batches(batches, -(-source.size // batch_size), ledger)
+
+
+def cropped_epochs(source, image_size, batch_size, seed, area=(0.08, 1.0), prepare=lambda batches: batches):
+    """Random resized crops, half of them flipped, and labels; epoch after epoch, each in another order.
+
+    `prepare` turns the `tf.data.Dataset` of (images, labels) into what is trained on.
+    """
+    views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=area), None, seed=seed)
+    ledger = Ledger()
+    batches = training_batches(source, views, batch_size=batch_size, seed=seed, ledger=ledger).map(_labelled)
+    return Epochs(prepare(batches), steps_per_epoch(source, batch_size), ledger)
+
+
+def second_views(source, image_size, batch_size, seed, images):
+    """A random crop, flipped or not, of each of the first images, in the order of `plain_batches`.
+
+    As many images as whole batches hold, at most `images`.
+    """
+    size = min(batch_size, source.size)
+    count = max(1, min(images, source.size) // size)
+    views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=(0.2, 1.0)), None, seed=seed)
+    ledger = Ledger()
+    batches = training_batches(source, views, batch_size=size, shuffle=False, ledger=ledger)
+    return Batches(batches.take(count).map(_labelled), count, ledger)
+
+
+def _labelled(batch):
+    return batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]

