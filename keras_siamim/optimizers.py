@@ -1,18 +1,25 @@
-"""The optimiser of pre-training."""
+"""The optimiser of pre-training, and its companion for float16."""
 
 import keras
 from keras import ops
+
+from keras_siamim._backend import agreed, reduce_gradients
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class AdamW(keras.optimizers.AdamW):
     """AdamW (arXiv 1711.05101) as PyTorch computes it, which the recorded numbers stand on.
 
-    Three things differ from `keras.optimizers.AdamW`. Epsilon is added to the bias-corrected root of the second moment
-    (Keras adds it to the uncorrected one, 4.5 times stronger at the first step). And weight decay leaves out weights of
-    fewer than two dimensions, that is biases, norms and LayerScale, by rule rather than by a list, so that it cannot be
-    forgotten when a model is saved and loaded. A learning-rate schedule counts optimiser steps, also when gradients are
-    accumulated over several batches.
+    What differs from `keras.optimizers.AdamW`:
+
+    - Epsilon is added to the bias-corrected root of the second moment (Keras adds it to the uncorrected one, 4.5 times
+      stronger at the first step).
+    - Weight decay leaves out weights of fewer than two dimensions, that is biases, norms and LayerScale, by rule rather
+      than by a list, so that it cannot be forgotten when a model is saved and loaded.
+    - A learning-rate schedule counts optimiser steps, also when gradients are accumulated over several batches.
+    - Gradients are reduced over replicas first and clipped then, so that many devices step as one.
+    - Gradients that are not finite are as good as never given: weights, moments, accumulated gradients and the count
+      of steps stay as they are.
 
     Args:
         learning_rate: Float or `keras.optimizers.schedules.LearningRateSchedule`.
@@ -21,6 +28,9 @@ class AdamW(keras.optimizers.AdamW):
         beta_2: Decay of the second moment.
         epsilon: Added to the denominator.
         **kwargs: As for every Keras optimiser, `global_clipnorm` and `gradient_accumulation_steps` among them.
+
+    Raises:
+        ValueError: For `use_ema`.
     """
 
     def __init__(
@@ -35,20 +45,60 @@ class AdamW(keras.optimizers.AdamW):
             name=name,
             **kwargs,
         )
+        if self.use_ema:
+            raise ValueError("`use_ema` must be False: this AdamW keeps no averages of weights. Received: True.")
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Move one variable by one step."""
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        # Without branches, which replicas could not take together and which would make an accelerator's host wait: a
+        # step that is not taken is a step of zero length.
+        grads = reduce_gradients(grads)
+        due = True
+        if self.gradient_accumulation_steps:
+            sums = [self._accumulated_gradients[self._get_variable_index(variable)] for variable in trainable_variables]
+            totals = [total + gradient for total, gradient in zip(sums, grads, strict=True)]
+            grads = [total / self.gradient_accumulation_steps for total in totals]
+            due = ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
+        finite = ops.isfinite(norm)
+        due = ops.logical_and(due, finite)
+        if self.gradient_accumulation_steps:
+            for kept, total in zip(sums, totals, strict=True):
+                self.assign(
+                    kept, ops.where(due, ops.zeros_like(total), ops.where(finite, total, ops.convert_to_tensor(kept)))
+                )
+
+        if self.global_clipnorm:
+            factor = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
+            grads = [gradient * ops.cast(factor, gradient.dtype) for gradient in grads]
+        else:
+            grads = self._clip_gradients(grads)
+        rate, weight = self.learning_rate, ops.cast(due, "float32")
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            self.update_step(ops.where(due, gradient, ops.zeros_like(gradient)), variable, rate, weight)
+        self._iterations.assign_sub(
+            ops.cast(ops.logical_not(finite), self._iterations.dtype)
+        )  # Keras adds 1 after this
+
+    def update_step(self, gradient, variable, learning_rate, weight=1.0):
+        """Move one variable by one step; by none where `weight`, a scalar, is 0 instead of 1."""
         dtype = variable.dtype
-        gradient = ops.cast(gradient, dtype)
+        gradient, weight = ops.cast(gradient, dtype), ops.cast(weight, dtype)
         step = ops.cast(self.iterations + 1, dtype)
         index = self._get_variable_index(variable)
         first, second = self._momentums[index], self._velocities[index]
-        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
-        self.assign_add(second, (ops.square(gradient) - second) * (1 - self.beta_2))
+        self.assign_add(first, (gradient - first) * ((1 - self.beta_1) * weight))
+        self.assign_add(second, (ops.square(gradient) - second) * ((1 - self.beta_2) * weight))
         correction_1 = 1 - ops.power(ops.cast(self.beta_1, dtype), step)
         correction_2 = 1 - ops.power(ops.cast(self.beta_2, dtype), step)
+        rate = ops.cast(learning_rate, dtype) * weight * self.learning_rate_scale(variable)
+        if self.weight_decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * (rate * self.weight_decay))
         denominator = ops.sqrt(second / correction_2) + self.epsilon
-        self.assign_sub(variable, ops.cast(learning_rate, dtype) / correction_1 * first / denominator)
+        self.assign_sub(variable, rate / correction_1 * first / denominator)
+
+    def learning_rate_scale(self, variable):
+        """Factor of a variable's own on its learning rate."""
+        return 1.0
 
     def _get_current_learning_rate(self):
         # Keras hands a schedule the count of batches; under gradient accumulation it would run ahead of the steps.
@@ -64,3 +114,20 @@ class AdamW(keras.optimizers.AdamW):
         config = super().get_config()
         config.pop("amsgrad")
         return config
+
+
+@keras.saving.register_keras_serializable(package="keras_siamim")
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """Keras's dynamic loss scale for float16, with one verdict for all replicas.
+
+    A step whose gradients overflow on any replica is skipped, and the scale halved, on all of them.
+    """
+
+    def check_finite(self, grads):
+        """Whether the gradients of all replicas are finite; a bool tensor."""
+        return agreed(super().check_finite(grads))
+
+
+def innermost(optimizer):
+    """The optimiser itself, inside its loss scale if it has one."""
+    return getattr(optimizer, "inner_optimizer", optimizer)

@@ -21,6 +21,7 @@ LEVELS = {
     "objectives": 4,
     "evaluation": 5,
     "callbacks": 5,
+    "distribution": 5,
     "convert": 6,
     "export": 6,
     "presets": 6,

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_siamim import AdamW, warmup_cosine
+from keras_siamim.optimizers import LossScaleOptimizer
 
 
 def torch_adamw(weight, gradients, rate, decay, beta_1=0.9, beta_2=0.95, epsilon=1e-8):
@@ -43,3 +44,36 @@ def test_a_schedule_counts_steps_not_accumulated_batches():
     for _ in range(8):
         optimizer.apply([ops.ones((2, 2))], [variable])
     assert float(ops.convert_to_numpy(optimizer.learning_rate)) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gradients_that_are_not_finite_are_as_good_as_never_given(bad):
+    """Among accumulated ones too: the next batch takes the place of the bad one."""
+    gradients = [np.full((2, 2), value, "float32") for value in (1.0, 2.0, 3.0, 4.0)]
+    spoilt = [*gradients[:1], np.array([[0, bad], [0, 0]], "float32"), *gradients[1:]]
+    states = []
+    for given in (gradients, spoilt):
+        variable = keras.Variable(np.ones((2, 2), "float32"))
+        optimizer = AdamW(0.1, gradient_accumulation_steps=2, global_clipnorm=1.0)
+        optimizer.build([variable])
+        for gradient in given:
+            optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
+        states.append([ops.convert_to_numpy(v) for v in [variable, *optimizer.variables]])
+    for clean, spoilt_state in zip(*states, strict=True):
+        np.testing.assert_array_equal(spoilt_state, clean)
+
+
+def test_a_loss_scale_is_halved_by_a_skipped_step_and_by_nothing_else():
+    variable = keras.Variable(np.ones((2, 2), "float32"))
+    optimizer = LossScaleOptimizer(AdamW(0.1), initial_scale=8.0)
+    optimizer.build([variable])
+    for value, scale, weight_moves in ((np.inf, 4.0, False), (1.0, 4.0, True)):
+        before = ops.convert_to_numpy(variable).copy()
+        optimizer.apply([ops.full((2, 2), value)], [variable])
+        assert float(ops.convert_to_numpy(optimizer.dynamic_scale)) == scale
+        assert (ops.convert_to_numpy(variable) != before).all() == weight_moves
+
+
+def test_averages_of_weights_are_refused():
+    with pytest.raises(ValueError, match="`use_ema` must be False"):
+        AdamW(use_ema=True)

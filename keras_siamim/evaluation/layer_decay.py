@@ -3,7 +3,6 @@
 import re
 
 import keras
-from keras import ops
 
 from keras_siamim.optimizers import AdamW
 
@@ -77,18 +76,8 @@ class LayerDecayAdamW(AdamW):
             variable = self._trainable_variables[self._get_variable_index(variable)]
         return variable.path
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Move one variable by one step at its own rate."""
-        super().update_step(gradient, variable, learning_rate * self.learning_rate_scale(variable))
-
     def _use_weight_decay(self, variable):
         return not _UNDECAYED.search(self._path(variable)) and super()._use_weight_decay(variable)
-
-    def _apply_weight_decay(self, variables):
-        for variable in variables:
-            if self.weight_decay and self._use_weight_decay(variable):
-                rate = ops.cast(self.learning_rate, variable.dtype) * self.learning_rate_scale(variable)
-                variable.assign(variable - rate * self.weight_decay * variable)
 
     def get_config(self):
         """Return the constructor's arguments."""

@@ -32,7 +32,7 @@ class TokenBatchNorm(keras.layers.Layer):
         if self.affine:
             self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma")
             self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
-        running = {"shape": shape, "dtype": "float32", "trainable": False, "autocast": False, "aggregation": "mean"}
+        running = {"shape": shape, "dtype": "float32", "trainable": False, "autocast": False}
         self.moving_mean = self.add_weight(initializer="zeros", name="moving_mean", **running)
         self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **running)
 

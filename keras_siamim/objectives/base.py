@@ -5,8 +5,16 @@ import numpy as np
 from keras import ops
 
 from keras_siamim import batch as keys
+from keras_siamim._backend import (
+    TrainStep,
+    optimizer_replicas,
+    parts_of_a_batch,
+    share_of_loss,
+    start_alike,
+)
 from keras_siamim.layers import TokenBatchNorm
-from keras_siamim.objectives.validation import check_batch, peek
+from keras_siamim.objectives.validation import check_batch, check_replicas, peek
+from keras_siamim.optimizers import AdamW, LossScaleOptimizer, innermost
 
 POOLINGS = ("mean", "token")
 
@@ -22,11 +30,15 @@ def pool_tokens(tokens, pooling):
     return ops.mean(tokens[:, 1:], axis=1) if pooling == "mean" else tokens[:, 0]
 
 
-class Objective(keras.Model):
+class Objective(TrainStep, keras.Model):
     """A Keras model that pre-trains `encoder` on batches of the kind that `keras_siamim.batch` describes.
 
     A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `answers` (the outputs
     that others are to predict), `call(batch, training)` and `loss_terms(outputs)`.
+
+    A training step whose loss or gradients are not finite is skipped on all replicas, as if its batch had never come
+    (with `keras_siamim.AdamW`, or under a loss scale): weights, moments, running statistics, counters and the means in
+    the logs stay as they were. The logs say how often: `skipped` in all, and `skipped_in_a_row` until now.
 
     Geometry must stay float32 under a mixed policy, so inputs are not cast here but by the layers.
 
@@ -41,6 +53,9 @@ class Objective(keras.Model):
     def __init__(self, loss_names=(), **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in loss_names}
+        count = {"shape": (), "dtype": "int32", "initializer": "zeros", "trainable": False}
+        self.skipped = self.add_weight(name="skipped", **count)
+        self.skipped_in_a_row = self.add_weight(name="skipped_in_a_row", **count)
 
     def loss_terms(self, outputs):
         """Dictionary of float32 scalars from what `call` gave: `loss` and the terms beside it."""
@@ -51,7 +66,41 @@ class Objective(keras.Model):
         terms = self.loss_terms(y_pred)
         for name, tracker in self.trackers.items():
             tracker.update_state(terms[name])
-        return terms["loss"]
+        loss = terms["loss"]
+        # A loss that is not finite shall have no finite gradient either, by which a step is judged.
+        return share_of_loss(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
+
+    def begin_step(self):
+        """What a training step does first."""
+
+    @property
+    def passing_variables(self):
+        """Variables that a step moves on its way and that a skipped one puts back: running averages, seeds, means."""
+        counts = (id(self.skipped), id(self.skipped_in_a_row))
+        return [v for v in self.non_trainable_variables + self.metrics_variables if id(v) not in counts]
+
+    @property
+    def step_counter(self):
+        """The optimiser's count of batches, which stands still over a step that was skipped."""
+        return innermost(self.optimizer)._iterations
+
+    def end_step(self, before, taken):
+        """What a training step does last.
+
+        Args:
+            before: Values of `passing_variables` before the step.
+            taken: bool tensor, False if the step was skipped.
+        """
+        for variable, value in zip(self.passing_variables, before, strict=True):
+            variable.assign(ops.where(taken, ops.convert_to_tensor(variable), value))
+        skipped = ops.cast(ops.logical_not(taken), "int32")
+        self.skipped.assign(self.skipped + skipped)
+        self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
+
+    def step_logs(self):
+        """What `fit` logs."""
+        counts = {name: ops.copy(getattr(self, name)) for name in ("skipped", "skipped_in_a_row")}
+        return {**self.get_metrics_result(), **counts}
 
     def get_compile_config(self):
         """As for every Keras model, but each backend decides anew how to compile: JAX's choice is slow on PyTorch."""
@@ -64,11 +113,25 @@ class Objective(keras.Model):
         Raises:
             ValueError: If the first batch lacks a key, or holds what no training should see (see `check_batch`).
         """
+        self._check_replicas(x, kwargs.get("batch_size"))
+        start_alike([*self.variables, *self.optimizer.variables])
         return super().fit(self._checked(x, kwargs.get("batch_size"), training=True), *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`, the first batch checked."""
         return super().evaluate(self._checked(x), *args, **kwargs)
+
+    def _check_replicas(self, x, batch_size):
+        parts, replicas = parts_of_a_batch(self), optimizer_replicas(self)
+        if max(parts, replicas) > 1:
+            check_replicas(x, batch_size, parts)
+        ours = isinstance(self.optimizer, (AdamW, LossScaleOptimizer)) and isinstance(innermost(self.optimizer), AdamW)
+        if replicas > 1 and not ours:
+            raise ValueError(
+                "Over several replicas compile with `keras_siamim.AdamW`, which reduces gradients before it clips "
+                "them, for float16 in a `keras_siamim.optimizers.LossScaleOptimizer`. Received: "
+                f"{type(self.optimizer).__name__}."
+            )
 
     def _checked(self, x, batch_size=None, training=False):
         first, x = peek(x)

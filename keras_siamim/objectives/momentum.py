@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_siamim._backend import MomentumTrainStep
 from keras_siamim.objectives.base import Objective
+from keras_siamim.optimizers import innermost
 
 
 def freeze(variables):
@@ -13,12 +13,13 @@ def freeze(variables):
         variable.trainable = False
 
 
-class MomentumObjective(MomentumTrainStep, Objective):
+class MomentumObjective(Objective):
     """An objective whose targets come from a momentum copy of its online branch.
 
     At the start of every optimiser step, `target = m * target + (1 - m) * online` in float32, with the online weights
     as they are then. Running averages of BatchNorm are not averaged; each branch keeps its own. With gradient
-    accumulation the target moves once per optimiser step. `evaluate` and `predict` never move it.
+    accumulation the target moves once per optimiser step, and not again after a skipped one. `evaluate` and `predict`
+    never move it.
 
     Args:
         target_momentum: m, a number within 0...1 (0: the target is the online branch, without gradient), or a schedule
@@ -35,7 +36,7 @@ class MomentumObjective(MomentumTrainStep, Objective):
             raise ValueError(f"`target_momentum` must be within 0...1 or a schedule. Received: {target_momentum}.")
         self.target_momentum = target_momentum
         self._online_weights = self._target_weights = ()
-        # Counts batches. The optimiser's own counter can't be read inside a compiled JAX step.
+        # Counts batches learned from. The optimiser's own counter can't be read inside a compiled JAX step.
         self.batches_seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
 
     @staticmethod
@@ -98,16 +99,26 @@ class MomentumObjective(MomentumTrainStep, Objective):
 
     def batches_per_step(self):
         """Batches per optimiser step: 1 without gradient accumulation."""
-        optimizer = getattr(self, "optimizer", None)  # absent before `compile`
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = innermost(getattr(self, "optimizer", None))  # absent before `compile`
         return getattr(optimizer, "gradient_accumulation_steps", None) or 1
 
+    def begin_step(self):
+        """Move the target."""
+        self.update_target()
+
+    @property
+    def passing_variables(self):
+        """As for every objective; what moves the target is finite and stays."""
+        kept = {id(variable) for variable in self._target_weights}
+        return [variable for variable in super().passing_variables if id(variable) not in kept]
+
     def update_target(self):
-        """One momentum update; `train_step` calls it."""
+        """One momentum update."""
         accumulated = self.batches_per_step()
         rate = 1.0 - self.momentum_at(self.batches_seen // accumulated)
         if accumulated > 1:
             rate = ops.where(ops.equal(self.batches_seen % accumulated, 0), rate, 0.0)
+        rate = ops.where(ops.equal(self.skipped_in_a_row, 0), rate, 0.0)  # it has moved for this step already
         for target, online in zip(self._target_weights, self._online_weights, strict=True):
             target.assign(target + rate * (online - target))
         self.batches_seen.assign(self.batches_seen + 1)

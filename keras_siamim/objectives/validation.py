@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -77,6 +78,32 @@ def peek(x):
     if hasattr(first, "keys"):
         first = {key: _numpy(value) for key, value in first.items()}
     return first, x
+
+
+def check_replicas(x, batch_size, parts):
+    """Refuse training data whose batches can't be cut into equal parts.
+
+    Dictionaries of arrays and `tf.data` can be looked at; of other kinds of data the rule is the same, and the
+    framework's own error follows where it is broken.
+
+    Args:
+        x: What `fit` was given.
+        batch_size: Its `batch_size`, for arrays.
+        parts: How many parts there are.
+
+    Raises:
+        ValueError: If `parts` does not divide every batch, the last one included.
+    """
+    rule = f"Over several replicas all batches must be of one size, divisible by {parts} here."
+    if hasattr(x, "element_spec") and hasattr(x, "take"):
+        size = keras.tree.flatten(x.element_spec)[0].shape[0]
+        if size is None or size % parts:
+            raise ValueError(f"{rule} Batch with `drop_remainder=True`. Received: batch size {size or 'unknown'}.")
+    elif hasattr(x, "values"):
+        images = len(next(iter(x.values())))
+        size = min(batch_size or 32, images)
+        if size % parts or images % size:
+            raise ValueError(f"{rule} Received: batch size {size} of {images} images.")
 
 
 def _from(first, rest):

@@ -2,7 +2,7 @@
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
-from keras_siamim.optimizers import AdamW
+from keras_siamim.optimizers import AdamW, LossScaleOptimizer
 from keras_siamim.recipes.recipe import OBJECTIVES
 from keras_siamim.schedules import CosineMomentum, warmup_cosine
 
@@ -44,7 +44,9 @@ def compile_model(model, recipe, steps_per_epoch, **compile_arguments):
     )
     accumulation = recipe.accumulation_steps if recipe.accumulation_steps > 1 else None
     optimizer = AdamW(schedule, gradient_accumulation_steps=accumulation, **recipe.optimizer)
-    model.compile(optimizer, **compile_arguments)  # Keras itself scales the loss under mixed_float16
+    if recipe.dtype == "mixed_float16":
+        optimizer = LossScaleOptimizer(optimizer)
+    model.compile(optimizer, **compile_arguments)
     return model
 
 

@@ -17,10 +17,10 @@ class GradientKeepingAdamW(AdamW):
         super().build(variables)
         self.kept = [self.add_variable_from_reference(v, name="kept") for v in variables]
 
-    def _clip_gradients(self, grads):
+    def _backend_apply_gradients(self, grads, trainable_variables):
         for variable, gradient in zip(self.kept, grads, strict=True):
-            variable.assign(gradient)
-        return super()._clip_gradients(grads)
+            self.assign(variable, gradient)
+        super()._backend_apply_gradients(grads, trainable_variables)
 
 
 def gradient_rows(model, table, recorded, prefix=""):

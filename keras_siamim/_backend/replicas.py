@@ -1,0 +1,50 @@
+"""What each backend's `set_up` gives."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+
+
+def _as_it_is(batches):
+    return batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """How a training run is spread over devices.
+
+    A *replica* computes one part of a global batch; a *worker* is a process that reads its own part of the data and
+    feeds one replica or more.
+
+    Attributes:
+        replicas: How many replicas share a global batch.
+        workers: How many processes.
+        worker: The number of this one, from 0.
+        name: What to call it in a report.
+        scope: `with distribution.scope():` is where models and optimisers are made and trained.
+        feed: Turns the `tf.data.Dataset` of this worker's batches into what `fit` takes.
+    """
+
+    replicas: int = 1
+    workers: int = 1
+    worker: int = 0
+    name: str = "one device"
+    scope: Callable = contextlib.nullcontext
+    feed: Callable = _as_it_is
+
+    @property
+    def is_first(self):
+        """Whether this worker is the one that writes files."""
+        return self.worker == 0
+
+    def worker_batch_size(self, batch_size):
+        """Images of a global batch that this worker reads.
+
+        Raises:
+            ValueError: If the replicas do not divide `batch_size`.
+        """
+        if batch_size % self.replicas:
+            raise ValueError(
+                f"`batch_size` must be divisible by the number of replicas, {self.replicas}. Received: {batch_size}."
+            )
+        return batch_size // self.workers

@@ -1,0 +1,114 @@
+"""Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER SETTING...`.
+
+A setting is a number of devices of this machine (`2`; processes on PyTorch), a number of devices with a model cut in
+two (`4x2`), or `workers` for what the environment says. All three objectives take five steps over global batches of 8
+images, dealt out to the workers as `training_batches` does it. On more than one device a sixth batch comes between the
+others, one of whose images is not a number, so that it must be skipped. Writes `FOLDER/SETTING.npz`.
+"""
+
+import os
+import socket
+import sys
+
+import keras
+import numpy as np
+
+from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
+from keras_siamim.distribution import set_up
+from keras_siamim.objectives import MAE, MoCoV3
+from tests.nano import IMAGE_SIZE, PATCH_SIZE, nano_batch
+
+STEPS, BATCH, BAD = 5, 8, 2
+TENSORFLOW = keras.config.backend() == "tensorflow"
+
+
+def encoder(**settings):
+    """One block: what takes time here is compilation."""
+    return ViTEncoder(IMAGE_SIZE, PATCH_SIZE, width=12, depth=1, num_heads=2, name="encoder", **settings)
+
+
+decoder = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
+momentum = {"target_momentum": CosineMomentum(0.9, 20)}
+OBJECTIVES = {
+    "SiameseIM": lambda: SiameseIM(encoder(), projector_depth=1, **decoder, **momentum),
+    "MAE": lambda: MAE(encoder(final_norm=True), **decoder),
+    "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
+}
+
+
+def global_batches(with_bad_one):
+    """Five batches, and the bad one in the middle."""
+    batches = [nano_batch(BATCH, seed) for seed in range(STEPS)]
+    if with_bad_one:
+        batches.insert(BAD, nano_batch(BATCH, 99))
+        batches[BAD]["view_1"][-1] = np.nan  # on the last replica alone
+    return batches
+
+
+def train(setting, folder):
+    """Train as the setting says; the first worker saves weights and logs."""
+    devices, _, cut = setting.partition("x")
+    distribution = set_up(None if setting == "workers" else int(devices), int(cut or 1))
+    batches = [
+        {key: value[distribution.worker :: distribution.workers] for key, value in batch.items()}
+        for batch in global_batches(with_bad_one=distribution.replicas > 1)
+    ]
+    results = {"name": distribution.name}
+    for name, build in OBJECTIVES.items():
+        if cut and name != "SiameseIM":
+            continue
+        keras.utils.set_random_seed(3)
+        with distribution.scope():
+            model = build()
+            # A large epsilon keeps Adam from blowing rounding up, and from hiding a gradient of the wrong scale.
+            model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
+            if TENSORFLOW:
+                import tensorflow as tf
+
+                stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+                data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
+                logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
+            else:
+                data = ((batch,) for batch in batches)
+                logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
+            results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
+            for index, variable in enumerate(model.weights):
+                results[f"{name}/{index} {variable.name}"] = keras.ops.convert_to_numpy(variable)
+    if distribution.is_first:
+        np.savez(os.path.join(folder, setting), **results)
+
+
+def train_in_processes(setting, folder):
+    """Fork as many processes as the setting says, each with the environment of `torchrun`."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
+    children = []
+    for rank in range(int(setting)):
+        child = os.fork()
+        if not child:
+            os.environ |= {**address, "WORLD_SIZE": setting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            train(setting, folder)
+            os._exit(0)
+        children.append(child)
+    if any(os.waitpid(child, 0)[1] for child in children):
+        sys.exit(f"a process of {setting} failed")
+
+
+def main(folder, *settings):
+    """All settings, one after the other."""
+    if TENSORFLOW:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # what it gains is not for here
+    if TENSORFLOW and "workers" not in settings:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    for setting in settings:
+        if keras.config.backend() == "torch":
+            train_in_processes(setting, folder)
+        else:
+            train(setting, folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
