@@ -13,8 +13,8 @@ def scales_and_decays(classifier, optimizer):
     found = {}
     for weight in classifier.trainable_variables:
         scale = optimizer.learning_rate_scale(weight)
-        start = keras.ops.convert_to_numpy(weight)
-        optimizer._apply_weight_decay([weight])
+        start = keras.ops.convert_to_numpy(weight).copy()
+        optimizer.update_step(keras.ops.zeros(weight.shape), weight, optimizer.learning_rate)  # a step of decay alone
         moved = start - keras.ops.convert_to_numpy(weight)
         shrunk = float(np.median(moved[start != 0] / start[start != 0])) if (start != 0).any() else 0.0
         found[recorded_name(weight.path)] = (scale, shrunk / scale)
