@@ -14,6 +14,7 @@ finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can'
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -30,6 +31,7 @@ from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import open_source
+from keras_siamim.distribution import set_up
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.export import export_saved_model
@@ -57,20 +59,23 @@ def main(arguments=None):
     parser.add_argument("--export", type=pathlib.Path, default=pathlib.Path("saved_models"))
     options = parser.parse_args(arguments)
     try:
+        distribution = set_up(options.devices, options.model_parallel)
         run, source = describe_run(options)
-        folder = folder_of(options, run)
+        folder = folder_of(options, run, distribution.workers)
+        ledger = Ledger(folder / "bad_images.jsonl", options.bad_limit)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
-        with FolderLock(folder):
+        with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.telling():
             if options.continue_epochs is not None:
                 run = descriptions.extend(run, options.continue_epochs, options.schedule)
             elif descriptions.is_finished(run):
                 print(f"{folder} is finished; --continue-epochs N trains it for N more epochs")
                 return 0
             run["starts"].append(descriptions.this_start())
-            descriptions.write(folder, run)
-            pretrain(run, source, folder, options)
+            if distribution.is_first:
+                descriptions.write(folder, run)
+            pretrain(run, source, folder, options, distribution, ledger)
     except Preempted as preempted:
         print(f"{preempted}; python -m training.pretrain --run {folder} goes on", flush=True)
         return os.EX_TEMPFAIL
@@ -80,62 +85,80 @@ def main(arguments=None):
     return 0
 
 
-def pretrain(run, source, folder, options):
-    """Train from where the run stands, with a look at the data before and at the features before and after."""
+def pretrain(run, source, folder, options, distribution, ledger):
+    """Train from where the run stands; of several processes the first alone tells, writes and looks at the features."""
     stage = descriptions.stage_of(run)
-    recipe, results = stage.recipe, run["results"]
+    recipe, first = stage.recipe, distribution.is_first
     keras.utils.set_random_seed(recipe.seed)
-    steps = steps_per_epoch(source, recipe.batch_size)
-    model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
+    steps = steps_per_epoch(source, distribution.worker_batch_size(recipe.batch_size), distribution.workers)
     checkpoint = ExactCheckpoint(
         CheckpointFiles(folder / "checkpoints", options.keep),
         steps * recipe.accumulation_steps,
         options.save_batches,
         options.save_minutes,
+        writes=first,
     )
-    place = take_up(model, stage, checkpoint)
-    ledger = Ledger(folder / "bad_images.jsonl")
-    batches_from = batch_maker(source, recipe, model.encoder.grid, ledger)
+    with distribution.scope():
+        model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
+        place = take_up(model, stage, checkpoint)
+    batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
+    # The features are looked at by one process alone, which can't be done while others share the model.
+    held_out = held_out_images(options, source) if distribution.workers == 1 else None
 
-    print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
-    print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
-    print(f"{model.encoder.count_params():,} weights in the encoder, {model.count_params():,} in all")
-    held_out = held_out_images(options, source)
-    if place.batches:
+    if first:
+        print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
+        print(f"{distribution.name}; ", end="")
+        print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
+        print(f"{model.encoder.count_params():,} weights in the encoder, {model.count_params():,} in all")
+    if first and place.batches:
         print(f"{folder} goes on after {place.batches} batches", flush=True)
-    else:
+    elif first:
         look_before(model, recipe, source, batches_from(place), folder)
-        results["knn_before"] = knn_accuracy(model.encoder, source, held_out, ledger)
+        run["results"]["knn_before"] = knn_accuracy(model.encoder, source, held_out, ledger)
         descriptions.write(folder, run)
 
     start = time.monotonic()
-    verbose = 1 if sys.stdout.isatty() else 2
-    with ledger.telling():
-        train(model, batches_from, checkpoint, stage.last_epoch, [LogSchedules(), RunLog(folder)], verbose=verbose)
+    with distribution.scope():
+        train(
+            model,
+            lambda place: distribution.feed(batches_from(place)),
+            checkpoint,
+            stage.last_epoch,
+            [LogSchedules(), RunLog(folder, writes=first)],
+            verbose=(1 if sys.stdout.isatty() else 2) if first else 0,
+        )
     seconds = time.monotonic() - start
-    print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
+    if first:
+        print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
+        finish(model, run, source, held_out, ledger, folder, options.export)
+
+
+def finish(model, run, source, held_out, ledger, folder, export_to):
+    """Save the model, look at its features, export the encoder, and note that the run is done."""
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
+    results = run["results"]
     results["knn_after"] = knn_accuracy(model.encoder, source, held_out, ledger)
     if held_out is not None:
         print(f"k-NN accuracy (k = 20) of the frozen encoder on {held_out.size} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
-    serve_once(model.encoder, source, options.export / run["name"])
-    results["epochs"] = stage.last_epoch
+    serve_once(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
+    results["epochs"] = descriptions.stage_of(run).last_epoch
     descriptions.write(folder, run)
 
 
-def batch_maker(source, recipe, grid, ledger):
-    """Function from a `Place` to the training batches from there on: a place decides its batches for good."""
-    batch_size = recipe.batch_size // recipe.accumulation_steps
+def batch_maker(source, recipe, grid, distribution, ledger):
+    """Function from a `Place` to this worker's training batches from there on: a place decides its batches for good."""
+    batch_size = distribution.worker_batch_size(recipe.batch_size // recipe.accumulation_steps)
+    workers = {"workers": distribution.workers, "worker": distribution.worker}
 
     def batches_from(place):
         seed = recipe.seed + ORDER_STRIDE * place.order
         # An epoch of the data may hold a few more batches than one of training, which ends with a whole step.
-        epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size))
+        epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size, distribution.workers))
         views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
-        place_in_data = {"seed": seed, "start_epoch": epoch, "start_step": step}
-        return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **place_in_data)
+        start = {"seed": seed, "start_epoch": epoch, "start_step": step}
+        return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **start, **workers)
 
     return batches_from
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from keras_siamim.data.ledger import LIMIT
 from keras_siamim.data.sources import cached, open_source
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
@@ -24,6 +25,9 @@ def add_run_options(parser):
     parser.add_argument("--schedule", choices=SCHEDULES, default=SCHEDULES[0], help="of the continued epochs")
     parser.add_argument("--save-minutes", type=float, default=15.0, help="time between checkpoints")
     parser.add_argument("--save-batches", type=int, help="batches between checkpoints, beside the minutes")
+    parser.add_argument("--bad-limit", type=float, default=LIMIT, help="share of images that may be unreadable")
+    parser.add_argument("--devices", type=int, help="devices of this machine; default: all")
+    parser.add_argument("--model-parallel", type=int, default=1, help="devices that share one copy of the model (JAX)")
     parser.add_argument("--keep", type=int, default=3, help="how many checkpoints stay")
 
 
@@ -63,11 +67,17 @@ def describe_run(options):
     return {**recorded, "data": asked["data"]}, source
 
 
-def folder_of(options, description):
-    """The folder of `--run`, or the next numbered one below `--runs`; an earlier run is never written to."""
+def folder_of(options, description, workers=1):
+    """The folder of `--run`, or the next numbered one below `--runs`; an earlier run is never written to.
+
+    Raises:
+        ValueError: If several processes, which must share a folder, are left to find one.
+    """
     if options.run:
         options.run.mkdir(parents=True, exist_ok=True)
         return options.run
+    if workers > 1:
+        raise ValueError(f"--run must name the folder that all {workers} processes share.")
     parent = options.runs / description["name"]
     numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
     folder = parent / str(max(numbers, default=0) + 1)
