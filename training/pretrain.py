@@ -113,7 +113,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
     if first and place.batches:
         print(f"{folder} goes on after {place.batches} batches", flush=True)
     elif first:
-        look_before(model, recipe, source, batches_from(place), folder)
+        look_before(model, recipe, source, batches_from(place), folder, distribution.workers)
         run["results"]["knn_before"] = knn_accuracy(model.encoder, source, held_out, ledger)
         descriptions.write(folder, run)
 
@@ -163,13 +163,14 @@ def batch_maker(source, recipe, grid, distribution, ledger):
     return batches_from
 
 
-def look_before(model, recipe, source, batches, folder):
-    """View pairs, and the loss that the first batch should show."""
+def look_before(model, recipe, source, batches, folder, workers):
+    """View pairs, and the loss that the first batch should show; that takes all processes, so there is one."""
     if recipe.view_2 is not None:
         views, masking = build_views(recipe), build_masking(recipe, model.encoder.grid)
         print(f"view pairs: {save_pairs(folder / 'views.png', source, views, masking)}")
-    first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
-    print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
+    if workers == 1:
+        first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
+        print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
 
 
 def held_out_images(options, source):
