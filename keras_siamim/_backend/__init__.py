@@ -9,7 +9,7 @@
 `set_up(devices, layout)`: spread what comes over devices and processes, see `keras_siamim.distribution`.
 `optimizer_replicas(model)`: replicas among which the model's optimiser must reduce gradients.
 `parts_of_a_batch(model)`: into how many parts `fit` cuts each batch that this process hands it.
-`start_alike(variables)`: give all processes the values of the first.
+`start_alike(model)`: give the model of all processes, and its optimiser, the values of the first.
 """
 
 import importlib

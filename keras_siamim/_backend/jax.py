@@ -87,7 +87,7 @@ def parts_of_a_batch(model):
     return 1 if distribution is None else max(1, distribution.num_model_replicas // distribution.num_processes)
 
 
-def start_alike(variables):
+def start_alike(model):
     """Nothing to do: processes make the same global arrays from the same seed, which JAX verifies."""
 
 

@@ -102,7 +102,7 @@ def parts_of_a_batch(model):
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def start_alike(variables):
+def start_alike(model):
     """Nothing to do: `tf.distribute` starts variables from the first worker's values."""
 
 

@@ -100,11 +100,13 @@ def parts_of_a_batch(model):
     return 1
 
 
-def start_alike(variables):
-    """Give all processes the values of the first."""
+def start_alike(model):
+    """Give the compiled model of all processes, and its optimiser, the values of the first."""
     if replica_count() > 1:
+        if not model.optimizer.built:  # one process may have built its own, to save it
+            model.optimizer.build(model.trainable_variables)
         with torch.no_grad():
-            for variable in variables:
+            for variable in [*model.variables, *model.optimizer.variables]:
                 torch.distributed.broadcast(variable.value, 0)
 
 

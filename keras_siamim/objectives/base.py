@@ -114,7 +114,7 @@ class Objective(TrainStep, keras.Model):
             ValueError: If the first batch lacks a key, or holds what no training should see (see `check_batch`).
         """
         self._check_replicas(x, kwargs.get("batch_size"))
-        start_alike([*self.variables, *self.optimizer.variables])
+        start_alike(self)
         return super().fit(self._checked(x, kwargs.get("batch_size"), training=True), *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
