@@ -64,7 +64,8 @@ class Ledger:
         with self._lock, self._opened() as append:
             if (source.name, int(index)) not in self._entries:
                 append(entry)
-                logging.getLogger(__name__).warning("bad image: %s: %s", entry["image"], reason)
+                printable = entry["image"].encode("utf-8", "backslashreplace").decode()
+                logging.getLogger(__name__).warning("bad image: %s: %s", printable, reason)
         self._stop_above_the_limit(source)
 
     def reason(self, source, index):
