@@ -27,7 +27,7 @@ import numpy as np
 from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
 from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.callbacks.schedules import LogSchedules
-from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.ledger import Ledger, TooManyBadImages
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import open_source
@@ -67,6 +67,8 @@ def main(arguments=None):
         parser.error(str(error))
     try:
         with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.telling():
+            # Another process may have finished the run between a look at it and the lock.
+            run = {**(descriptions.read(folder) or run), "data": run["data"]}
             if options.continue_epochs is not None:
                 run = descriptions.extend(run, options.continue_epochs, options.schedule)
             elif descriptions.is_finished(run):
@@ -97,7 +99,13 @@ def pretrain(run, source, folder, options, distribution, ledger):
         options.save_batches,
         options.save_minutes,
         writes=first,
+        means=distribution.workers == 1 or keras.config.backend() != "tensorflow",
     )
+    if run.setdefault("steps_per_epoch", steps) != steps:
+        raise ValueError(
+            f"An epoch of this run has {run['steps_per_epoch']} steps. With {distribution.workers} processes, each "
+            f"with files of its own, it would have {steps}: take as many as before."
+        )
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
         place = take_up(model, stage, checkpoint)
@@ -139,7 +147,7 @@ def finish(model, run, source, held_out, ledger, folder, export_to):
     model.encoder.save(folder / "encoder.keras")
     results = run["results"]
     results["knn_after"] = knn_accuracy(model.encoder, source, held_out, ledger)
-    if held_out is not None:
+    if None not in (results.get("knn_before"), results["knn_after"]):
         print(f"k-NN accuracy (k = 20) of the frozen encoder on {held_out.size} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
     serve_once(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
@@ -184,23 +192,29 @@ def held_out_images(options, source):
         return None
 
 
-def knn_accuracy(encoder, source, held_out, ledger=None):
+def knn_accuracy(encoder, source, held_out, ledger):
     """Share of held-out images that their 20 nearest training images classify right; None without held-out images.
 
     Of large sets the first 50,000 images of each split are looked at. Training images that can't be read are left out
-    and listed in the ledger; a held-out one is an error.
+    and listed in the ledger; with a held-out one there is no accuracy.
     """
     if held_out is None:
         return None
-    resize = encoder.image_size if max(encoder.image_size) <= SMALL else None
-    train, test = (
-        extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
-        for batches in (
-            evaluation_batches(part, encoder.image_size, 250, resize, own).take(KNN_BATCHES)
-            for part, own in ((source, ledger), (held_out, None))
-        )
-    )
+    train = knn_features(encoder, source, ledger)
+    try:
+        test = knn_features(encoder, held_out, Ledger(limit=0))
+    except TooManyBadImages as error:
+        print(f"no k-NN accuracy: {error}")
+        return None
     return knn(train.mean, train.labels, test.mean, test.labels, k=20).numbers["top1_k20"]
+
+
+def knn_features(encoder, source, ledger):
+    """Features of the first images of a source, at most `KNN_BATCHES` batches."""
+    resize = encoder.image_size if max(encoder.image_size) <= SMALL else None
+    batches = evaluation_batches(source, encoder.image_size, 250, resize, ledger).take(KNN_BATCHES)
+    with ledger.telling():
+        return extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
 
 
 def serve_once(encoder, source, directory):

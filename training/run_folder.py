@@ -46,6 +46,9 @@ def describe_run(options):
         ValueError: For options that contradict each other, unknown names, or a run of another recipe or other images.
         OSError: If images or run can't be read.
     """
+    for name in ("keep", "save_minutes", "save_batches"):
+        if getattr(options, name) is not None and getattr(options, name) <= 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0. Received: {getattr(options, name)}.")
     recorded = descriptions.read(options.run) if options.run else None
     for name, default in DATA_OPTIONS.items():
         if getattr(options, name) is None:

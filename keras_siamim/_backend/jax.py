@@ -115,11 +115,12 @@ def set_up(devices=None, layout=None):
     chosen = names if devices is None or processes > 1 else names[:devices]
     if devices is not None and devices != len(chosen):
         raise ValueError(f"`devices` must be at most {len(names)}, the devices there are. Received: {devices}.")
+    copies, rules = (1, {}) if layout is None else layout
+    own = jax.local_device_count() if processes > 1 else len(chosen)
+    if own % copies:
+        raise ValueError(f"`model_parallel` must divide the devices of a process, {own}. Received: {copies}.")
     if len(chosen) == 1:
         return Distribution()
-    copies, rules = (1, {}) if layout is None else layout
-    if len(chosen) % copies:
-        raise ValueError(f"`model_parallel` must divide the number of devices, {len(chosen)}. Received: {copies}.")
     if copies == 1:
         spread = keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
     else:

@@ -120,11 +120,14 @@ def set_up(devices=None, layout=None):
         A `Distribution`.
 
     Raises:
-        ValueError: For a layout, or if there are not as many devices.
+        ValueError: For a layout, a cluster of other than workers, or if there are not as many devices.
     """
     if layout is not None:
         raise ValueError(f"`model_parallel` above 1 needs the JAX backend. Received: {layout[0]} on TensorFlow.")
-    workers = len(json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [None]))
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    if set(cluster) - {"worker"}:
+        raise ValueError(f"The cluster of `TF_CONFIG` must have workers only. Received: {', '.join(cluster)}.")
+    workers = len(cluster.get("worker", [None]))
     if workers > 1:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     elif os.environ.get("TPU_NAME"):

@@ -130,18 +130,29 @@ class CheckpointFiles:
             shutil.rmtree(path, ignore_errors=True)
             report(f"deleted an unfinished checkpoint: {path.name.removeprefix(ASIDE)}")
         for path in self.paths():
-            if problem := damage(path):
+            try:
+                problem = damage(path, reading_fails=True)
+            except OSError:  # perhaps only for now
+                continue
+            if problem:
                 report(f"set aside checkpoint {set_aside(path)}: {problem}")
 
 
-def damage(path):
-    """What is wrong with a checkpoint in words, or `None` if it is whole."""
+def damage(path, reading_fails=False):
+    """What is wrong with a checkpoint in words, or `None` if it is whole.
+
+    Args:
+        path: The checkpoint.
+        reading_fails: Whether files that are there and can't be read are an `OSError` rather than damage.
+    """
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         Place(**manifest["place"])
         with open(path / ARRAYS, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
+        if reading_fails and not isinstance(error, FileNotFoundError):
+            raise
         return f"{error.filename or path} can't be read ({error.strerror or error})"
     except (ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST} is not whole ({error!r})"

@@ -9,7 +9,7 @@ import keras
 
 from keras_siamim.callbacks.checkpoint_files import read_arrays
 from keras_siamim.callbacks.divergence import skipped_in_a_row
-from keras_siamim.callbacks.training_state import METRICS, restore, training_state
+from keras_siamim.callbacks.training_state import METRICS, MODEL, OPTIMIZER, restore, training_state
 
 # Saves that may fail one after the other before the run stops.
 FAILURES = 3
@@ -41,6 +41,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
         every_minutes: Save after so many minutes, or `None`.
         background: Write in a thread while training goes on; only copying the state to the host is waited for.
         writes: Whether this process writes. Of several that train one model together, one does.
+        means: Whether the means of an epoch's losses so far are saved, too. Of several processes of TensorFlow one
+            can't read them alone: there an interrupted epoch logs the mean of what is left of it.
         report: Called with one line a message.
 
     Raises:
@@ -55,6 +57,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         every_minutes=15.0,
         background=True,
         writes=True,
+        means=True,
         report=print,
     ):
         super().__init__()
@@ -67,6 +70,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self.every_minutes = every_minutes
         self.background = background
         self.writes = writes
+        self.means = means
         self.report = report
         self.place = None
         self.saves, self.seconds = 0, 0.0
@@ -92,8 +96,9 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._epoch_metrics = None
         if path is not None:
             arrays = read_arrays(path)
-            restore(model, arrays, *([groups] if groups else []))
-            if place.batches % self.batches_per_epoch:
+            every = (MODEL, OPTIMIZER, METRICS) if self.means else (MODEL, OPTIMIZER)
+            restore(model, arrays, groups or every)
+            if self.means and place.batches % self.batches_per_epoch:
                 # `fit` resets metrics as an epoch begins, so these wait for it.
                 self._epoch_metrics = {name: a for name, a in arrays.items() if name.startswith(f"{METRICS}/")}
 
@@ -135,7 +140,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._saved_at, self._saved_on = self.place.batches, time.monotonic()
         if self.writes:
             self.wait()
-            arrays = training_state(model)
+            arrays = training_state(model, (MODEL, OPTIMIZER, METRICS) if self.means else (MODEL, OPTIMIZER))
             self._writer = threading.Thread(target=self._write, args=(self.place, arrays))
             self._writer.start()
             if not self.background:

@@ -12,11 +12,12 @@ from keras import ops
 MODEL, OPTIMIZER, METRICS = "model", "optimizer", "metrics"
 
 
-def training_state(model):
+def training_state(model, groups=(MODEL, OPTIMIZER, METRICS)):
     """The state of a compiled model, copied to the host.
 
     Args:
         model: A compiled, built Keras model.
+        groups: Which groups of variables.
 
     Returns:
         Arrays by `group/number/path`. Floats narrower than float32 are float32, which holds them exactly.
@@ -24,6 +25,7 @@ def training_state(model):
     return {
         f"{group}/{number:05d}/{variable.path}": _copy(variable)
         for group, variables in _groups(model).items()
+        if group in groups
         for number, variable in enumerate(variables)
     }
 

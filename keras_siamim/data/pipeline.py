@@ -114,7 +114,7 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
         batch_size: images a batch.
         resize: `(height, width)` or one int that the image is made to cover before its middle is cut;
             `image_size / 0.875` if left out, 256 for 224.
-        ledger: `ledger.Ledger` for images that can't be read, which are left out then, so that some batches are
+        ledger: `ledger.Ledger` for images that can't be read, which are left out then, so that the last batch is
             smaller. If left out, the first such image is an error that names it: no accuracy changes silently.
 
     Returns:
@@ -155,4 +155,4 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
     batches = source.order(0, 0, shuffle=False).batch(batch_size)
     batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(rows[batch_keys.VIEW_1])[0] > 0)
-    return some.prefetch(tf.data.AUTOTUNE)
+    return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # images that are left out make no batch smaller

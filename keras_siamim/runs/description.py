@@ -7,6 +7,7 @@ import platform
 import time
 
 import keras
+import numpy as np
 
 import keras_siamim
 from keras_siamim.callbacks.checkpoint_files import write_text
@@ -32,11 +33,7 @@ def describe(name, recipe, options, source):
         A dictionary that `json.dump` takes: `name`, `recipe`, `data`, and what is still empty: `extensions`, `starts`
         and `results`.
     """
-    digest = hashlib.sha256()
-    for example in source.examples(0, 0, shuffle=False).take(SAMPLE).as_numpy_iterator():
-        image = example["image"]
-        digest.update(image if isinstance(image, bytes) else image.tobytes())
-    identity = {"size": source.size, "classes": list(source.class_names), "first_images": digest.hexdigest()}
+    identity = {"size": source.size, "classes": list(source.class_names), "first_images": _first_images(source)}
     data = {**options, "source": source.name, "identity": identity}
     recipe = recipe_to_json(recipe)
     return {"name": name, "recipe": recipe, "data": data, "extensions": [], "starts": [], "results": {}}
@@ -45,7 +42,11 @@ def describe(name, recipe, options, source):
 def differences(recorded, asked):
     """What keeps the run `recorded` from going on as `asked`, one line each; both as `describe` gives them."""
     lines = recipe_differences(recorded["recipe"], asked["recipe"])
-    before, now = recorded["data"]["identity"], asked["data"]["identity"]
+    before, now = recorded["data"]["identity"], dict(asked["data"]["identity"])
+    if all(
+        None in pair or len(set(pair)) == 1 for pair in zip(before["first_images"], now["first_images"], strict=False)
+    ):
+        now.pop("first_images")  # an image that could not be read, then or now, tells nothing
     return lines + [
         f"{key.replace('_', ' ')} of the data: {_short(before[key])} in the run, {_short(now[key])} asked for"
         for key in now
@@ -123,6 +124,18 @@ def read(folder):
 def write(folder, description):
     """Write the description to a run folder, replacing the one there as a whole."""
     write_text(folder / FILE, json.dumps(description, indent=1) + "\n")
+
+
+def _first_images(source):
+    # A digest of each of the first images, `None` where it can't be read.
+    digests = []
+    for entry in source.order(0, 0, shuffle=False).take(SAMPLE):
+        try:
+            image = np.asarray(source.load(entry)["image"])
+            digests.append(hashlib.sha256(image.tobytes() if image.ndim else image.item()).hexdigest()[:16])
+        except Exception:  # noqa: BLE001  whatever a damaged file raises
+            digests.append(None)
+    return digests
 
 
 def _short(value):

@@ -26,13 +26,18 @@ def take_up(model, stage, checkpoint, report=print):
         The `Place`.
 
     Raises:
-        ValueError: If there is no whole checkpoint for a run that is past its first schedule, or if it is of another
-            model.
+        ValueError: If there are checkpoints and none is whole, if there is none for a run that is past its first
+            schedule, or if it is of another model.
         OSError: If checkpoints can't be written.
     """
+    if not model.optimizer.built:  # by all processes, as some strategies build together
+        model.optimizer.build(model.trainable_variables)
+    had_checkpoints = bool(checkpoint.files.paths())
     if checkpoint.writes:
         checkpoint.files.clean(report)
     path, place = checkpoint.files.newest(report=report) or (None, Place())
+    if path is None and had_checkpoints:
+        raise ValueError(f"No checkpoint in {checkpoint.files.folder} is whole. Remove the folder to begin anew.")
     if path is None and stage.number:
         raise ValueError(f"{checkpoint.files.folder} must hold a whole checkpoint to continue a run. It holds none.")
     if place.stage == stage.number:
@@ -105,8 +110,8 @@ def _fit(model, batches_from, checkpoint, last_epoch, callbacks, verbose):
 def _roll_back(model, checkpoint, tried, diverged, report):
     checkpoint.wait()
     bad = checkpoint.place
-    found = checkpoint.files.newest(lambda place: place.batches not in tried, report) or checkpoint.files.newest()
-    path, good = found
+    untried = checkpoint.files.newest(lambda place: place.stage == bad.stage and place.batches not in tried, report)
+    path, good = untried or checkpoint.files.newest(lambda place: place.stage == bad.stage)
     tried.append(good.batches)
     report(
         f"{diverged} at batch {bad.batches}. Back to the checkpoint at batch {good.batches}, with another data order "
