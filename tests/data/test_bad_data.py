@@ -136,6 +136,7 @@ def test_with_a_ledger_evaluation_leaves_bad_images_out(spoilt):
     ledger = Ledger(limit=0.5)
     found = list(pipeline.evaluation_batches(spoilt, 16, 4, ledger=ledger).as_numpy_iterator())
     np.testing.assert_array_equal(labels(found), np.delete(np.arange(COUNT), BAD))
+    assert {len(batch["view_1"]) for batch in found[:-1]} == {4}
     assert len(ledger.entries()) == len(BAD)
 
 

@@ -33,6 +33,7 @@ def toy(recipe):
     return recipe.override({key: value for key, value in small.items() if key in known})
 
 
+@pytest.mark.one_backend  # a recipe is data; what it builds is tested on every backend elsewhere
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_and_takes_a_step(name, rng):
     recipe = toy(load_recipe(name))
