@@ -10,6 +10,8 @@ RandomHue and RandomSaturation go through HSV with saturation scaled there inste
 RandomGaussianBlur draws one kernel of a fixed size for a whole call.
 """
 
+import math
+
 import numpy as np
 
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
@@ -147,19 +149,49 @@ def separable(ops, image, rows, columns):
     return ops.einsum("cbik,bjk->cbij", ops.einsum("bij,cbjk->cbik", rows, image), columns)
 
 
-def gaussian_blur(ops, image, sigma):
-    """Convolve with a true Gaussian, renormalised where it reaches beyond the border, as one matrix per axis.
+def gaussian_blur(ops, image, sigma, widest=None):
+    """Convolve with a true Gaussian, renormalised where it reaches beyond the border, one axis after the other.
 
     Args:
         ops: `tensorflow` or `keras.ops`.
         image: planes.
         sigma: `(batch,)` standard deviation in pixels; 0 leaves the image as it is.
+        widest: no sigma is larger than this number, or None. Pixels at more than four of it, which weigh less than
+            1/10,000 together, are left out then: a large image is a sum of few shifted ones, and not a product with a
+            matrix for each axis.
 
     Returns:
         Planes.
     """
-    rows, columns = (_gaussian_matrix(ops, size, sigma) for size in image.shape[2:])
-    return separable(ops, image, rows, columns)
+    reach = None if widest is None else math.ceil(4 * widest)
+    for axis in (2, 3):
+        if reach is None or image.shape[axis] < 12 * reach:
+            matrix = _gaussian_matrix(ops, image.shape[axis], sigma)
+            image = ops.einsum("bij,cbjk->cbik" if axis == 2 else "bij,cbkj->cbki", matrix, image)
+        else:
+            image = _sum_of_shifted(ops, image, sigma, reach, axis)
+    return image
+
+
+def _sum_of_shifted(ops, image, sigma, reach, axis):
+    size = image.shape[axis]
+    sigma = ops.maximum(sigma, 0.01)
+    weights = [ops.exp((-0.5 * distance**2) / (sigma * sigma)) for distance in range(reach + 1)]
+    padded = ops.pad(image, [[0, 0]] * axis + [[reach, reach]] + [[0, 0]] * (3 - axis))
+
+    def shifted(by):
+        return (
+            padded[:, :, reach + by : reach + by + size] if axis == 2 else padded[..., reach + by : reach + by + size]
+        )
+
+    total = image
+    place = np.arange(size)
+    norm = ops.ones_like(weights[0])[:, None]
+    for distance in range(1, reach + 1):
+        total = total + _per_image(weights[distance]) * (shifted(-distance) + shifted(distance))
+        inside = (place >= distance).astype("float32") + (place < size - distance).astype("float32")
+        norm = norm + weights[distance][:, None] * ops.cast(inside, "float32")
+    return total / (norm[:, :, None] if axis == 2 else norm[:, None, :])
 
 
 def _gaussian_matrix(ops, size, sigma):

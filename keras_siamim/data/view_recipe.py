@@ -89,7 +89,8 @@ class ViewRecipe:
             ops: `tensorflow` or `keras.ops`.
             image: planes, `(3, batch, height, width)` float32 of 0...255.
             numbers: `(batch, COLOUR_NUMBERS)` float32 in [0, 1).
-            blur: function `(ops, planes, sigma)`; sigma is 0 for images that stay sharp.
+            blur: function `(ops, planes, sigma, widest)`, see `colour.gaussian_blur`; sigma is 0 for images that stay
+                sharp.
 
         Returns:
             Planes.
@@ -103,7 +104,8 @@ class ViewRecipe:
         if self.blur_probability:
             low, high = self.blur_sigma
             sigma = low + numbers[:, 11] * (high - low)
-            image = blur(ops, image, ops.where(numbers[:, 10] < self.blur_probability, sigma, ops.zeros_like(sigma)))
+            sigma = ops.where(numbers[:, 10] < self.blur_probability, sigma, ops.zeros_like(sigma))
+            image = blur(ops, image, sigma, high)
         if self.solarise_probability:
             image = colour.solarise(ops, image, numbers[:, 12] < self.solarise_probability)
         return image

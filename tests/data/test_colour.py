@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from keras_siamim.data import colour
@@ -71,6 +72,15 @@ def test_grey():
 def test_blur(sigma):
     found = apply(colour.gaussian_blur, np.float32(sigma))
     assert_one_grey_level(found, with_pil(lambda image: image.filter(ImageFilter.GaussianBlur(sigma))))
+
+
+@pytest.mark.parametrize("where", [tf, keras.ops])
+def test_blur_of_large_images_leaves_out_only_what_weighs_nothing(where, rng):
+    image = rng.uniform(0, 255, (3, 2, 50, 61)).astype("float32")
+    sigma = np.array([0.4, 1.0], "float32")
+    given = [keras.ops.convert_to_tensor(x) if where is keras.ops else tf.constant(x) for x in (image, sigma)]
+    exact, fast = (keras.ops.convert_to_numpy(colour.gaussian_blur(where, *given, widest)) for widest in (None, 1.0))
+    assert 0 < np.abs(fast - exact).max() < 0.05
 
 
 def test_blur_is_a_true_gaussian_of_the_drawn_sigma():
