@@ -99,6 +99,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
         options.save_batches,
         options.save_minutes,
         writes=first,
+        processes=distribution.workers,
         means=distribution.workers == 1 or keras.config.backend() != "tensorflow",
     )
     if run.setdefault("steps_per_epoch", steps) != steps:

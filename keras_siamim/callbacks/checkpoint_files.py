@@ -7,6 +7,7 @@ A checkpoint is written aside under a name that nobody reads, flushed to the dis
 before it deleted. What is found damaged later is set aside, and the one before it is used.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,6 +20,8 @@ import numpy as np
 
 ARRAYS, MANIFEST = "arrays.npz", "manifest.json"
 ASIDE, DAMAGED = ".writing-", ".damaged"
+# A file that says where processes that train together are to end.
+END = "end"
 NAME = re.compile(r"order-(\d+)-batch-(\d+)$")
 
 
@@ -124,8 +127,22 @@ class CheckpointFiles:
                 return path, place
         return None
 
+    def propose_end(self, batches):
+        """Have all processes end after so many batches of the run, unless another has proposed an end before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), open(self.folder / END, "x") as file:
+            file.write(str(batches))
+
+    def proposed_end(self):
+        """The batch after which all processes are to end, or `None`."""
+        try:
+            return int((self.folder / END).read_text())
+        except (FileNotFoundError, ValueError):  # none, or being written at this moment
+            return None
+
     def clean(self, report=print):
         """Tidy up after a process that died: delete what it had not finished, set aside what is damaged."""
+        (self.folder / END).unlink(missing_ok=True)
         for path in sorted(self.folder.glob(f"{ASIDE}*")):
             shutil.rmtree(path, ignore_errors=True)
             report(f"deleted an unfinished checkpoint: {path.name.removeprefix(ASIDE)}")

@@ -13,6 +13,9 @@ from keras_siamim.callbacks.training_state import METRICS, MODEL, OPTIMIZER, res
 
 # Saves that may fail one after the other before the run stops.
 FAILURES = 3
+# Processes that train together stop together, so many batches after the first of them was asked to end: enough for
+# all of them to see that it was, wherever the run's folder lies.
+AHEAD = 10
 
 
 class Preempted(Exception):
@@ -41,6 +44,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         every_minutes: Save after so many minutes, or `None`.
         background: Write in a thread while training goes on; only copying the state to the host is waited for.
         writes: Whether this process writes. Of several that train one model together, one does.
+        processes: How many processes train the model together, all with the same folder of checkpoints in sight.
         means: Whether the means of an epoch's losses so far are saved, too. Of several processes of TensorFlow one
             can't read them alone: there an interrupted epoch logs the mean of what is left of it.
         report: Called with one line a message.
@@ -57,6 +61,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         every_minutes=15.0,
         background=True,
         writes=True,
+        processes=1,
         means=True,
         report=print,
     ):
@@ -70,11 +75,12 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self.every_minutes = every_minutes
         self.background = background
         self.writes = writes
+        self.processes = processes
         self.means = means
         self.report = report
         self.place = None
         self.saves, self.seconds = 0, 0.0
-        self._asked_to_end = False
+        self._asked_to_end, self._end_at = False, None
         self._epoch_metrics = None
         self._logs = None
         self._writer = None
@@ -103,7 +109,10 @@ class ExactCheckpoint(keras.callbacks.Callback):
                 self._epoch_metrics = {name: a for name, a in arrays.items() if name.startswith(f"{METRICS}/")}
 
     def ask_to_end(self, *_):
-        """Have the run saved after the batch it is at, and `Preempted` raised; also a signal handler."""
+        """Have the run saved after the batch it is at, and `Preempted` raised; also a signal handler.
+
+        Of several processes any may be asked; all end after the same batch, the tenth from there.
+        """
         self._asked_to_end = True
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -124,8 +133,19 @@ class ExactCheckpoint(keras.callbacks.Callback):
         """Save if it is time to."""
         self._save_if_due()
 
-    def _save_if_due(self):
+    def _agree_on_the_end(self):
+        if self._end_at is not None:
+            return
+        if self.processes == 1:
+            self._end_at = self.place.batches if self._asked_to_end else None
+            return
         if self._asked_to_end:
+            self.files.propose_end(self.place.batches + AHEAD)
+        self._end_at = self.files.proposed_end()
+
+    def _save_if_due(self):
+        self._agree_on_the_end()
+        if self._end_at is not None and self.place.batches >= self._end_at:
             self.save_surely(self.model)
             raise Preempted(self.place)
         every = self.every_batches

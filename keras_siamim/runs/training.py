@@ -1,6 +1,7 @@
 """Training from where a run stands to its end, through preemptions and diverged numbers."""
 
 import dataclasses
+import time
 
 from keras_siamim.callbacks.checkpoint_files import Place
 from keras_siamim.callbacks.divergence import Diverged, StopWhenDiverged
@@ -110,6 +111,11 @@ def _fit(model, batches_from, checkpoint, last_epoch, callbacks, verbose):
 def _roll_back(model, checkpoint, tried, diverged, report):
     checkpoint.wait()
     bad = checkpoint.place
+    if not checkpoint.writes:
+        path, place = _follow(checkpoint, bad.order + 1)
+        tried.append(place.batches)
+        checkpoint.start_at(place, model, path)
+        return
     untried = checkpoint.files.newest(lambda place: place.stage == bad.stage and place.batches not in tried, report)
     path, good = untried or checkpoint.files.newest(lambda place: place.stage == bad.stage)
     tried.append(good.batches)
@@ -119,6 +125,16 @@ def _roll_back(model, checkpoint, tried, diverged, report):
     )
     checkpoint.start_at(dataclasses.replace(good, order=bad.order + 1), model, path)
     checkpoint.save_surely(model)
+
+
+def _follow(checkpoint, order, seconds=600):
+    # The process that writes decides where all go back to; what it saved there is waited for.
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := checkpoint.files.newest(lambda place: place.order == order, report=lambda line: None):
+            return found
+        time.sleep(0.2)
+    raise OSError(f"No checkpoint of the first process came within {seconds} s in {checkpoint.files.folder}.")
 
 
 def _explain(diverged, model, batches_from, place):
