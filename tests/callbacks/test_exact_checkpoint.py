@@ -142,3 +142,21 @@ def test_failing_saves_are_told_and_the_third_in_a_row_ends_training(fit, begun)
 def test_numbers_that_are_no_interval_are_refused(tmp_path):
     with pytest.raises(ValueError, match="every_minutes.*-1"):
         ExactCheckpoint(CheckpointFiles(tmp_path), 3, every_minutes=-1)
+
+
+def test_processes_that_train_together_end_after_the_same_batch(tmp_path):
+    together = [ExactCheckpoint(CheckpointFiles(tmp_path), 100, writes=False, processes=2) for _ in range(2)]
+    for checkpoint in together:
+        checkpoint.start_at(Place(), None)
+        checkpoint.on_epoch_begin(0)
+    ended = {}
+    for batch in range(30):
+        if batch == 4:
+            together[1].ask_to_end()
+        for number, checkpoint in enumerate(together):
+            if number not in ended:
+                try:
+                    checkpoint.on_train_batch_end(batch)
+                except Preempted as preempted:
+                    ended[number] = preempted.place.batches
+    assert ended == {0: 15, 1: 15}
