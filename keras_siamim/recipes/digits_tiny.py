@@ -2,8 +2,8 @@
 
     make pretrain
 
-Cost: four minutes on two CPU cores. Expect: the loss starts near 1.8 and falls to 0.65; k-NN accuracy on the 1,000
-held-out digits rises from 59 % to about 86 %. No flips and no recolouring: a mirrored digit is another sign, and grey
+Cost: three minutes on two CPU cores. Expect: the loss starts near 1.8 and falls to 0.65; k-NN accuracy on the 1,000
+held-out digits rises from 59 % to about 85 %. No flips and no recolouring: a mirrored digit is another sign, and grey
 digits have no colour to change.
 """
 
