@@ -6,6 +6,7 @@ import keras
 
 from keras_siamim import batch as batch_keys
 from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.loading import Examples
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.data.view_recipe import ViewRecipe
@@ -13,7 +14,7 @@ from keras_siamim.data.views import PairedViews
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
+class Drawn(Examples):
     """A random part of a source, the same one for the same seed; otherwise like the source."""
 
     source: object

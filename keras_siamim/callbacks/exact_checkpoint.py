@@ -76,7 +76,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self.background = background
         self.writes = writes
         self.processes = processes
-        self.means = means
+        self.groups = (MODEL, OPTIMIZER, METRICS) if means else (MODEL, OPTIMIZER)
         self.report = report
         self.place = None
         self.saves, self.seconds = 0, 0.0
@@ -102,9 +102,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._epoch_metrics = None
         if path is not None:
             arrays = read_arrays(path)
-            every = (MODEL, OPTIMIZER, METRICS) if self.means else (MODEL, OPTIMIZER)
-            restore(model, arrays, groups or every)
-            if self.means and place.batches % self.batches_per_epoch:
+            restore(model, arrays, groups or self.groups)
+            if METRICS in self.groups and place.batches % self.batches_per_epoch:
                 # `fit` resets metrics as an epoch begins, so these wait for it.
                 self._epoch_metrics = {name: a for name, a in arrays.items() if name.startswith(f"{METRICS}/")}
 
@@ -160,7 +159,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._saved_at, self._saved_on = self.place.batches, time.monotonic()
         if self.writes:
             self.wait()
-            arrays = training_state(model, (MODEL, OPTIMIZER, METRICS) if self.means else (MODEL, OPTIMIZER))
+            arrays = training_state(model, self.groups)
             self._writer = threading.Thread(target=self._write, args=(self.place, arrays))
             self._writer.start()
             if not self.background:

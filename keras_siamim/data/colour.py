@@ -133,20 +133,20 @@ def jitter(ops, image, order, factors):
     return image
 
 
-def separable(ops, image, rows, columns):
-    """Multiply every image by a matrix per axis.
+def along(ops, image, matrix, axis):
+    """Multiply every image by a matrix of its own along one axis.
 
     Args:
         ops: `tensorflow` or `keras.ops`.
         image: planes, `(3, batch, height, width)`.
-        rows: `(batch, height_out, height)`.
-        columns: `(batch, width_out, width)`.
+        matrix: `(batch, size_out, size)`.
+        axis: 2 for the height, 3 for the width.
 
     Returns:
-        `(3, batch, height_out, width_out)`.
+        Planes with `size_out` along the axis.
     """
     # Not matmul, whose broadcasting of a batch of one crashes TensorFlow 2.21 with oneDNN.
-    return ops.einsum("cbik,bjk->cbij", ops.einsum("bij,cbjk->cbik", rows, image), columns)
+    return ops.einsum("bij,cbjk->cbik", matrix, image) if axis == 2 else ops.einsum("cbik,bjk->cbij", image, matrix)
 
 
 def gaussian_blur(ops, image, sigma, widest=None):
@@ -166,8 +166,7 @@ def gaussian_blur(ops, image, sigma, widest=None):
     reach = None if widest is None else math.ceil(4 * widest)
     for axis in (2, 3):
         if reach is None or image.shape[axis] < 12 * reach:
-            matrix = _gaussian_matrix(ops, image.shape[axis], sigma)
-            image = ops.einsum("bij,cbjk->cbik" if axis == 2 else "bij,cbkj->cbki", matrix, image)
+            image = along(ops, image, _gaussian_matrix(ops, image.shape[axis], sigma), axis)
         else:
             image = _sum_of_shifted(ops, image, sigma, reach, axis)
     return image

@@ -7,7 +7,7 @@ rounding and clipping between its two passes: 0.1-0.2 grey levels on average, a 
 
 import numpy as np
 
-from keras_siamim.data.colour import separable
+from keras_siamim.data.colour import along
 
 TRIES = 10
 # Uniform numbers that a box takes: flip, area and aspect of each try, top, left.
@@ -120,7 +120,7 @@ def crop_and_resize_equal(ops, image, crops, size):
     top, left, height, width, flip = (numbers[:, k] for k in range(5))
     rows = cubic_matrix(ops, image.shape[2], size[0], top, height, ops.zeros_like(flip))
     columns = cubic_matrix(ops, image.shape[3], size[1], left, width, flip)
-    resized = separable(ops, image, rows, columns)
+    resized = along(ops, along(ops, image, rows, 2), columns, 3)
     return ops.minimum(ops.maximum(ops.floor(resized + 0.5), 0.0), 255.0)
 
 

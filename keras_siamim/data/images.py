@@ -104,20 +104,19 @@ def refusal(encoded, shape=None):
     >>> images.refusal(b""), images.refusal(b"<html>")
     ('empty file', 'no image, or of an unknown format')
     """
-    # Whatever a decoder may raise, the image is bad: none of them promises a kind of error.
     try:
         found = tuple(decode(tf.constant(encoded)).shape[:2])
-    except tf.errors.OpError as error:
-        return plain_message(error)
-    except Exception as error:  # noqa: BLE001
-        return f"{error}" or type(error).__name__
+    except Exception as error:  # noqa: BLE001  no decoder promises a kind of error
+        return reason_of(error)
     if shape not in (None, found):
         return "{} x {} pixels where all should have {} x {}".format(*found[::-1], *shape[::-1])
     return None
 
 
-def plain_message(error):
-    """A TensorFlow error's first line without the graph's names."""
+def reason_of(error):
+    """Why an image could not be read, in one line: of TensorFlow's errors the first, without the graph's names."""
+    if not isinstance(error, tf.errors.OpError):
+        return f"{error}" or type(error).__name__
     line = re.sub(r"\{\{.*?\}\}|\[Op:.*|name: *$", "", error.message.splitlines()[0])
     return line.strip().rstrip(".")
 

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data import draws, images
-from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt
+from keras_siamim.data.loading import IMAGE, INDEX, LABEL, Examples, attempt
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
-class IndexedSource:
+class IndexedSource(Examples):
     """Images that can be read in any order.
 
     Args:
@@ -76,11 +76,6 @@ class IndexedSource:
     def share(self, workers):
         """How many images of an epoch every one of so many workers is sure to have."""
         return self.size // workers
-
-    def examples(self, seed, epoch, shuffle, buffer=0):
-        """All examples of an epoch, read: `order` with what `load` gives and `"index"`, an int64 scalar."""
-        entries = self.order(seed, epoch, shuffle, buffer)
-        return entries.map(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}, tf.data.AUTOTUNE)
 
 
 def columns_of(columns):

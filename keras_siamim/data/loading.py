@@ -20,6 +20,15 @@ def decoded(example):
     return {**example, IMAGE: images.decode(image)} if image.dtype == tf.string else example
 
 
+class Examples:
+    """What every source can give by its `order` and `load`."""
+
+    def examples(self, seed, epoch, shuffle, **options):
+        """All examples of an epoch, read: `order` with what `load` gives and `"index"`, an int64 scalar."""
+        entries = self.order(seed, epoch, shuffle, **options)
+        return entries.map(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}, tf.data.AUTOTUNE)
+
+
 def attempt(entries, load):
     """Load every entry of a batch that can be loaded.
 
@@ -107,8 +116,6 @@ def failure(source, number, shape=None):
     with tf.device("CPU:0"):
         try:
             image = source.load(source.entry(tf.constant(number, tf.int64)))[IMAGE]
-        except tf.errors.OpError as error:
-            return images.plain_message(error)
-        except Exception as error:  # noqa: BLE001
-            return f"{error}" or type(error).__name__
+        except Exception as error:  # noqa: BLE001  no reader promises a kind of error
+            return images.reason_of(error)
         return images.refusal(image.numpy(), shape) if image.dtype == tf.string else None

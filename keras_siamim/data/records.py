@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data import draws, tfrecord
-from keras_siamim.data.loading import IMAGE, INDEX, LABEL
+from keras_siamim.data.loading import IMAGE, INDEX, LABEL, Examples
 
 RECORD = "record"
 # Records of one file lie this far from those of the next in the numbering of images.
@@ -17,7 +17,7 @@ BALANCED = 0.99
 
 
 @dataclass(frozen=True)
-class RecordSource:
+class RecordSource(Examples):
     """Images in files of records (TFRecord), read from front to back.
 
     Every file has as many places as it should have records. A place whose record TensorFlow's reader did not reach,
@@ -142,11 +142,6 @@ class RecordSource:
             return index + 1
         filled = [number for number, length in enumerate(self.lengths) if length]
         return FILE_STRIDE * next((number for number in filled if number > index // FILE_STRIDE), filled[0])
-
-    def examples(self, seed, epoch, shuffle, buffer=10_000):
-        """All examples of an epoch, read: `order` with what `load` gives and `"index"`, an int64 scalar."""
-        entries = self.order(seed, epoch, shuffle, buffer)
-        return entries.map(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}, tf.data.AUTOTUNE)
 
 
 def _readable(path):
