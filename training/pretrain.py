@@ -109,6 +109,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
         )
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
+        model.recompute = options.recompute
         place = take_up(model, stage, checkpoint)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
     # The features are looked at by one process alone, which can't be done while others share the model.

@@ -28,6 +28,7 @@ def add_run_options(parser):
     parser.add_argument("--bad-limit", type=float, default=LIMIT, help="share of images that may be unreadable")
     parser.add_argument("--devices", type=int, help="devices of this machine; default: all")
     parser.add_argument("--model-parallel", type=int, default=1, help="devices that share one copy of the model (JAX)")
+    parser.add_argument("--recompute", action="store_true", help="less memory for activations, more time; same numbers")
     parser.add_argument("--keep", type=int, default=3, help="how many checkpoints stay")
 
 

@@ -68,6 +68,11 @@ class TransformerBlock(keras.layers.Layer):
         layer_scale_init: Initial value of LayerScale, or None for none.
         drop_path_rate: Stochastic depth of both residual branches.
         **kwargs: As for every Keras layer.
+
+    Attributes:
+        recompute: Whether training computes attention and MLP again for their gradients instead of keeping what lies
+            inside them (arXiv 1604.06174). False at first; it is no part of the configuration, as it changes no
+            number.
     """
 
     def __init__(self, num_heads, mlp_ratio=4, norm="layer", layer_scale_init=None, drop_path_rate=0.0, **kwargs):
@@ -77,6 +82,7 @@ class TransformerBlock(keras.layers.Layer):
         self.norm = norm
         self.layer_scale_init = layer_scale_init
         self.drop_path_rate = drop_path_rate
+        self.recompute = False
         self.norm_1 = make_norm(norm, self.dtype_policy, "norm_1")
         self.attention = Attention(num_heads, dtype=self.dtype_policy, name="attention")
         self.norm_2 = make_norm(norm, self.dtype_policy, "norm_2")
@@ -95,10 +101,12 @@ class TransformerBlock(keras.layers.Layer):
 
     def call(self, x, training=False):
         """(batch, tokens, width) to the same."""
-        x = x + self._residual(self.attention(self._norm(self.norm_1, x, training)), self.scale_1, training)
-        return x + self._residual(
-            self.mlp(self._norm(self.norm_2, x, training), training=training), self.scale_2, training
-        )
+        attention, mlp = self.attention, lambda x: self.mlp(x, training=training)
+        if self.recompute and training:
+            # Norms and stochastic depth stay outside, since they count what they have seen and drawn.
+            attention, mlp = keras.remat(lambda x: self.attention(x)), keras.remat(mlp)
+        x = x + self._residual(attention(self._norm(self.norm_1, x, training)), self.scale_1, training)
+        return x + self._residual(mlp(self._norm(self.norm_2, x, training)), self.scale_2, training)
 
     def _norm(self, norm, x, training):
         return norm(x, training=training) if self.norm == "batch" else norm(x)

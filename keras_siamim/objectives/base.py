@@ -12,7 +12,7 @@ from keras_siamim._backend import (
     share_of_loss,
     start_alike,
 )
-from keras_siamim.layers import TokenBatchNorm
+from keras_siamim.layers import TokenBatchNorm, TransformerBlock
 from keras_siamim.objectives.validation import check_batch, check_replicas, peek
 from keras_siamim.optimizers import AdamW, LossScaleOptimizer, innermost
 
@@ -69,6 +69,24 @@ class Objective(TrainStep, keras.Model):
         loss = terms["loss"]
         # A loss that is not finite shall have no finite gradient either, by which a step is judged.
         return share_of_loss(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
+
+    @property
+    def recompute(self):
+        """Whether training trades time for memory: see `TransformerBlock.recompute`, which this sets in all blocks.
+
+        Set it before `fit`; like `jit_compile` it is no part of the configuration. Costs and gains are measured in
+        `benchmarks/README.md`.
+        """
+        return all(block.recompute for block in self._blocks())
+
+    @recompute.setter
+    def recompute(self, value):
+        for block in self._blocks():
+            block.recompute = value
+        self.train_function = None  # to be compiled anew
+
+    def _blocks(self):
+        return [layer for layer in self._flatten_layers() if isinstance(layer, TransformerBlock)]
 
     def begin_step(self):
         """What a training step does first."""
