@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_siamim._backend import agreed, reduce_gradients
+from keras_siamim._backend import agreed, kernels, reduce_gradients
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -58,7 +58,7 @@ class AdamW(keras.optimizers.AdamW):
             totals = [total + gradient for total, gradient in zip(sums, grads, strict=True)]
             grads = [total / self.gradient_accumulation_steps for total in totals]
             due = ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
-        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
+        norm = kernels.global_norm(grads)
         finite = ops.isfinite(norm)
         due = ops.logical_and(due, finite)
         if self.gradient_accumulation_steps:
@@ -67,34 +67,28 @@ class AdamW(keras.optimizers.AdamW):
                     kept, ops.where(due, ops.zeros_like(total), ops.where(finite, total, ops.convert_to_tensor(kept)))
                 )
 
-        if self.global_clipnorm:
-            factor = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
-            grads = [gradient * ops.cast(factor, gradient.dtype) for gradient in grads]
-        else:
+        clip = self.global_clipnorm
+        if not clip:
             grads = self._clip_gradients(grads)
-        rate, weight = self.learning_rate, ops.cast(due, "float32")
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
-            self.update_step(ops.where(due, gradient, ops.zeros_like(gradient)), variable, rate, weight)
+        indices = [self._get_variable_index(variable) for variable in trainable_variables]
+        kernels.adamw(
+            trainable_variables,
+            grads,
+            [self._momentums[index] for index in indices],
+            [self._velocities[index] for index in indices],
+            ops.convert_to_tensor(self.learning_rate),
+            [self.learning_rate_scale(variable) for variable in trainable_variables],
+            [(self.weight_decay or 0.0) * self._use_weight_decay(variable) for variable in trainable_variables],
+            ops.cast(self.iterations + 1, "float32"),
+            due,
+            clip / ops.maximum(norm, clip) if clip else ops.ones_like(norm),
+            self.beta_1,
+            self.beta_2,
+            self.epsilon,
+        )
         self._iterations.assign_sub(
             ops.cast(ops.logical_not(finite), self._iterations.dtype)
         )  # Keras adds 1 after this
-
-    def update_step(self, gradient, variable, learning_rate, weight=1.0):
-        """Move one variable by one step; by none where `weight`, a scalar, is 0 instead of 1."""
-        dtype = variable.dtype
-        gradient, weight = ops.cast(gradient, dtype), ops.cast(weight, dtype)
-        step = ops.cast(self.iterations + 1, dtype)
-        index = self._get_variable_index(variable)
-        first, second = self._momentums[index], self._velocities[index]
-        self.assign_add(first, (gradient - first) * ((1 - self.beta_1) * weight))
-        self.assign_add(second, (ops.square(gradient) - second) * ((1 - self.beta_2) * weight))
-        correction_1 = 1 - ops.power(ops.cast(self.beta_1, dtype), step)
-        correction_2 = 1 - ops.power(ops.cast(self.beta_2, dtype), step)
-        rate = ops.cast(learning_rate, dtype) * weight * self.learning_rate_scale(variable)
-        if self.weight_decay and self._use_weight_decay(variable):
-            self.assign_sub(variable, variable * (rate * self.weight_decay))
-        denominator = ops.sqrt(second / correction_2) + self.epsilon
-        self.assign_sub(variable, rate / correction_1 * first / denominator)
 
     def learning_rate_scale(self, variable):
         """Factor of a variable's own on its learning rate."""

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_siamim._backend import mean_over_replicas, replica_count
+from keras_siamim._backend import kernels, mean_over_replicas, replica_count
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -45,7 +45,10 @@ class TokenBatchNorm(keras.layers.Layer):
         if training:
             if x.shape[0] == 1 and replica_count() == 1:
                 raise ValueError("BatchNorm needs a batch of 2 or more images while training. Received: batch size 1.")
-            mean, variance = self._batch_statistics(ops.cast(x, "float32"))
+            x = ops.cast(x, "float32")
+            if replica_count() == 1 and kernels.batch_norm is not None:
+                return ops.cast(self._in_one_pass(x), self.compute_dtype)
+            mean, variance = self._batch_statistics(x)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         scale = ops.rsqrt(variance + self.epsilon)
@@ -54,6 +57,10 @@ class TokenBatchNorm(keras.layers.Layer):
             gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
             scale, offset = scale * gamma, offset * gamma + beta
         return ops.cast(ops.cast(x, "float32") * scale + offset, self.compute_dtype)
+
+    def _in_one_pass(self, x):
+        weights = (self.gamma, self.beta) if self.affine else (None, None)
+        return kernels.batch_norm(x, *weights, self.moving_mean, self.moving_variance, self.momentum, self.epsilon)
 
     def _batch_statistics(self, x):
         """Mean and biased variance of the global batch; moves the running averages."""

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_siamim._backend import kernels
 from keras_siamim.objectives.base import Objective
 from keras_siamim.optimizers import innermost
 
@@ -119,8 +120,7 @@ class MomentumObjective(Objective):
         if accumulated > 1:
             rate = ops.where(ops.equal(self.batches_seen % accumulated, 0), rate, 0.0)
         rate = ops.where(ops.equal(self.skipped_in_a_row, 0), rate, 0.0)  # it has moved for this step already
-        for target, online in zip(self._target_weights, self._online_weights, strict=True):
-            target.assign(target + rate * (online - target))
+        kernels.move(self._target_weights, self._online_weights, rate)
         self.batches_seen.assign(self.batches_seen + 1)
 
     @staticmethod

@@ -13,7 +13,8 @@ def test_recomputing_changes_no_number():
     keeping, recomputing = compiled_nano_model(), compiled_nano_model()
     recomputing.set_weights(keeping.get_weights())
     recomputing.recompute = True
-    assert recomputing.recompute and not keeping.recompute
+    assert recomputing.recompute
+    assert not keeping.recompute
     for seed in (0, 1):
         losses = [model.train_on_batch(nano_batch(seed=seed)) for model in (keeping, recomputing)]
         np.testing.assert_allclose(*losses, rtol=1e-6)

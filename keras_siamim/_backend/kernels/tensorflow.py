@@ -1,11 +1,31 @@
 """TensorFlow: its products are fast already; its elementwise operations run one by one, unless XLA fuses them."""
 
+import functools
 import math
 
 import tensorflow as tf
 from keras import ops
 
 from keras_siamim._backend.kernels.heads import attend
+from keras_siamim._backend.kernels.updates import move, step_one_by_one, stepped
+
+__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "move", "self_attention"]
+
+_compiled_step = tf.function(stepped, jit_compile=True)
+batch_norm = None
+
+
+def _step_in_one_pass(weight, gradient, first, second, *scalars):
+    # Tensors, as the compiled function would take Keras's variables for constants.
+    return _compiled_step(*map(tf.convert_to_tensor, (weight, gradient, first, second)), *scalars)
+
+
+adamw = functools.partial(step_one_by_one, _step_in_one_pass)
+
+
+def global_norm(tensors):
+    """Root of the sum of all squares of some tensors, float32."""
+    return tf.linalg.global_norm([tf.cast(tensor, tf.float32) for tensor in tensors])
 
 
 def dense(x, kernel, bias=None):

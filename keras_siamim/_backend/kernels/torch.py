@@ -5,6 +5,7 @@ from keras import ops
 from torch.autograd.function import once_differentiable
 
 from keras_siamim._backend.kernels.heads import attend, join_heads, split_heads
+from keras_siamim._backend.kernels.updates import step_one_by_one, stepped
 
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -31,6 +32,53 @@ def self_attention(qkv, num_heads):
     if not torch.is_tensor(qkv):  # a description of a tensor
         return attend(qkv, num_heads)
     return join_heads(torch.nn.functional.scaled_dot_product_attention(*split_heads(qkv, num_heads)))
+
+
+def batch_norm(x, gamma, beta, mean, variance, momentum, epsilon):
+    """BatchNorm of a training batch (..., width), float32; `mean` and `variance`, running averages, move in place."""
+    affine = [None if weight is None else ops.cast(weight, "float32") for weight in (gamma, beta)]
+    rows = x.reshape(-1, x.shape[-1])
+    y = torch.nn.functional.batch_norm(rows, mean.value, variance.value, *affine, True, momentum, epsilon)
+    return y.view(x.shape)
+
+
+def adamw(weights, gradients, firsts, seconds, rate, scales, decays, step, due, factor, beta_1, beta_2, epsilon):
+    """A step of all weights in one pass over them; see `updates.stepped`."""
+    others = (step, due, factor, beta_1, beta_2, epsilon)
+    tensors = [[variable.value.detach() for variable in group] for group in (weights, firsts, seconds)]
+    if not all(tensor.dtype == torch.float32 and tensor.is_contiguous() for group in tensors for tensor in group):
+        step_one_by_one(stepped, weights, gradients, firsts, seconds, rate, scales, decays, *others)
+        return
+    groups = {}
+    for weight, first, second, gradient, *key in zip(*tensors, gradients, scales, decays, strict=True):
+        groups.setdefault(tuple(key), []).append((weight, gradient.float().contiguous(), first, second))
+    for (scale, decay), members in groups.items():
+        of_group = [list(column) for column in zip(*members, strict=True)]
+        torch._fused_adamw_(
+            *of_group,
+            [],
+            [step] * len(members),
+            lr=rate * scale,
+            beta1=beta_1,
+            beta2=beta_2,
+            weight_decay=decay,
+            eps=epsilon,
+            amsgrad=False,
+            maximize=False,
+            grad_scale=1.0 / factor,
+            found_inf=1.0 - due.to(torch.float32),
+        )
+
+
+def global_norm(tensors):
+    """Root of the sum of all squares of some tensors, float32."""
+    return torch.nn.utils.get_total_norm([tensor.float() for tensor in tensors])
+
+
+def move(variables, others, rate):
+    """Move each variable by a share `rate`, a float32 scalar, of the way to the other, in one pass."""
+    for variable, other in zip(variables, others, strict=True):
+        variable.value.detach().lerp_(other.value.detach(), rate)
 
 
 def _takes_onednn(x, kernel):
