@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 from keras_siamim._backend.kernels.heads import attend, join_heads, split_heads
 from keras_siamim._backend.kernels.updates import step_one_by_one, stepped
 
+_FUSED = ("cpu", "cuda", "mps") if hasattr(torch, "_fused_adamw_") else ()
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -46,7 +47,7 @@ def adamw(weights, gradients, firsts, seconds, rate, scales, decays, step, due, 
     """A step of all weights in one pass over them; see `updates.stepped`."""
     others = (step, due, factor, beta_1, beta_2, epsilon)
     tensors = [[variable.value.detach() for variable in group] for group in (weights, firsts, seconds)]
-    if not all(tensor.dtype == torch.float32 and tensor.is_contiguous() for group in tensors for tensor in group):
+    if not all(_takes_fused(tensor) for group in tensors for tensor in group):
         step_one_by_one(stepped, weights, gradients, firsts, seconds, rate, scales, decays, *others)
         return
     groups = {}
@@ -68,6 +69,10 @@ def adamw(weights, gradients, firsts, seconds, rate, scales, decays, step, due, 
             grad_scale=1.0 / factor,
             found_inf=1.0 - due.to(torch.float32),
         )
+
+
+def _takes_fused(tensor):
+    return tensor.dtype == torch.float32 and tensor.is_contiguous() and tensor.device.type in _FUSED
 
 
 def global_norm(tensors):
