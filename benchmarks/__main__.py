@@ -1,7 +1,7 @@
 """Measure everything and write it into `benchmarks/README.md`: `python -m benchmarks`.
 
-Takes about ten minutes on an idle machine of two cores; `--short` two. Parts: `start_up`, `step`, `end_to_end`,
-`scaling`, each alone with `--parts`; and `memory`, which fills 20 GiB for five minutes and runs only when asked for.
+Takes about a quarter of an hour on an idle machine of two cores; `--short` two. Parts: `start_up`, `step`, `end_to_end`,
+`scaling`, each alone with `--parts`; and `memory`, which fills 17 GiB for a quarter of an hour and runs only when asked for.
 Figures are kept as JSON in `benchmarks/results`.
 """
 
