@@ -1,8 +1,8 @@
 """Measure everything and write it into `benchmarks/README.md`: `python -m benchmarks`.
 
-Takes about a quarter of an hour on an idle machine of two cores; `--short` two. Parts: `start_up`, `step`, `end_to_end`,
-`scaling`, each alone with `--parts`; and `memory`, which fills 17 GiB for a quarter of an hour and runs only when asked for.
-Figures are kept as JSON in `benchmarks/results`.
+Takes about a quarter of an hour on an idle machine of two cores; `--short` two minutes. Parts: `start_up`, `step`,
+`end_to_end`, `scaling`, each alone with `--parts`; and `memory`, which fills 17 GiB for a quarter of an hour and runs
+only when asked for. Figures are kept as JSON in `benchmarks/results`.
 """
 
 import argparse
