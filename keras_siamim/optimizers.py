@@ -70,25 +70,33 @@ class AdamW(keras.optimizers.AdamW):
         clip = self.global_clipnorm
         if not clip:
             grads = self._clip_gradients(grads)
-        indices = [self._get_variable_index(variable) for variable in trainable_variables]
+        factor = clip / ops.maximum(norm, clip) if clip else ops.ones_like(norm)
+        self._step(grads, trainable_variables, self.learning_rate, due, factor)
+        self._iterations.assign_sub(
+            ops.cast(ops.logical_not(finite), self._iterations.dtype)
+        )  # Keras adds 1 after this
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Move one variable by one step, unclipped."""
+        self._step([gradient], [variable], learning_rate, ops.convert_to_tensor(True), ops.ones(()))
+
+    def _step(self, gradients, variables, learning_rate, due, factor):
+        indices = [self._get_variable_index(variable) for variable in variables]
         kernels.adamw(
-            trainable_variables,
-            grads,
+            variables,
+            gradients,
             [self._momentums[index] for index in indices],
             [self._velocities[index] for index in indices],
-            ops.convert_to_tensor(self.learning_rate),
-            [self.learning_rate_scale(variable) for variable in trainable_variables],
-            [(self.weight_decay or 0.0) * self._use_weight_decay(variable) for variable in trainable_variables],
+            ops.convert_to_tensor(learning_rate),
+            [self.learning_rate_scale(variable) for variable in variables],
+            [(self.weight_decay or 0.0) * self._use_weight_decay(variable) for variable in variables],
             ops.cast(self.iterations + 1, "float32"),
             due,
-            clip / ops.maximum(norm, clip) if clip else ops.ones_like(norm),
+            factor,
             self.beta_1,
             self.beta_2,
             self.epsilon,
         )
-        self._iterations.assign_sub(
-            ops.cast(ops.logical_not(finite), self._iterations.dtype)
-        )  # Keras adds 1 after this
 
     def learning_rate_scale(self, variable):
         """Factor of a variable's own on its learning rate."""
