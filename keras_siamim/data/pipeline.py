@@ -7,6 +7,8 @@ at any epoch and step without replaying what was before, except for reading past
 be read are replaced (`keras_siamim.data.loading`), listed and counted (`keras_siamim.data.ledger`).
 """
 
+import atexit
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,6 +17,9 @@ from keras_siamim.data import colour, images
 from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded, failure
 from keras_siamim.data.roads import EPOCH, NUMBER, loader, rendered
+from keras_siamim.data.shutdown import release_iterators
+
+atexit.register(release_iterators)
 
 
 def steps_per_epoch(source, batch_size, workers=1):

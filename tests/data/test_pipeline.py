@@ -1,4 +1,7 @@
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,3 +159,12 @@ def test_what_the_images_cannot_give_is_refused(equal, options, message):
 def test_a_frame_larger_than_the_resized_image_is_refused(equal):
     with pytest.raises(ValueError, match=r"resize must be at least image_size, \(16, 16\); received \(8, 8\)"):
         pipeline.evaluation_batches(equal, 16, 4, resize=8)
+
+
+def test_a_program_that_fails_while_its_pipeline_works_ends():
+    command = [sys.executable, "-m", "tests.programs.fail_at_work"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("RuntimeError: failed at work")

@@ -34,7 +34,7 @@ def assert_all_once_and_another_order_each_epoch(source):
 def test_a_flat_folder_has_no_labels(tmp_path):
     for number, name in enumerate(["b.png", "a.jpg", "c.BMP", "d.gif", "e.webp", "notes.txt", ".hidden.png"]):
         (tmp_path / name).write_text("no image") if name.endswith("txt") else save(tmp_path / name, number)
-    source = sources.open_source(str(tmp_path))
+    source = sources.open_source(tmp_path)
     found = examples(source)
     assert (source.size, source.class_names) == (5, ())
     assert [images.decode(example["image"]).shape[1] for example in found] == [9, 8, 10, 11, 12]
@@ -108,6 +108,8 @@ def test_folders_without_images_are_refused(tmp_path):
         sources.folder_source(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="nowhere', which does not exist"):
         sources.open_source(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="received ndarray.*array_source"):
+        sources.open_source(np.zeros((2, 4, 4, 3), "uint8"))
 
 
 def test_arrays():
