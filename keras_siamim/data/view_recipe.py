@@ -82,13 +82,14 @@ class ViewRecipe:
             blur_probability=0.0,
         )
 
-    def distort(self, ops, image, numbers, blur=colour.gaussian_blur):
+    def distort(self, ops, image, numbers, jitter=colour.jitter, blur=colour.gaussian_blur):
         """Apply everything after the crop.
 
         Args:
             ops: `tensorflow` or `keras.ops`.
             image: planes, `(3, batch, height, width)` float32 of 0...255.
             numbers: `(batch, COLOUR_NUMBERS)` float32 in [0, 1).
+            jitter: function `(ops, planes, order, factors)`, see `colour.jitter`.
             blur: function `(ops, planes, sigma, widest)`, see `colour.gaussian_blur`; sigma is 0 for images that stay
                 sharp.
 
@@ -96,7 +97,7 @@ class ViewRecipe:
             Planes.
         """
         if self.jitter_probability:
-            image = colour.jitter(ops, image, *self._jitter(ops, numbers[:, 0:9]))
+            image = jitter(ops, image, *self._jitter(ops, numbers[:, 0:9]))
         if self.grey_probability:
             chosen = (numbers[:, 9] < self.grey_probability)[:, None, None]
             luma = colour.grey(image)

@@ -112,7 +112,7 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         return tf.stack([crops.crop_and_resize(image, box, self.image_size) for box in tf.unstack(boxes)])
 
     def colour(self, cut, numbers):
-        """Distort and normalise resampled views, compiled by XLA.
+        """Distort and normalise resampled views, one after the other while each is in the cache, compiled by XLA.
 
         Args:
             cut: `(batch, views, *image_size, 3)` uint8.
@@ -121,7 +121,12 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         Returns:
             A list of `(batch, *image_size, 3)` float32, one for each view.
         """
-        return [_compiled_colour(recipe)(cut[:, k], numbers[:, k]) for k, recipe in enumerate(self.recipes)]
+
+        def one(image):
+            cut, numbers = image
+            return [_compiled_colour(recipe)(cut[k], numbers[k]) for k, recipe in enumerate(self.recipes)]
+
+        return tf.map_fn(one, (cut, numbers), fn_output_signature=[tf.float32] * len(self.recipes))
 
     def cut_and_colour(self, images, boxes, numbers):
         """Both steps at once for images of one size, `(batch, height, width, 3)` uint8; the fastest road."""
@@ -238,7 +243,8 @@ def _check_value_range(images):
 def _compiled_colour(recipe):
     @tf.function(jit_compile=True)
     def compiled(cut, numbers):
-        return colour.normalise(tf, recipe.distort(tf, colour.planes(tf, cut), numbers, _blur_where_drawn))
+        image = colour.planes(tf, cut[None])
+        return colour.normalise(tf, recipe.distort(tf, image, numbers[None], _jitter_one, _blur_one))[0]
 
     return compiled
 
@@ -248,9 +254,27 @@ def _compiled_views(recipe, size):
     @tf.function(jit_compile=True)
     def compiled(images, boxes, numbers):
         cut = crops.crop_and_resize_equal(tf, colour.planes(tf, images), boxes, size)
-        return colour.normalise(tf, recipe.distort(tf, cut, numbers, _blur_where_drawn))
+        return colour.normalise(tf, recipe.distort(tf, cut, numbers, blur=_blur_where_drawn))
 
     return compiled
+
+
+def _jitter_one(ops, image, order, factors):
+    # `colour.jitter` for a batch of one: branches in the place of selections, so that only what was drawn is computed.
+    brightness, contrast, saturation, hue = ops.unstack(factors, axis=1)
+    operations = (
+        lambda image: colour.blend(ops, image, ops.zeros_like(image), brightness),
+        lambda image: colour.blend(ops, image, colour.mean_grey(ops, colour.grey(image)), contrast),
+        lambda image: colour.blend(ops, image, colour.grey(image), saturation),
+        lambda image: colour.turn_hue(ops, image, hue),
+    )
+    for place in range(4):
+        image = ops.switch_case(order[0, place], [functools.partial(operation, image) for operation in operations])
+    return image
+
+
+def _blur_one(ops, image, sigma, widest):
+    return ops.cond(sigma[0] > 0, lambda: colour.gaussian_blur(ops, image, sigma, widest), lambda: image)
 
 
 def _blur_where_drawn(ops, image, sigma, widest):
