@@ -33,6 +33,8 @@ SETTINGS = {
 }
 # Batches that a road may have made ahead.
 READY = 6
+# Seconds of rest between turns.
+REST = 2
 ONLY_CROPS = ViewRecipe.crop_and_flip(area=(0.08, 1.0))
 
 
@@ -104,7 +106,8 @@ def stages(files, shape, size, patch, batch_size):
         made = PairedViews(size, view_1, view_2)
         if equal:
             return lambda: [view.numpy() for view in made.cut_and_colour(pixels, boxes, numbers)]
-        return lambda: [view.numpy() for view in made.colour(cuts, numbers)]
+        colour = tf.function(made.colour)
+        return lambda: [view.numpy() for view in colour(cuts, numbers)]
 
     sharp = {"blur_probability": 0.0}
     plain = cpu_milliseconds(render(ONLY_CROPS, ONLY_CROPS), count)
@@ -165,7 +168,8 @@ def take_turns(files, shape, size, patch, batch_size, rounds, seconds):
     rates = {name: [] for name in roads}
     for _ in range(rounds):
         for name, road in roads.items():
-            # What lies ready in buffers is taken out before the clock starts.
+            # The others finish what they began, and what lies ready in buffers is taken out, before the clock starts.
+            time.sleep(REST)
             list(itertools.islice(road, READY))
             rates[name].append(rate(road, batch_size, seconds))
     memory = {name: max(megabytes(worker.pid) for worker in workers) for name, workers in memory.items()}

@@ -262,6 +262,7 @@ def _compiled_views(recipe, size):
 def _jitter_one(ops, image, order, factors):
     # `colour.jitter` for a batch of one: branches in the place of selections, so that only what was drawn is computed.
     brightness, contrast, saturation, hue = ops.unstack(factors, axis=1)
+    # In the order of `colour.BRIGHTNESS` and so on.
     operations = (
         lambda image: colour.blend(ops, image, ops.zeros_like(image), brightness),
         lambda image: colour.blend(ops, image, colour.mean_grey(ops, colour.grey(image)), contrast),
