@@ -187,7 +187,7 @@ def resize_and_centre(image, size, resize):
     covered = tf.maximum(tf.cast(tf.floor(given * scale + 1e-3), tf.int32), resize)
     resized = crops.resize(image, covered)
     corner = tf.cast(tf.round(tf.cast(covered - size, tf.float32) / 2), tf.int32)
-    return tf.slice(resized, tf.concat([corner, [0]], 0), [*size, 3])
+    return crops.cut_box(resized, corner[0], corner[1], *size)
 
 
 def image_array(images):

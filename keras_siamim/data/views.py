@@ -282,9 +282,7 @@ def _blur_where_drawn(ops, image, sigma, widest):
     # Image by image, so that a blur that one view in ten gets is paid by one in ten.
     def one(arguments):
         planes, own = arguments
-        return tf.cond(
-            own > 0, lambda: colour.gaussian_blur(ops, planes[:, None], own[None], widest)[:, 0], lambda: planes
-        )
+        return _blur_one(ops, planes[:, None], own[None], widest)[:, 0]
 
     blurred = tf.map_fn(one, (tf.transpose(image, (1, 0, 2, 3)), sigma), fn_output_signature=tf.float32)
     return tf.transpose(tf.ensure_shape(blurred, (image.shape[1], 3, *image.shape[2:])), (1, 0, 2, 3))
