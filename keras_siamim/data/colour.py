@@ -1,8 +1,10 @@
 """Colour and blur as torchvision and PIL define them, for whole batches, on TensorFlow or on any backend's device.
 
 Every function takes `ops`, either the module `tensorflow` or `keras.ops`, and uses only names that both have, so that
-the input pipeline and the training device run the same lines. Images are *planes*: `(3, batch, height, width)` float32
-of 0...255. One number an image, `(batch,)`, says how strong an operation is.
+the input pipeline and the training device run the same code. Images are *bands*: `(batch, height, 3, width)` float32 of
+0...255, every line of pixels as one line of each colour (remote sensing's band-interleaved-by-line order). Neighbours
+in a band lie side by side in memory, and blurring or resampling either axis is one plain matrix product, all three
+colours together. One number an image, `(batch,)`, says how strong an operation is.
 
 Stock keras-cv layers mean other things by the same names: its RandomContrast and RandomBrightness shift instead of
 scaling (brightness adds a share of the value range; contrast turns about each channel's own mean, not the mean grey),
@@ -18,21 +20,23 @@ from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+# Axes of bands.
+HEIGHT, WIDTH = 1, 3
 SOLARISE_FROM = 128.0
 # ImageNet's statistics of 0...1 images, in grey levels.
 MEAN = 255.0 * IMAGENET_MEAN
 STD = 255.0 * IMAGENET_STD
 
 
-def planes(ops, images):
-    """Turn `(batch, height, width, 3)` of any dtype into `(3, batch, height, width)` float32."""
-    return ops.transpose(ops.cast(images, "float32"), (3, 0, 1, 2))
+def bands(ops, images):
+    """Turn `(batch, height, width, 3)` of any dtype into `(batch, height, 3, width)` float32."""
+    return ops.transpose(ops.cast(images, "float32"), (0, 1, 3, 2))
 
 
 def normalise(ops, image):
-    """Turn planes of 0...255 into `(batch, height, width, 3)` images of ImageNet's zero mean and unit variance."""
-    channels = [(image[k] - float(MEAN[k])) / float(STD[k]) for k in range(3)]
-    return ops.stack(channels, axis=-1)
+    """Turn bands of 0...255 into `(batch, height, width, 3)` images of ImageNet's zero mean and unit variance."""
+    mean, std = (ops.cast(values, "float32") for values in (MEAN, STD))
+    return (ops.transpose(image, (0, 1, 3, 2)) - mean) / std
 
 
 def denormalise(images):
@@ -41,7 +45,7 @@ def denormalise(images):
 
 
 def _per_image(values):
-    return values[:, None, None]
+    return values[:, None, None, None]
 
 
 def _clip(ops, image):
@@ -49,14 +53,14 @@ def _clip(ops, image):
 
 
 def grey(image):
-    """Luma of planes (ITU-R 601, PIL's mode L): `(batch, height, width)`."""
-    return sum(weight * image[k] for k, weight in enumerate(GREY_WEIGHTS))
+    """Luma of bands (ITU-R 601, PIL's mode L): `(batch, height, 1, width)`."""
+    return sum(weight * image[:, :, k : k + 1] for k, weight in enumerate(GREY_WEIGHTS))
 
 
 def mean_grey(ops, luma):
-    """Mean luma of every image, rounded as PIL's contrast does: `(batch, 1, 1)`."""
-    pixels = luma.shape[1] * luma.shape[2]
-    return ops.floor(_per_image(ops.einsum("bhw->b", luma)) / pixels + 0.5)
+    """Mean luma of every image, rounded as PIL's contrast does: `(batch, 1, 1, 1)`."""
+    pixels = luma.shape[1] * luma.shape[3]
+    return ops.floor(_per_image(ops.einsum("bhcw->b", luma)) / pixels + 0.5)
 
 
 def blend(ops, image, reference, factor):
@@ -64,13 +68,13 @@ def blend(ops, image, reference, factor):
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: planes.
-        reference: what factor 0 gives, broadcastable to planes; black for brightness, `mean_grey` for contrast,
+        image: bands.
+        reference: what factor 0 gives, broadcastable to bands; black for brightness, `mean_grey` for contrast,
             `grey` for saturation.
         factor: `(batch,)` at least 0.
 
     Returns:
-        Planes.
+        Bands.
     """
     return _clip(ops, reference + _per_image(factor) * (image - reference))
 
@@ -80,13 +84,13 @@ def turn_hue(ops, image, shift):
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: planes.
+        image: bands.
         shift: `(batch,)` in turns, -0.5...0.5.
 
     Returns:
-        Planes.
+        Bands.
     """
-    red, green, blue = image[0], image[1], image[2]
+    red, green, blue = (image[:, :, k] for k in range(3))
     value = ops.maximum(ops.maximum(red, green), blue)
     chroma = value - ops.minimum(ops.minimum(red, green), blue)
     divisor = ops.where(chroma > 0.0, chroma, ops.ones_like(chroma))
@@ -95,14 +99,14 @@ def turn_hue(ops, image, shift):
         (green - blue) / divisor,
         ops.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
     )
-    turned = sector + 6.0 * _per_image(shift)
+    turned = sector + 6.0 * shift[:, None, None]
     channels = []
     for offset in (5.0, 3.0, 1.0):
         place = turned + offset
         place = place - 6.0 * ops.floor(place / 6.0)
         ramp = ops.maximum(ops.minimum(ops.minimum(place, 4.0 - place), 1.0), 0.0)
         channels.append(value - chroma * ramp)
-    return ops.stack(channels, axis=0)
+    return ops.stack(channels, axis=2)
 
 
 def jitter(ops, image, order, factors):
@@ -113,12 +117,12 @@ def jitter(ops, image, order, factors):
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: planes.
+        image: bands.
         order: `(batch, 4)` int32, which of `BRIGHTNESS`, `CONTRAST`, `SATURATION`, `HUE` comes first, second, ...
         factors: `(batch, 4)` float32, the strength of each in that numbering: factors (1 = nothing), hue in turns.
 
     Returns:
-        Planes.
+        Bands.
     """
     for place in range(4):
         operation = order[:, place]
@@ -138,15 +142,19 @@ def along(ops, image, matrix, axis):
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: planes, `(3, batch, height, width)`.
+        image: bands, `(batch, height, 3, width)`.
         matrix: `(batch, size_out, size)`.
-        axis: 2 for the height, 3 for the width.
+        axis: `HEIGHT` or `WIDTH`.
 
     Returns:
-        Planes with `size_out` along the axis.
+        Bands with `size_out` along the axis.
     """
-    # Not matmul, whose broadcasting of a batch of one crashes TensorFlow 2.21 with oneDNN.
-    return ops.einsum("bij,cbjk->cbik", matrix, image) if axis == 2 else ops.einsum("cbik,bjk->cbij", image, matrix)
+    _, height, _, width = image.shape
+    if axis == HEIGHT:
+        lines = ops.reshape(image, (-1, height, 3 * width))
+        return ops.reshape(ops.einsum("bij,bjk->bik", matrix, lines), (-1, matrix.shape[1], 3, width))
+    lines = ops.reshape(image, (-1, 3 * height, width))
+    return ops.reshape(ops.einsum("bik,bjk->bij", lines, matrix), (-1, height, 3, matrix.shape[1]))
 
 
 def gaussian_blur(ops, image, sigma, widest=None):
@@ -154,17 +162,17 @@ def gaussian_blur(ops, image, sigma, widest=None):
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: planes.
+        image: bands.
         sigma: `(batch,)` standard deviation in pixels; 0 leaves the image as it is.
         widest: no sigma is larger than this number, or None. Pixels at more than four of it, which weigh less than
             1/10,000 together, are left out then: a large image is a sum of few shifted ones, and not a product with a
             matrix for each axis.
 
     Returns:
-        Planes.
+        Bands.
     """
     reach = None if widest is None else math.ceil(4 * widest)
-    for axis in (2, 3):
+    for axis in (HEIGHT, WIDTH):
         if reach is None or image.shape[axis] < 12 * reach:
             image = along(ops, image, _gaussian_matrix(ops, image.shape[axis], sigma), axis)
         else:
@@ -179,9 +187,8 @@ def _sum_of_shifted(ops, image, sigma, reach, axis):
     padded = ops.pad(image, [[0, 0]] * axis + [[reach, reach]] + [[0, 0]] * (3 - axis))
 
     def shifted(by):
-        return (
-            padded[:, :, reach + by : reach + by + size] if axis == 2 else padded[..., reach + by : reach + by + size]
-        )
+        first = reach + by
+        return padded[:, first : first + size] if axis == HEIGHT else padded[..., first : first + size]
 
     total = image
     place = np.arange(size)
@@ -190,7 +197,7 @@ def _sum_of_shifted(ops, image, sigma, reach, axis):
         total = total + _per_image(weights[distance]) * (shifted(-distance) + shifted(distance))
         inside = (place >= distance).astype("float32") + (place < size - distance).astype("float32")
         norm = norm + weights[distance][:, None] * ops.cast(inside, "float32")
-    return total / (norm[:, :, None] if axis == 2 else norm[:, None, :])
+    return total / (norm[:, :, None, None] if axis == HEIGHT else norm[:, None, None, :])
 
 
 def _gaussian_matrix(ops, size, sigma):

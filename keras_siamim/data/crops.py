@@ -7,7 +7,7 @@ rounding and clipping between its two passes: 0.1-0.2 grey levels on average, a 
 
 import numpy as np
 
-from keras_siamim.data.colour import along
+from keras_siamim.data.colour import HEIGHT, WIDTH, along
 
 TRIES = 10
 # Uniform numbers that a box takes: flip, area and aspect of each try, top, left.
@@ -129,18 +129,18 @@ def crop_and_resize_equal(ops, image, crops, size):
 
     Args:
         ops: `tensorflow` or `keras.ops`.
-        image: `(3, batch, height, width)` float32 planes of 0...255.
+        image: bands, `(batch, height, 3, width)` float32 of 0...255.
         crops: `(batch, 5)` int32.
         size: `(height, width)` of the result.
 
     Returns:
-        `(3, batch, *size)` float32 planes, rounded to whole grey levels.
+        Bands, `(batch, size[0], 3, size[1])` float32, rounded to whole grey levels.
     """
     numbers = ops.cast(crops, "float32")
     top, left, height, width, flip = (numbers[:, k] for k in range(5))
-    rows = cubic_matrix(ops, image.shape[2], size[0], top, height, ops.zeros_like(flip))
-    columns = cubic_matrix(ops, image.shape[3], size[1], left, width, flip)
-    resized = along(ops, along(ops, image, rows, 2), columns, 3)
+    rows = cubic_matrix(ops, image.shape[HEIGHT], size[0], top, height, ops.zeros_like(flip))
+    columns = cubic_matrix(ops, image.shape[WIDTH], size[1], left, width, flip)
+    resized = along(ops, along(ops, image, rows, HEIGHT), columns, WIDTH)
     return ops.minimum(ops.maximum(ops.floor(resized + 0.5), 0.0), 255.0)
 
 

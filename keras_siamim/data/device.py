@@ -56,9 +56,9 @@ class RenderViews(keras.layers.Layer):
             if recipe is None:
                 continue
             if CUT in raw:
-                image = colour.planes(keras.ops, raw[CUT][:, k])
+                image = colour.bands(keras.ops, raw[CUT][:, k])
             else:
-                whole = colour.planes(keras.ops, raw[IMAGES])
+                whole = colour.bands(keras.ops, raw[IMAGES])
                 image = crops.crop_and_resize_equal(keras.ops, whole, raw[BOXES][:, k], self.image_size)
             result[name] = colour.normalise(keras.ops, recipe.distort(keras.ops, image, raw[NUMBERS][:, k]))
         return result

@@ -87,21 +87,20 @@ class ViewRecipe:
 
         Args:
             ops: `tensorflow` or `keras.ops`.
-            image: planes, `(3, batch, height, width)` float32 of 0...255.
+            image: bands, `(batch, height, 3, width)` float32 of 0...255.
             numbers: `(batch, COLOUR_NUMBERS)` float32 in [0, 1).
-            jitter: function `(ops, planes, order, factors)`, see `colour.jitter`.
-            blur: function `(ops, planes, sigma, widest)`, see `colour.gaussian_blur`; sigma is 0 for images that stay
+            jitter: function `(ops, bands, order, factors)`, see `colour.jitter`.
+            blur: function `(ops, bands, sigma, widest)`, see `colour.gaussian_blur`; sigma is 0 for images that stay
                 sharp.
 
         Returns:
-            Planes.
+            Bands.
         """
         if self.jitter_probability:
             image = jitter(ops, image, *self._jitter(ops, numbers[:, 0:9]))
         if self.grey_probability:
-            chosen = (numbers[:, 9] < self.grey_probability)[:, None, None]
-            luma = colour.grey(image)
-            image = ops.stack([ops.where(chosen, luma, image[k]) for k in range(3)], axis=0)
+            chosen = numbers[:, 9] < self.grey_probability
+            image = ops.where(chosen[:, None, None, None], colour.grey(image), image)
         if self.blur_probability:
             low, high = self.blur_sigma
             sigma = low + numbers[:, 11] * (high - low)

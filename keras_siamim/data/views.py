@@ -243,7 +243,7 @@ def _check_value_range(images):
 def _compiled_colour(recipe):
     @tf.function(jit_compile=True)
     def compiled(cut, numbers):
-        image = colour.planes(tf, cut[None])
+        image = colour.bands(tf, cut[None])
         return colour.normalise(tf, recipe.distort(tf, image, numbers[None], _jitter_one, _blur_one))[0]
 
     return compiled
@@ -253,7 +253,7 @@ def _compiled_colour(recipe):
 def _compiled_views(recipe, size):
     @tf.function(jit_compile=True)
     def compiled(images, boxes, numbers):
-        cut = crops.crop_and_resize_equal(tf, colour.planes(tf, images), boxes, size)
+        cut = crops.crop_and_resize_equal(tf, colour.bands(tf, images), boxes, size)
         return colour.normalise(tf, recipe.distort(tf, cut, numbers, blur=_blur_where_drawn))
 
     return compiled
@@ -281,8 +281,7 @@ def _blur_one(ops, image, sigma, widest):
 def _blur_where_drawn(ops, image, sigma, widest):
     # Image by image, so that a blur that one view in ten gets is paid by one in ten.
     def one(arguments):
-        planes, own = arguments
-        return _blur_one(ops, planes[:, None], own[None], widest)[:, 0]
+        bands, own = arguments
+        return _blur_one(ops, bands[None], own[None], widest)[0]
 
-    blurred = tf.map_fn(one, (tf.transpose(image, (1, 0, 2, 3)), sigma), fn_output_signature=tf.float32)
-    return tf.transpose(tf.ensure_shape(blurred, (image.shape[1], 3, *image.shape[2:])), (1, 0, 2, 3))
+    return tf.ensure_shape(tf.map_fn(one, (image, sigma), fn_output_signature=tf.float32), image.shape)

@@ -14,10 +14,10 @@ STRENGTHS = [0.6, 0.85, 1.2, 1.4]
 
 def apply(operation, *arguments):
     """One strength for each of the two photographs, on the backend under test; uint8 back."""
-    image = colour.planes(keras.ops, photographs()[:, ::2, ::2])
+    image = colour.bands(keras.ops, photographs()[:, ::2, ::2])
     arguments = [keras.ops.convert_to_tensor(np.array([argument] * 2)) for argument in arguments]
     result = keras.ops.convert_to_numpy(operation(keras.ops, image, *arguments))
-    return np.rint(np.moveaxis(result, 0, -1)).clip(0, 255)
+    return np.rint(np.moveaxis(result, 2, -1)).clip(0, 255)
 
 
 def with_pil(function):
@@ -62,10 +62,10 @@ def test_hue(shift):
 
 
 def test_grey():
-    image = colour.planes(keras.ops, photographs())
+    image = colour.bands(keras.ops, photographs())
     found = keras.ops.convert_to_numpy(colour.grey(image))
     expected = np.stack([np.asarray(Image.fromarray(photo).convert("L")) for photo in photographs()])
-    assert np.abs(found - expected).max() <= 0.51
+    assert np.abs(found[:, :, 0] - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 1.5, 2.0])
@@ -76,7 +76,7 @@ def test_blur(sigma):
 
 @pytest.mark.parametrize("where", [tf, keras.ops])
 def test_blur_of_large_images_leaves_out_only_what_weighs_nothing(where, rng):
-    image = rng.uniform(0, 255, (3, 2, 50, 61)).astype("float32")
+    image = rng.uniform(0, 255, (2, 50, 3, 61)).astype("float32")
     sigma = np.array([0.4, 1.0], "float32")
     given = [keras.ops.convert_to_tensor(x) if where is keras.ops else tf.constant(x) for x in (image, sigma)]
     exact, fast = (keras.ops.convert_to_numpy(colour.gaussian_blur(where, *given, widest)) for widest in (None, 1.0))
@@ -84,9 +84,10 @@ def test_blur_of_large_images_leaves_out_only_what_weighs_nothing(where, rng):
 
 
 def test_blur_is_a_true_gaussian_of_the_drawn_sigma():
-    dot = np.zeros((3, 1, 41, 31), "float32")
-    dot[:, :, 20, 15] = 1.0
-    blurred = keras.ops.convert_to_numpy(colour.gaussian_blur(keras.ops, dot, keras.ops.convert_to_tensor([1.7])))[0, 0]
+    dot = np.zeros((1, 41, 3, 31), "float32")
+    dot[:, 20, :, 15] = 1.0
+    blurred = colour.gaussian_blur(keras.ops, dot, keras.ops.convert_to_tensor([1.7]))
+    blurred = keras.ops.convert_to_numpy(blurred)[0, :, 0]
     y, x = np.mgrid[:41, :31]
     assert abs(blurred.sum() - 1) < 1e-5
     np.testing.assert_allclose((blurred * (y - 20.0) ** 2).sum(), 1.7**2, rtol=1e-3)
@@ -94,10 +95,10 @@ def test_blur_is_a_true_gaussian_of_the_drawn_sigma():
 
 
 def test_a_sigma_of_zero_leaves_the_image_and_a_flat_image_stays_flat():
-    image = colour.planes(keras.ops, photographs()[:, :40, :50])
+    image = colour.bands(keras.ops, photographs()[:, :40, :50])
     same = colour.gaussian_blur(keras.ops, image, keras.ops.convert_to_tensor([0.0, 0.0]))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(same), keras.ops.convert_to_numpy(image))
-    flat = colour.gaussian_blur(keras.ops, keras.ops.ones((3, 2, 9, 7)), keras.ops.convert_to_tensor([0.8, 2.0]))
+    flat = colour.gaussian_blur(keras.ops, keras.ops.ones((2, 9, 3, 7)), keras.ops.convert_to_tensor([0.8, 2.0]))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(flat), 1.0, atol=1e-6)
 
 
@@ -111,7 +112,7 @@ def test_jitter_follows_each_images_own_order():
     photos = photographs()[:, ::2, ::2]
     orders = np.array([[3, 0, 2, 1], [1, 2, 3, 0]], "int32")
     factors = np.array([[1.3, 0.7, 1.2, 0.08], [0.7, 1.4, 0.8, -0.1]], "float32")
-    image = colour.planes(keras.ops, photos)
+    image = colour.bands(keras.ops, photos)
     found = colour.jitter(keras.ops, image, keras.ops.convert_to_tensor(orders), keras.ops.convert_to_tensor(factors))
     operations = [
         lambda image, f: ImageEnhance.Brightness(image).enhance(f),
@@ -123,13 +124,13 @@ def test_jitter_follows_each_images_own_order():
         expected = Image.fromarray(photo)
         for operation in orders[k]:
             expected = operations[operation](expected, float(factors[k, operation]))
-        ours = np.moveaxis(keras.ops.convert_to_numpy(found[:, k]), 0, -1)
+        ours = np.moveaxis(keras.ops.convert_to_numpy(found[k]), 1, -1)
         # Four operations, each of which PIL cuts to whole levels.
         assert np.abs(ours - np.asarray(expected)).mean() < 2.5
 
 
 def test_strengths_that_change_nothing():
-    image = colour.planes(keras.ops, photographs()[:, ::4, ::4])
+    image = colour.bands(keras.ops, photographs()[:, ::4, ::4])
     order = keras.ops.convert_to_tensor(np.array([[0, 1, 2, 3]] * 2, "int32"))
     nothing = keras.ops.convert_to_tensor(np.array([[1, 1, 1, 0]] * 2, "float32"))
     found = colour.jitter(keras.ops, image, order, nothing)
@@ -138,7 +139,7 @@ def test_strengths_that_change_nothing():
 
 def test_normalise_and_back():
     photos = photographs()[:, ::4, ::4]
-    normal = keras.ops.convert_to_numpy(colour.normalise(keras.ops, colour.planes(keras.ops, photos)))
+    normal = keras.ops.convert_to_numpy(colour.normalise(keras.ops, colour.bands(keras.ops, photos)))
     expected = (photos / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(normal, expected, atol=1e-5)
     np.testing.assert_array_equal(colour.denormalise(normal), photos)

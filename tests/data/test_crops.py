@@ -77,9 +77,9 @@ def test_resampling_equals_pil(box, size):
 
 def test_matrices_resample_as_pil_does():
     images = photographs()[[0, 1, 0, 1]]
-    planes = colour.planes(keras.ops, images)
-    found = crops.crop_and_resize_equal(keras.ops, planes, keras.ops.convert_to_tensor(BOXES), (64, 48))
-    found = np.moveaxis(keras.ops.convert_to_numpy(found), 0, -1)
+    bands = colour.bands(keras.ops, images)
+    found = crops.crop_and_resize_equal(keras.ops, bands, keras.ops.convert_to_tensor(BOXES), (64, 48))
+    found = np.moveaxis(keras.ops.convert_to_numpy(found), 2, -1)
     for k in range(4):
         difference = np.abs(found[k] - with_pil(images[k], BOXES[k], (64, 48)))
         assert difference.max() <= 6

@@ -76,8 +76,6 @@ def test_patch_centres_of_view_2_lie_in_view_1_where_the_geometry_says(height, w
     views = PairedViews(size, PLAIN, PLAIN, seed=0)
     boxes, _ = views.draw(tf.range(count, dtype=tf.int64), 0, tf.fill([count], height), tf.fill([count], width))
     image = coordinates(height, width)
-    planes = np.zeros((3, count, height, width), "float32")
-    planes[:2] = np.moveaxis(image, -1, 0)[:, None] * (255 / max(height, width))
     weights = []
     for k in range(2):
         top, left, box_height, box_width, flip = (tf.cast(boxes[:, k, n], tf.float32) for n in range(5))
