@@ -35,8 +35,8 @@ def bands(ops, images):
 
 def normalise(ops, image):
     """Turn bands of 0...255 into `(batch, height, width, 3)` images of ImageNet's zero mean and unit variance."""
-    mean, std = (ops.cast(values, "float32") for values in (MEAN, STD))
-    return (ops.transpose(image, (0, 1, 3, 2)) - mean) / std
+    mean, scale = (ops.cast(values, "float32") for values in (MEAN, 1 / STD))
+    return (ops.transpose(image, (0, 1, 3, 2)) - mean) * scale
 
 
 def denormalise(images):
@@ -90,23 +90,19 @@ def turn_hue(ops, image, shift):
     Returns:
         Bands.
     """
-    red, green, blue = (image[:, :, k] for k in range(3))
+    red, green, blue = (image[:, :, k : k + 1] for k in range(3))
     value = ops.maximum(ops.maximum(red, green), blue)
     chroma = value - ops.minimum(ops.minimum(red, green), blue)
     divisor = ops.where(chroma > 0.0, chroma, ops.ones_like(chroma))
-    sector = ops.where(
-        value == red,
-        (green - blue) / divisor,
-        ops.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
-    )
-    turned = sector + 6.0 * shift[:, None, None]
-    channels = []
-    for offset in (5.0, 3.0, 1.0):
-        place = turned + offset
-        place = place - 6.0 * ops.floor(place / 6.0)
-        ramp = ops.maximum(ops.minimum(ops.minimum(place, 4.0 - place), 1.0), 0.0)
-        channels.append(value - chroma * ramp)
-    return ops.stack(channels, axis=2)
+    # One division for all: a division costs as much as everything else here.
+    reddest, greenest = value == red, value == green
+    difference = ops.where(reddest, green - blue, ops.where(greenest, blue - red, red - green))
+    sector = ops.where(reddest, 0.0, ops.where(greenest, 2.0, 4.0)) + difference / divisor
+    offsets = ops.cast(np.array([[5.0], [3.0], [1.0]]), "float32")
+    place = sector + 6.0 * _per_image(shift) + offsets
+    place = place - 6.0 * ops.floor(place * (1 / 6))
+    ramp = ops.maximum(ops.minimum(ops.minimum(place, 4.0 - place), 1.0), 0.0)
+    return value - chroma * ramp
 
 
 def jitter(ops, image, order, factors):
@@ -204,8 +200,8 @@ def _gaussian_matrix(ops, size, sigma):
     # Below a hundredth of a pixel the weights are exactly those of the identity.
     sigma = ops.maximum(sigma, 0.01)[:, None, None]
     distance = np.arange(size, dtype="float32")[:, None] - np.arange(size, dtype="float32")
-    weights = ops.exp(ops.cast(-0.5 * distance**2, "float32") / (sigma * sigma))
-    return weights / ops.einsum("bij->bi", weights)[:, :, None]
+    weights = ops.exp(ops.cast(-0.5 * distance**2, "float32") * (1.0 / (sigma * sigma)))
+    return weights * (1.0 / ops.einsum("bij->bi", weights)[:, :, None])
 
 
 def solarise(ops, image, chosen):

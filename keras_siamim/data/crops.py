@@ -160,14 +160,14 @@ def cubic_matrix(ops, size_in, size_out, start, length, flip):
     """
     start, length, flip = (values[:, None, None] for values in (start, length, flip))
     scale = length / float(size_out)
-    widening = ops.maximum(scale, 1.0)
+    narrowing = 1.0 / ops.maximum(scale, 1.0)
     centre = start + (ops.cast(np.arange(size_out, dtype="float32")[:, None] + 0.5, "float32")) * scale
     pixel = ops.cast(np.arange(size_in, dtype="float32") + 0.5, "float32")
     pixel = pixel + flip * (float(size_in) - 2.0 * pixel)
-    distance = ops.abs(pixel - centre) / widening
+    distance = ops.abs(pixel - centre) * narrowing
     near = (1.5 * distance - 2.5) * distance * distance + 1.0
     far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
     weights = ops.where(distance < 1.0, near, ops.where(distance < 2.0, far, ops.zeros_like(far)))
     inside = (pixel > start) & (pixel < start + length)
     weights = ops.where(inside, weights, ops.zeros_like(weights))
-    return weights / ops.einsum("bij->bi", weights)[:, :, None]
+    return weights * (1.0 / ops.einsum("bij->bi", weights)[:, :, None])
