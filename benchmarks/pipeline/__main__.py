@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.pipeline import pillow_road
-from keras_siamim.data import images, loading, pipeline, roads, sources
+from keras_siamim.data import images, indexed, loading, pipeline, roads, sources
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
@@ -56,9 +56,9 @@ def photographs(height, width, count=256):
 
 
 def source_of(files, shape):
-    """A source of files that lie in memory."""
-    encoded = tf.constant(files)
-    return sources.IndexedSource("benchmark", len(files), lambda index: {"image": encoded[index]}, image_shape=shape)
+    """A source of files that lie in memory, as `sources.cached` makes them."""
+    read = indexed.columns_of({"image": tf.constant(files)})
+    return sources.IndexedSource("benchmark", len(files), read, image_shape=shape, reads_many=True)
 
 
 def ours(source, size, patch, batch_size, views=None):

@@ -19,22 +19,16 @@ else goes through PIL.
 """
 
 import io
+import math
 import re
 
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim.data import crops
+from keras_siamim.data import crops, headers
 
 # 240 MB decoded; below the size at which PIL begins to warn.
 PIXEL_LIMIT = 80_000_000
-
-HEADER = 4096
-# The start of a JPEG's scan with three components or one. Orientation comes before, though perhaps far behind the
-# first 4 KiB, where profiles and thumbnails lie first.
-SCAN = rb"\C*\xff\xda\x00(\x0c\x03|\x08\x01)\C*"
-# What TensorFlow's decoders pass over: orientation, and PNG's transparent colour.
-SPECIAL = rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*"
 
 
 def decode(encoded):
@@ -50,43 +44,48 @@ def decode(encoded):
         tf.errors.OpError: bytes that are no whole image; in eager mode PIL's own errors too. `refusal` says why.
     """
     encoded = tf.convert_to_tensor(encoded)
-    header = tf.strings.substr(encoded, 0, HEADER)
-    return tf.ensure_shape(
-        tf.case(
-            [
-                (
-                    _is_plain_jpeg(encoded, header),
-                    lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-                ),
-                (_is_plain_png(encoded, header), lambda: tf.io.decode_png(encoded, channels=3)),
-            ],
-            default=lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
-        ),
-        (None, None, 3),
+    jpeg, png = (is_plain(encoded, PIXEL_LIMIT) for is_plain in (headers.is_plain_jpeg, headers.is_plain_png))
+    image = tf.cond(
+        jpeg | png,
+        lambda: _decode_plain(encoded),
+        lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
     )
+    return tf.ensure_shape(image, (None, None, 3))
 
 
-def _is_plain_jpeg(encoded, header):
-    def plain():
-        height, width, components = tf.unstack(tf.image.extract_jpeg_shape(encoded, tf.int64))
-        searched = tf.cond(tf.strings.regex_full_match(header, SCAN), lambda: header, lambda: encoded)
-        special = tf.strings.regex_full_match(searched, SPECIAL)
-        return (components < 4) & (height * width <= PIXEL_LIMIT) & ~special
+def decode_equal(encoded, shape):
+    """Decode many images of one size.
 
-    return tf.cond(tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff", plain, lambda: tf.constant(False))
+    Args:
+        encoded: `(images,)` string tensor.
+        shape: `(height, width)` of all.
+
+    Returns:
+        `(images, *shape, 3)` uint8 tensor.
+
+    Raises:
+        tf.errors.OpError: some image has another size, or can't be decoded.
+    """
+    # Plain images share one look at their headers; a look at each costs more than decoding it.
+    plain = tf.reduce_all(headers.are_plain(encoded, shape))
+    # A loop's turn costs half as much as decoding a small image: so several are decoded in every turn.
+    together = math.gcd(encoded.shape[0] or 1, 16)
+    return tf.cond(plain, lambda: _each(_decode_plain, encoded, shape, together), lambda: _each(decode, encoded, shape))
 
 
-def _is_plain_png(encoded, header):
-    def plain():
-        # Bytes 16...23 of a PNG are its sides, 24 its depth, 25 its kind: 0 grey, 2 RGB; palettes and alpha are PIL's.
-        kind = tf.strings.substr(header, 24, 2)
-        width, height = tf.unstack(tf.reshape(tf.io.decode_raw(tf.strings.substr(header, 16, 8), tf.int32, False), [2]))
-        sides = tf.cast(width, tf.int64), tf.cast(height, tf.int64)
-        simple = (kind == b"\x08\x00") | (kind == b"\x08\x02")
-        return simple & (sides[0] * sides[1] <= PIXEL_LIMIT) & ~tf.strings.regex_full_match(encoded, SPECIAL)
+def _each(decode, encoded, shape, together=1):
+    signature = tf.TensorSpec((together, *shape, 3), tf.uint8)
 
-    png = (tf.strings.substr(encoded, 0, 6) == b"\x89PNG\r\n") & (tf.strings.length(header) >= 26)
-    return tf.cond(png, plain, lambda: tf.constant(False))
+    def some(encoded):
+        return tf.stack([tf.ensure_shape(decode(one), (*shape, 3)) for one in tf.unstack(encoded)])
+
+    decoded = tf.map_fn(some, tf.reshape(encoded, (-1, together)), fn_output_signature=signature)
+    return tf.reshape(decoded, (-1, *shape, 3))
+
+
+def _decode_plain(encoded):
+    # Of PNG as well.
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def refusal(encoded, shape=None):

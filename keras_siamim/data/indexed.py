@@ -25,6 +25,7 @@ class IndexedSource(Examples):
         class_names: names of the classes, empty without labels.
         image_shape: `(height, width)` if all images have it, else None.
         locate: function of an image's number that says where it lies, for messages; "image NUMBER" if left out.
+        reads_many: whether `read` takes any number of numbers, `(images,)`, and gives as many examples at once.
     """
 
     name: str
@@ -33,6 +34,7 @@ class IndexedSource(Examples):
     class_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
     locate: Callable = "image {}".format
+    reads_many: bool = False
 
     def order(self, seed, epoch, shuffle, buffer=0, workers=1, worker=0):
         """Name the images of an epoch, shuffled as a whole (`buffer` is not needed), without reading them.
@@ -65,6 +67,10 @@ class IndexedSource(Examples):
         """Read an image: the dict of `read`."""
         return self.read(entry[INDEX])
 
+    def load_all(self, entries):
+        """`load` of many entries, a dict of tensors with a common first axis."""
+        return self.load(entries) if self.reads_many else super().load_all(entries)
+
     def sample(self, count):
         """About so many entries from all over the source, or all of a smaller one."""
         return [self.entry(index) for index in range(0, self.size, max(1, self.size // count))]
@@ -79,8 +85,8 @@ class IndexedSource(Examples):
 
 
 def columns_of(columns):
-    """Function of a number that gives that row of some tensors."""
-    return lambda index: {key: values[index] for key, values in columns.items()}
+    """Function of one or many numbers that gives those rows of some tensors."""
+    return lambda index: {key: tf.gather(values, index) for key, values in columns.items()}
 
 
 def cached(source, limit=None):
@@ -112,6 +118,7 @@ def cached(source, limit=None):
         source.class_names,
         source.image_shape,
         lambda index: source.locate(numbers[index]),
+        reads_many=True,
     )
 
 
@@ -138,7 +145,7 @@ def array_source(pixels, labels=None, name="array", class_names=()):
             )
         columns[LABEL] = tf.constant(labels.astype("int32"))
         class_names = tuple(class_names) or tuple(str(k) for k in range(labels.max() + 1))
-    return IndexedSource(name, len(pixels), columns_of(columns), tuple(class_names), pixels.shape[1:3])
+    return IndexedSource(name, len(pixels), columns_of(columns), tuple(class_names), pixels.shape[1:3], reads_many=True)
 
 
 def folder_source(path):

@@ -23,6 +23,11 @@ def decoded(example):
 class Examples:
     """What every source can give by its `order` and `load`."""
 
+    def load_all(self, entries):
+        """`load` of many entries, a dict of tensors with a common first axis."""
+        signature = tf.data.Dataset.from_tensor_slices(entries).map(self.load).element_spec
+        return tf.map_fn(self.load, entries, fn_output_signature=signature)
+
     def examples(self, seed, epoch, shuffle, **options):
         """All examples of an epoch, read: `order` with what `load` gives and `"index"`, an int64 scalar."""
         entries = self.order(seed, epoch, shuffle, **options)
@@ -44,14 +49,26 @@ def attempt(entries, load):
     places = tf.data.Dataset.from_tensor_slices((tf.range(count), entries))
     loaded = places.map(lambda slot, entry: (slot, load(entry)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     # What is left if nothing can be loaded: a batch of none.
-    none = tf.nest.map_structure(
-        lambda spec: tf.zeros([0, *(side or 0 for side in spec.shape)], spec.dtype), loaded.element_spec
-    )
+    none = tf.nest.map_structure(lambda spec: _none_of(spec.shape, spec.dtype), loaded.element_spec)
     batches = loaded.batch(tf.cast(count, tf.int64)).concatenate(tf.data.Dataset.from_tensors(none))
     return batches.take(1).get_single_element()
 
 
-def complete(source, ledger, entries, load, shape=None):
+def attempt_at_once(entries, load):
+    """Load a batch as a whole: what `attempt` gives, of all entries or, if any can't be loaded, of none."""
+    slots = tf.range(tf.shape(entries[INDEX])[0])
+    loaded = tf.data.Dataset.from_tensors((slots, entries)).map(lambda slots, entries: (slots, load(entries)))
+    none = tf.nest.map_structure(lambda spec: _none_of(spec.shape[1:], spec.dtype), loaded.element_spec)
+    found = loaded.ignore_errors().concatenate(tf.data.Dataset.from_tensors(none))
+    return found.take(1).get_single_element()
+
+
+def _none_of(shape, dtype):
+    # A batch of no tensors of a shape, whose unknown sides don't matter.
+    return tf.zeros([0, *(side or 0 for side in shape)], dtype)
+
+
+def complete(source, ledger, entries, load, shape=None, load_all=None):
     """Load a batch, bad images replaced.
 
     Args:
@@ -60,6 +77,7 @@ def complete(source, ledger, entries, load, shape=None):
         entries: a batch of what `source.order` gives, with further keys at will, which keep to their places.
         load: function of one entry to a dict of tensors; it may refuse images that are not bad.
         shape: `(height, width)` that an image must have not to be bad, or None.
+        load_all: `load` of many entries at once, tried first if given.
 
     Returns:
         slots: `(loaded,)` int32, all places of the batch unless `load` refuses images that are not bad.
@@ -69,9 +87,8 @@ def complete(source, ledger, entries, load, shape=None):
     # Traced once for both attempts.
     signature = {key: tf.TensorSpec([None, *values.shape[1:]], values.dtype) for key, values in entries.items()}
     attempted = tf.function(lambda entries: attempt(entries, load), [signature], autograph=False)
-    slots, rows = attempted(entries)
 
-    def mended():
+    def mended(slots, rows):
         missing = tf.sets.difference(tf.range(size)[None], slots[None]).values
         others = tf.nest.map_structure(lambda values: tf.gather(values, missing), entries)
         index = tf.numpy_function(
@@ -84,7 +101,14 @@ def complete(source, ledger, entries, load, shape=None):
         both = tf.nest.map_structure(lambda *values: tf.gather(tf.concat(values, 0), order), rows, their_rows)
         return tf.gather(found, order), both
 
-    return tf.cond(tf.shape(slots)[0] == size, lambda: (slots, rows), mended)
+    def unless_complete(slots, rows, further):
+        return tf.cond(tf.size(slots) == size, lambda: (slots, rows), further)
+
+    def one_by_one():
+        slots, rows = attempted(entries)
+        return unless_complete(slots, rows, lambda: mended(slots, rows))
+
+    return one_by_one() if load_all is None else unless_complete(*attempt_at_once(entries, load_all), one_by_one)
 
 
 def replacements(source, ledger, numbers, shape=None):
