@@ -90,19 +90,22 @@ def turn_hue(ops, image, shift):
     Returns:
         Bands.
     """
+    # The hue is `sector + difference / chroma` sixths of a turn. All of it is kept times the chroma, undivided: a
+    # division costs as much as everything else here, and grey pixels need no case of their own.
     red, green, blue = (image[:, :, k : k + 1] for k in range(3))
     value = ops.maximum(ops.maximum(red, green), blue)
     chroma = value - ops.minimum(ops.minimum(red, green), blue)
-    divisor = ops.where(chroma > 0.0, chroma, ops.ones_like(chroma))
-    # One division for all: a division costs as much as everything else here.
-    reddest, greenest = value == red, value == green
+    # Not by equality with the largest, which a compiler may have computed another time and rounded otherwise.
+    reddest, greenest = (red >= green) & (red >= blue), green >= blue
     difference = ops.where(reddest, green - blue, ops.where(greenest, blue - red, red - green))
-    sector = ops.where(reddest, 0.0, ops.where(greenest, 2.0, 4.0)) + difference / divisor
-    offsets = ops.cast(np.array([[5.0], [3.0], [1.0]]), "float32")
-    place = sector + 6.0 * _per_image(shift) + offsets
-    place = place - 6.0 * ops.floor(place * (1 / 6))
-    ramp = ops.maximum(ops.minimum(ops.minimum(place, 4.0 - place), 1.0), 0.0)
-    return value - chroma * ramp
+    sector = ops.where(reddest, 0.0, ops.where(greenest, 2.0, 4.0))
+    # Where red, green and blue begin to fade on the circle, turned: 0...6.
+    start = 6.0 * shift[:, None] + ops.cast(np.array([5.0, 3.0, 1.0]), "float32")
+    start = (start - 6.0 * ops.floor(start / 6.0))[:, None, :, None]
+    place = difference + chroma * (sector + start)
+    place = ops.where(place >= 6.0 * chroma, place - 6.0 * chroma, place)
+    fading = ops.minimum(ops.minimum(place, 4.0 * chroma - place), chroma)
+    return value - ops.maximum(fading, 0.0)
 
 
 def jitter(ops, image, order, factors):
@@ -168,7 +171,7 @@ def gaussian_blur(ops, image, sigma, widest=None):
         Bands.
     """
     reach = None if widest is None else math.ceil(4 * widest)
-    for axis in (HEIGHT, WIDTH):
+    for axis in (WIDTH, HEIGHT):
         if reach is None or image.shape[axis] < 12 * reach:
             image = along(ops, image, _gaussian_matrix(ops, image.shape[axis], sigma), axis)
         else:
