@@ -1,6 +1,7 @@
 """Pairs of views that know how they lie in each other, as a keras-cv layer (arXiv 2206.01204, section 3.2)."""
 
 import functools
+import math
 
 import keras
 import keras_cv
@@ -12,6 +13,8 @@ from keras_siamim.data import colour, crops, device, draws, geometry
 from keras_siamim.data.view_recipe import NUMBERS, ONLINE, TARGET, ViewRecipe
 
 IMAGES, INDEX, EPOCH = "images", "index", "epoch"
+# Pixels of images that are distorted together: about 3 MB as floats.
+CACHED_PIXELS = 1 << 18
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -251,12 +254,26 @@ def _compiled_colour(recipe):
 
 @functools.lru_cache
 def _compiled_views(recipe, size):
-    @tf.function(jit_compile=True)
-    def compiled(images, boxes, numbers):
+    def make(images, boxes, numbers):
         cut = crops.crop_and_resize_equal(tf, colour.bands(tf, images), boxes, size)
         return colour.normalise(tf, recipe.distort(tf, cut, numbers, blur=_blur_of(recipe)))
 
+    @tf.function(jit_compile=True)
+    def compiled(images, boxes, numbers):
+        pieces = _pieces(images.shape[0] or 1, max(math.prod(size), math.prod(images.shape[1:3])))
+        if pieces == 1:
+            return make(images, boxes, numbers)
+        split = [tf.reshape(values, (pieces, -1, *values.shape[1:])) for values in (images, boxes, numbers)]
+        made = tf.map_fn(lambda piece: make(*piece), split, fn_output_signature=tf.float32)
+        return tf.reshape(made, (-1, *size, 3))
+
     return compiled
+
+
+def _pieces(count, pixels):
+    # Into how many equal parts, a power of two, so many images are best divided to stay in the cache from step to step.
+    needed = math.ceil(count * pixels / CACHED_PIXELS)
+    return math.gcd(count, 1 << (needed - 1).bit_length())
 
 
 def _jitter_one(ops, image, order, factors):
