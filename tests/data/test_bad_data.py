@@ -90,7 +90,11 @@ def test_orientation_is_found_behind_a_large_profile():
     assert lying.shape == (40, 30, 3)
 
 
-def test_a_bad_image_moves_no_other_and_the_next_good_one_takes_its_place(whole, spoilt):
+@pytest.mark.parametrize("one_size", [False, True])
+def test_a_bad_image_moves_no_other_and_the_next_good_one_takes_its_place(one_size, whole, spoilt, tmp_path):
+    if one_size:
+        whole = make_folder(tmp_path / "whole", sides=[40])
+        spoilt = make_folder(tmp_path / "spoilt", BAD, sides=[40])
     ledger = Ledger(limit=0.5)
     found = batches(spoilt, 10, ledger=ledger)
     expected = batches(whole, 10)

@@ -60,6 +60,15 @@ def test_single_images_and_batches_agree_eagerly_and_in_tf_data():
 
 
 @pytest.mark.one_backend
+def test_a_large_batch_is_made_in_pieces_of_the_same_views():
+    images, views = np.repeat(IMAGES, 24, 0), PairedViews(96, TARGET, TARGET, seed=3)
+    whole = pairs_of(views, images, np.arange(48))
+    half = [pairs_of(views, images[:24], np.arange(24)), pairs_of(views, images[24:], np.arange(24, 48))]
+    for key in KEYS:
+        np.testing.assert_allclose(whole[key], np.concatenate([part[key] for part in half]), atol=0.02)
+
+
+@pytest.mark.one_backend
 def test_images_without_numbers_take_the_next_draws_of_the_seed():
     images = IMAGES
     one, other = PairedViews(16, seed=1), PairedViews(16, seed=1)
