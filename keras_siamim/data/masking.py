@@ -4,6 +4,7 @@ Every image loses exactly the same number of patches, so that the visible ones f
 are a function of (seed, epoch, image number), in NumPy, for a whole batch at once.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from keras_siamim.data import draws
 
 TRIES = 10
+# Tries whose numbers are drawn together.
+TOGETHER = 4
 MODES = ("block", "random", "none")
 ASPECTS = (0.3, 1 / 0.3)
 # The numbers of a mask's stream from here on are the noise per patch; those before it belong to the rectangles.
@@ -115,7 +118,8 @@ def visible_ids(masks):
 def blocks(keys, grid, num_masked, min_block):
     """Mask rectangles until the count is reached or ten tries in a row have failed.
 
-    All images take their tries in step; an image leaves when it is done.
+    All images take their tries in step, several before those that are done leave: what takes the time is the number of
+    calls of NumPy.
 
     Args:
         keys: `(images,)` uint64 stream keys.
@@ -126,40 +130,49 @@ def blocks(keys, grid, num_masked, min_block):
     Returns:
         `(images, rows, columns)` bool with at most `num_masked` True each.
     """
-    rows, columns = grid
-    masks = np.zeros((len(keys), rows, columns), bool)
+    in_rows, in_columns = _spans(grid)
+    masks = np.zeros((len(keys), grid[0] * grid[1]), bool)
     active = np.arange(len(keys))
     remaining = np.full(len(keys), num_masked)
     failures = np.zeros(len(keys), int)
     first = 0
     while len(active):
-        top, left, height, width, fits = _rectangles(draws.uniforms(keys[active], 4, first), remaining, grid, min_block)
-        first += 4
-        inside_rows = (np.arange(rows) >= top) & (np.arange(rows) < top + height)
-        inside_columns = (np.arange(columns) >= left) & (np.arange(columns) < left + width)
-        new = inside_rows[:, :, None] & inside_columns[:, None, :] & ~masks[active]
-        added = np.count_nonzero(new, axis=(1, 2))
-        accepted = fits & (added > 0) & (added <= remaining)
-        masks[active[accepted]] |= new[accepted]
-        remaining = remaining - added * accepted
-        failures = np.where(accepted, 0, failures + 1)
+        numbers = draws.uniforms(keys[active], 4 * TOGETHER, first).reshape(-1, TOGETHER, 4)
+        first += 4 * TOGETHER
+        own = masks[active]
+        for k in range(TOGETHER):
+            top, left, bottom, right = _rectangles(numbers[:, k], remaining, grid, min_block).T
+            new = (in_rows[top, bottom] & in_columns[left, right]) > own
+            added = (new.astype("float32") @ np.ones(new.shape[1], "float32")).astype(int)
+            accepted = (added > 0) & (added <= remaining) & (failures < TRIES)
+            own |= new & accepted[:, None]
+            remaining -= added * accepted
+            failures = np.where(accepted, 0, failures + 1)
+        masks[active] = own
         going = (remaining > 0) & (failures < TRIES)
         active, remaining, failures = active[going], remaining[going], failures[going]
-    return masks
+    return masks.reshape(-1, *grid)
 
 
 def _rectangles(numbers, remaining, grid, min_block):
-    # One rectangle an image from four uniform numbers: columns (images, 1) of top, left, height, width; and whether
-    # both sides are smaller than the grid's.
-    rows, columns = grid
+    # One rectangle an image from four uniform numbers: (images, 4) of top, left, bottom, right; empty unless both sides
+    # are smaller than the grid's.
     area = min_block + numbers[:, 0] * (remaining - min_block)
     aspect = np.exp(np.log(ASPECTS[0]) + numbers[:, 1] * np.log(ASPECTS[1] / ASPECTS[0]))
-    height = np.rint(np.sqrt(area * aspect)).astype(int)
-    width = np.rint(np.sqrt(area / aspect)).astype(int)
-    top = (numbers[:, 2] * (rows - height + 1)).astype(int)
-    left = (numbers[:, 3] * (columns - width + 1)).astype(int)
-    fits = (height < rows) & (width < columns)
-    return *(side[:, None] for side in (top, left, height, width)), fits
+    sides = np.rint(np.sqrt(np.stack([area * aspect, area / aspect], 1))).astype(int)
+    sides *= ((sides[:, 0] < grid[0]) & (sides[:, 1] < grid[1]))[:, None]
+    starts = (numbers[:, 2:] * (np.array(grid) - sides + 1)).astype(int)
+    return np.concatenate([starts, starts + sides], 1)
+
+
+@functools.lru_cache
+def _spans(grid):
+    # Which patches of the grid, (patches,) bool, lie within rows [first, last), and within columns: tables by both.
+    found = []
+    for side, places in zip(grid, np.indices(grid).reshape(2, -1), strict=True):
+        ends = np.arange(side + 1)
+        found.append((ends[:, None, None] <= places) & (places < ends[:, None]))
+    return found
 
 
 def fill(keys, masks, num_masked):
