@@ -8,6 +8,7 @@ machine.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import io
 import itertools
@@ -78,7 +79,7 @@ def rate(iterator, batch_size, seconds):
     return count / elapsed
 
 
-def cpu_milliseconds(function, pairs, repeats=3):
+def cpu_milliseconds(function, pairs, repeats=10):
     """Processor time a pair, all threads together."""
     function()
     start = time.process_time()
@@ -89,15 +90,16 @@ def cpu_milliseconds(function, pairs, repeats=3):
 
 def stages(files, shape, size, patch, batch_size):
     """Processor milliseconds a pair of every stage, one after the other on the same images."""
-    few = files[: min(64, batch_size)]
+    equal = shape[0] * shape[1] <= roads.EQUAL_SIZE_LIMIT
+    few = files[: batch_size if equal else 64]
     count = len(few)
     index = tf.range(count, dtype=tf.int64)
     views = PairedViews(size)
-    decode = tf.function(lambda encoded: tf.map_fn(images.decode, encoded, fn_output_signature=tf.uint8))
+    each = tf.function(lambda encoded: tf.map_fn(images.decode, encoded, fn_output_signature=tf.uint8))
+    decode = tf.function(lambda encoded: images.decode_equal(encoded, shape)) if equal else each
     pixels = decode(tf.constant(few))
     draw = tf.function(lambda: views.draw(index, 0, tf.fill([count], shape[0]), tf.fill([count], shape[1])))
     boxes, numbers = draw()
-    equal = shape[0] * shape[1] <= roads.EQUAL_SIZE_LIMIT
     cut = tf.function(lambda: tf.map_fn(lambda pair: views.cut(*pair), (pixels, boxes), fn_output_signature=tf.uint8))
     cuts = cut() if not equal else None
     masking = Masking.of_ratio((size // patch,) * 2, 0.6, min_block=max(2, (size // patch) ** 2 // 12))
@@ -109,17 +111,17 @@ def stages(files, shape, size, patch, batch_size):
         colour = tf.function(made.colour)
         return lambda: [view.numpy() for view in colour(cuts, numbers)]
 
-    sharp = {"blur_probability": 0.0}
+    blurring = [dataclasses.replace(ONLY_CROPS, blur_probability=view.blur_probability) for view in views.recipes]
     plain = cpu_milliseconds(render(ONLY_CROPS, ONLY_CROPS), count)
-    coloured = cpu_milliseconds(render(ViewRecipe(**sharp), ViewRecipe(solarise_probability=0.2, **sharp)), count)
+    blurred = cpu_milliseconds(render(*blurring), count)
     whole = cpu_milliseconds(render(views.view_1, views.view_2), count)
     many = np.arange(batch_size)
     return {
         "decode": cpu_milliseconds(lambda: decode(tf.constant(few)), count),
         "draw": cpu_milliseconds(draw, count),
         "crop + resize": (0 if equal else cpu_milliseconds(cut, count)) + plain,
-        "colour": coloured - plain,
-        "blur": whole - coloured,
+        "colour": whole - blurred,
+        "blur": blurred - plain,
         "masks": cpu_milliseconds(lambda: masking.visible_ids(0, 0, many), batch_size),
     }
 
