@@ -79,13 +79,15 @@ def rate(iterator, batch_size, seconds):
     return count / elapsed
 
 
-def cpu_milliseconds(function, pairs, repeats=10):
-    """Processor time a pair, all threads together."""
-    function()
-    start = time.process_time()
-    for _ in range(repeats):
-        function()
-    return 1e3 * (time.process_time() - start) / repeats / pairs
+def cpu_milliseconds(pairs, *functions, turns=10):
+    """Processor time a pair, all threads together, of functions that take turns: the least of each."""
+    found = [[] for _ in functions]
+    for _ in range(1 + turns):
+        for function, times in zip(functions, found, strict=True):
+            start = time.process_time()
+            function()
+            times.append(1e3 * (time.process_time() - start) / pairs)
+    return [min(times) for times in found]
 
 
 def stages(files, shape, size, patch, batch_size):
@@ -112,17 +114,21 @@ def stages(files, shape, size, patch, batch_size):
         return lambda: [view.numpy() for view in colour(cuts, numbers)]
 
     blurring = [dataclasses.replace(ONLY_CROPS, blur_probability=view.blur_probability) for view in views.recipes]
-    plain = cpu_milliseconds(render(ONLY_CROPS, ONLY_CROPS), count)
-    blurred = cpu_milliseconds(render(*blurring), count)
-    whole = cpu_milliseconds(render(views.view_1, views.view_2), count)
+    plain, blurred, whole = cpu_milliseconds(
+        count, render(ONLY_CROPS, ONLY_CROPS), render(*blurring), render(views.view_1, views.view_2)
+    )
     many = np.arange(batch_size)
+    (masks,) = cpu_milliseconds(batch_size, lambda: masking.visible_ids(0, 0, many))
+    read, drawn, cropped = cpu_milliseconds(
+        count, lambda: decode(tf.constant(few)), draw, (lambda: None) if equal else cut
+    )
     return {
-        "decode": cpu_milliseconds(lambda: decode(tf.constant(few)), count),
-        "draw": cpu_milliseconds(draw, count),
-        "crop + resize": (0 if equal else cpu_milliseconds(cut, count)) + plain,
+        "decode": read,
+        "draw": drawn,
+        "crop + resize": cropped + plain,
         "colour": whole - blurred,
         "blur": blurred - plain,
-        "masks": cpu_milliseconds(lambda: masking.visible_ids(0, 0, many), batch_size),
+        "masks": masks,
     }
 
 
