@@ -15,7 +15,8 @@ TRIES = 10
 # Tries whose numbers are drawn together.
 TOGETHER = 4
 MODES = ("block", "random", "none")
-ASPECTS = (0.3, 1 / 0.3)
+# Rectangles are at most so much wider than high, or higher than wide.
+LOG_ASPECTS = np.log(0.3), -np.log(0.3)
 # The numbers of a mask's stream from here on are the noise per patch; those before it belong to the rectangles.
 NOISE = 1 << 20
 
@@ -131,19 +132,21 @@ def blocks(keys, grid, num_masked, min_block):
         `(images, rows, columns)` bool with at most `num_masked` True each.
     """
     in_rows, in_columns = _spans(grid)
-    masks = np.zeros((len(keys), grid[0] * grid[1]), bool)
+    patches = grid[0] * grid[1]
+    ones = np.ones(patches, "float32")
+    masks = np.zeros((len(keys), patches), bool)
     active = np.arange(len(keys))
     remaining = np.full(len(keys), num_masked)
     failures = np.zeros(len(keys), int)
     first = 0
     while len(active):
-        numbers = draws.uniforms(keys[active], 4 * TOGETHER, first).reshape(-1, TOGETHER, 4)
+        numbers = draws.uniforms(keys[active], 4 * TOGETHER, first).T.reshape(TOGETHER, 4, -1)
         first += 4 * TOGETHER
         own = masks[active]
-        for k in range(TOGETHER):
-            top, left, bottom, right = _rectangles(numbers[:, k], remaining, grid, min_block).T
-            new = (in_rows[top, bottom] & in_columns[left, right]) > own
-            added = (new.astype("float32") @ np.ones(new.shape[1], "float32")).astype(int)
+        for drawn in numbers:
+            rows, columns = _rectangles(drawn, remaining, grid, min_block)
+            new = (in_rows.take(rows, 0) & in_columns.take(columns, 0)) > own
+            added = (new.astype("float32") @ ones).astype(int)
             accepted = (added > 0) & (added <= remaining) & (failures < TRIES)
             own |= new & accepted[:, None]
             remaining -= added * accepted
@@ -155,23 +158,25 @@ def blocks(keys, grid, num_masked, min_block):
 
 
 def _rectangles(numbers, remaining, grid, min_block):
-    # One rectangle an image from four uniform numbers: (images, 4) of top, left, bottom, right; empty unless both sides
-    # are smaller than the grid's.
-    area = min_block + numbers[:, 0] * (remaining - min_block)
-    aspect = np.exp(np.log(ASPECTS[0]) + numbers[:, 1] * np.log(ASPECTS[1] / ASPECTS[0]))
-    sides = np.rint(np.sqrt(np.stack([area * aspect, area / aspect], 1))).astype(int)
-    sides *= ((sides[:, 0] < grid[0]) & (sides[:, 1] < grid[1]))[:, None]
-    starts = (numbers[:, 2:] * (np.array(grid) - sides + 1)).astype(int)
-    return np.concatenate([starts, starts + sides], 1)
+    # One rectangle an image from four uniform numbers, (4, images): its rows and its columns as `_spans` counts them,
+    # (2, images); none at all unless both sides are smaller than the grid's.
+    area = min_block + numbers[0] * (remaining - min_block)
+    aspect = np.exp(LOG_ASPECTS[0] + numbers[1] * (LOG_ASPECTS[1] - LOG_ASPECTS[0]))
+    sides = np.rint(np.sqrt([area * aspect, area / aspect])).astype(int)
+    sides *= (sides[0] < grid[0]) & (sides[1] < grid[1])
+    ends = np.array(grid)[:, None] + 1
+    starts = (numbers[2:] * (ends - sides)).astype(int)
+    return starts * ends + starts + sides
 
 
 @functools.lru_cache
 def _spans(grid):
-    # Which patches of the grid, (patches,) bool, lie within rows [first, last), and within columns: tables by both.
+    # Which patches of the grid lie within rows [first, last), at number first * (rows + 1) + last, and within columns:
+    # (spans, patches) bool each.
     found = []
     for side, places in zip(grid, np.indices(grid).reshape(2, -1), strict=True):
-        ends = np.arange(side + 1)
-        found.append((ends[:, None, None] <= places) & (places < ends[:, None]))
+        first, last = np.indices((side + 1, side + 1)).reshape(2, -1, 1)
+        found.append((first <= places) & (places < last))
     return found
 
 
