@@ -27,7 +27,7 @@ class RecordSource(Examples):
         name: for messages.
         files: paths.
         lengths: number of records in each file.
-        parse: function of a scalar string tensor, the record, that gives a dict as `IndexedSource.read` does.
+        parse: function of a string tensor, one record or `(images,)`, that gives a dict as `IndexedSource.read` does.
         class_names: names of the classes, empty without labels.
         image_shape: `(height, width)` if all images have it, else None.
     """
@@ -129,6 +129,10 @@ class RecordSource(Examples):
 
         return self.parse(tf.cond(tf.strings.length(entry[RECORD]) > 0, lambda: entry[RECORD], by_number))
 
+    def load_all(self, entries):
+        """`load` of many entries, a dict of tensors with a common first axis; fails if a record was not read."""
+        return self.parse(entries[RECORD])
+
     def _read(self, index):
         return tfrecord.read_record(self.files[index // FILE_STRIDE], index % FILE_STRIDE)
 
@@ -172,16 +176,22 @@ def record_source(files, image_key="image/encoded", label_key=None, class_names=
     missing = [path for path in paths if not tf.io.gfile.exists(path)]
     if not paths or missing:
         raise ValueError(f"files must be existing TFRecords; received {files!r}, missing: {missing or 'all'}.")
+    parse = _parser(image_key, label_key)
+    return RecordSource(str(files), paths, count_records(paths, files), parse, tuple(class_names))
+
+
+def _parser(image_key, label_key):
+    # Function of one or many serialised `tf.train.Example`.
     features = {image_key: tf.io.FixedLenFeature([], tf.string)}
     if label_key:
         features[label_key] = tf.io.FixedLenFeature([], tf.int64)
 
-    def parse(record):
-        parsed = tf.io.parse_single_example(record, features)
-        example = {IMAGE: parsed[image_key]}
-        return {**example, LABEL: tf.cast(parsed[label_key], tf.int32)} if label_key else example
+    def parse(records):
+        parsed = tf.io.parse_example(records, features)
+        examples = {IMAGE: parsed[image_key]}
+        return {**examples, LABEL: tf.cast(parsed[label_key], tf.int32)} if label_key else examples
 
-    return RecordSource(str(files), paths, count_records(paths, files), parse, tuple(class_names))
+    return parse
 
 
 def count_records(paths, given):
@@ -215,31 +225,19 @@ def tfds_source(builder, split="train"):
     Returns:
         A `RecordSource`, with labels if the set has a feature `label`.
     """
-    import tensorflow_datasets as tfds
-
     info = builder.info
     if split not in info.splits:
         raise ValueError(f"split must be one of {sorted(info.splits)}; received {split!r}.")
     if "image" not in info.features:
         raise ValueError(f"{info.full_name} has no feature 'image'; it has {sorted(info.features)}.")
-    wanted = {"image": info.features["image"]}
-    if "label" in info.features:
-        wanted["label"] = info.features["label"]
-    partial = tfds.decode.PartialDecoding(dict.fromkeys(wanted, True), {"image": tfds.decode.SkipDecoding()})
-    features = partial.extract_features(info.features)
-
-    def parse(record):
-        example = features.deserialize_example(record, decoders=partial.decoders)
-        if "label" in example:
-            example["label"] = tf.cast(example["label"], tf.int32)
-        return example
-
+    label = info.features["label"] if "label" in info.features else None
     height, width = info.features["image"].shape[:2]
     return RecordSource(
         f"{info.full_name}, {split}",
         tuple(str(path) for path in info.splits[split].filepaths),
         tuple(info.splits[split].shard_lengths),
-        parse,
-        tuple(wanted["label"].names) if "label" in wanted else (),
+        # TFDS keeps features of one value by their names, and images encoded.
+        _parser("image", "label" if label else None),
+        tuple(label.names) if label else (),
         (height, width) if height and width else None,
     )
