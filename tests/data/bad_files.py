@@ -34,15 +34,22 @@ def giant_png():
     return encoded(Image.new("1", (9_500, 9_000)), "PNG", compress_level=9)
 
 
+def exif():
+    """What says that an image lies on its side."""
+    found = Image.Exif()
+    found[0x0112] = 6
+    return found
+
+
+def with_segment(jpeg, kind, content, before=b"\xff\xdb"):
+    """A JPEG with one more segment before its first of another kind."""
+    place = jpeg.index(before)
+    return jpeg[:place] + b"\xff" + kind + (len(content) + 2).to_bytes(2, "big") + content + jpeg[place:]
+
+
 def turned(profile=b""):
     """A JPEG that lies on its side, its orientation behind a colour profile."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    plain = encoded(RGB, "JPEG", icc_profile=profile)
-    segment = exif.tobytes()
-    segment = b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
-    tables = plain.index(b"\xff\xdb")
-    return plain[:tables] + segment + plain[tables:]
+    return with_segment(encoded(RGB, "JPEG", icc_profile=profile), b"\xe1", exif().tobytes())
 
 
 def odd_files():

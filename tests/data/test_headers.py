@@ -7,23 +7,11 @@ from PIL import Image
 
 from keras_siamim.data import headers, images
 from tests.data import bad_files
-from tests.data.bad_files import PHOTO, RGB, encoded
+from tests.data.bad_files import PHOTO, RGB, encoded, exif, with_segment
 
 pytestmark = pytest.mark.one_backend
 
 SHAPE = PHOTO.shape[:2]
-
-
-def with_segment(jpeg, kind, content, before=b"\xff\xdb"):
-    """A JPEG with one more segment before its first of another kind."""
-    place = jpeg.index(before)
-    return jpeg[:place] + b"\xff" + kind + (len(content) + 2).to_bytes(2, "big") + content + jpeg[place:]
-
-
-def exif():
-    found = Image.Exif()
-    found[0x0112] = 6
-    return found
 
 
 JPEG, PNG = encoded(RGB, "JPEG"), encoded(RGB, "PNG")
