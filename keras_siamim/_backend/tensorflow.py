@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim._backend.replicas import Distribution
+from keras_siamim._backend.replicas import Distribution, shift_seeds
 
 
 class TrainStep:
@@ -23,7 +23,12 @@ class TrainStep:
             count = tf.identity(self.step_counter)
             before = [tf.identity(variable) for variable in self.passing_variables]
             self.begin_step()
+            # A stream of random numbers of its own for every replica; the states stay equal between steps.
+            if replica_count() > 1:
+                shift_seeds(self.seed_states, replica_rank())
         super().train_step(data)
+        if replica_count() > 1:
+            shift_seeds(self.seed_states, -replica_rank())
         self.end_step(before, taken=tf.not_equal(tf.identity(self.step_counter), count))
         return _means_over_workers(self.step_logs())
 
