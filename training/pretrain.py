@@ -10,7 +10,8 @@ as a SavedModel to `--export`. Where the images have classes, prints k-NN accura
 images before and after.
 
 The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
-finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can't go on, 2 for wrong options.
+finished, 75 after SIGTERM and 130 after Ctrl-C (it is saved; the same command goes on), 1 if it can't go on, 2 for
+wrong options.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -42,12 +44,14 @@ from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.training import TrainingFailed, take_up, train
 from training.batches import print_notes
 from training.options import add_recipe_options
-from training.run_folder import add_run_options, describe_run, folder_of
+from training.run_folder import BAD_IMAGES, add_run_options, describe_run, folder_of
 
 # Images of each split that k-NN looks at, at most: a random sample over all classes.
 KNN_IMAGES = 50_000
 # Images of up to this side are evaluated whole; larger ones are resized a little larger and cut in the middle.
 SMALL = 96
+# Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 # Distance between the seeds of two data orders of one run.
 ORDER_STRIDE = 1_000_003
 
@@ -63,7 +67,7 @@ def main(arguments=None):
         distribution = set_up(options.devices, options.model_parallel)
         run, source = describe_run(options)
         folder = folder_of(options, run, distribution.workers)
-        ledger = Ledger(folder / "bad_images.jsonl", options.bad_limit)
+        ledger = Ledger(folder / BAD_IMAGES, options.bad_limit)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
@@ -81,7 +85,10 @@ def main(arguments=None):
             pretrain(run, source, folder, options, distribution, ledger)
     except Preempted as preempted:
         print(f"{preempted}; python -m training.pretrain --run {folder} goes on", flush=True)
-        return os.EX_TEMPFAIL
+        return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
+    except KeyboardInterrupt:
+        print(f"interrupted; python -m training.pretrain --run {folder} goes on", flush=True)
+        return INTERRUPTED
     except (ValueError, OSError, TrainingFailed) as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return 1

@@ -68,6 +68,37 @@ def sample_of(source, size, seed=0):
     return source if size >= source.size else _Sample(source, size, seed)
 
 
+def with_gaps(source, removed):
+    """Return a source with the numbering that it had before some of its images were removed.
+
+    A removed image is bad, as it was: the next good one takes its place in every batch, so that a run that goes on sees
+    the batches that it would have seen.
+
+    Args:
+        source: An `IndexedSource` that lacks the images.
+        removed: Numbers that the removed images had.
+    """
+    removed = sorted(set(removed))
+    size = source.size + len(removed)
+    there = np.setdiff1d(np.arange(size), removed)
+    new = np.full(size, -1)
+    new[there] = np.arange(source.size)
+    numbers = tf.constant(new, tf.int64)
+
+    def read(index):
+        number = tf.gather(numbers, index)
+        with tf.control_dependencies([tf.debugging.assert_non_negative(number, "removed")]):
+            return source.read(tf.identity(number))
+
+    return dataclasses.replace(
+        source,
+        size=size,
+        read=read,
+        locate=lambda index: source.locate(new[index]) if new[index] >= 0 else f"image {index}, removed",
+        reads_many=False,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Relabeled(_Derived):
     class_names: tuple

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_siamim.data.derived import has_labels, match_classes, sample_of
+from keras_siamim.data.derived import has_labels, match_classes, sample_of, with_gaps
 from keras_siamim.data.digits import digits_source
 from keras_siamim.data.folder import EXTENSIONS, folder_source, split_folder
 from keras_siamim.data.indexed import IndexedSource, array_source, cached
@@ -32,6 +32,7 @@ __all__ = [
     "record_source",
     "sample_of",
     "tfds_source",
+    "with_gaps",
 ]
 
 # Names of files of records.

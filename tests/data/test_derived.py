@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from keras_siamim.data.derived import has_labels, match_classes
+from keras_siamim.data.derived import has_labels, match_classes, with_gaps
+from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.pipeline import training_batches
 from keras_siamim.data.sources import array_source
+from keras_siamim.data.views import PairedViews
 
 pytestmark = pytest.mark.one_backend
 
@@ -45,3 +48,22 @@ def test_unlabeled_images_are_told_apart():
     assert not has_labels(unlabeled)
     with pytest.raises(ValueError, match="array must have labels"):
         match_classes(source("train", "ant", "bee"), unlabeled)
+
+
+def test_gaps_keep_every_other_image_in_its_place():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype("uint8")
+    views = PairedViews(8, view_2=None)
+
+    def batches(source, ledger):
+        found = training_batches(source, views, batch_size=3, ledger=ledger).take(4)
+        return [batch["view_1"] for batch in found.as_numpy_iterator()]
+
+    listed = Ledger(limit=0.9)
+    whole = array_source(pixels)
+    listed.add(whole, 2, "no image")
+    gone = with_gaps(array_source(np.delete(pixels, 2, axis=0)), [2])
+    assert (gone.size, gone.locate(1), gone.locate(2), gone.locate(3)) == (6, "image 1", "image 2, removed", "image 2")
+    broken = with_gaps(array_source(np.delete(pixels, 2, axis=0)), [2])
+    np.testing.assert_array_equal(batches(broken, Ledger(limit=0.9)), batches(gone, listed))
+    numbers = [example["index"] for example in whole.examples(0, 0, False).as_numpy_iterator()]
+    assert numbers == list(range(6))

@@ -1,7 +1,6 @@
 import argparse
 import csv
 import json
-import os
 import signal
 
 import keras
@@ -36,7 +35,8 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
     folder_of_photographs, tmp_path, capsys, monkeypatch
 ):
     runs, exports = tmp_path / "runs", tmp_path / "exports"
-    arguments = ["--data", str(folder_of_photographs), "--runs", str(runs), "--export", str(exports)]
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", "images", "--runs", str(runs), "--export", str(exports)]
     assert main([*arguments, "--set", "epochs=2", "warmup_epochs=1", "batch_size=8", *TOY]) == 0
     printed = capsys.readouterr().out
     for part in ("learning rate", "expected loss before learning", "before", "after", "loaded back"):
@@ -61,9 +61,11 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
 
     further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
     with monkeypatch.context() as patch:
-        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-        assert main(further) == os.EX_TEMPFAIL
+        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        assert main(further) == pretrain.INTERRUPTED
     assert "saved after 7 batches" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert json.loads((run / "run.json").read_text())["data"]["data"] == str(folder_of_photographs)
     assert main(further) == 0
     assert "goes on after 7 batches" in capsys.readouterr().out
     with open(run / "log.csv") as file:
@@ -82,6 +84,10 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
         (["--set", "epochs"], "KEY=VALUE"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--continue-epochs", "3"], "--run of a finished run"),
+        (["--data", ""], "`data` must be a name or a path. Received: ''"),
+        (["--set", "base_learning_rate=nan"], "base_learning_rate"),
+        (["--set", "optimizer.beta_1=1"], "`optimizer.beta_1` must be a number in"),
+        (["--images", "0"], "`size` must be 1 or more"),
     ],
 )
 def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path, capsys):
@@ -146,3 +152,31 @@ class RawPixels8(RawPixels):
     """Raw pixels of images of 8 px."""
 
     image_size = (8, 8)
+
+
+@pytest.mark.one_backend
+def test_a_run_goes_on_after_its_bad_images_were_removed_or_repaired(folder_of_photographs, tmp_path, capsys):
+    dark = folder_of_photographs / "train" / "dark"
+    good = (dark / "3.png").read_bytes()
+    for number in (2, 3):
+        (dark / f"{number}.png").write_bytes(b"no image")
+    arguments = [
+        "--data",
+        str(folder_of_photographs),
+        "--run",
+        str(tmp_path / "run"),
+        "--export",
+        str(tmp_path / "out"),
+    ]
+    settings = ["--set", "epochs=1", "batch_size=8", *TOY]
+    assert main([*arguments, *settings]) == 1
+    assert "2 of the 24 images" in (refused := capsys.readouterr().err)
+    assert "Repair or remove them" in refused
+    (dark / "2.png").unlink()
+    (dark / "3.png").write_bytes(good)
+    assert main([*arguments, *settings]) == 0
+    printed = capsys.readouterr().out
+    assert "1 bad images of" in printed
+    assert "24 images of" in printed
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
+    assert {"removed since", "repaired since"} <= set(reasons)
