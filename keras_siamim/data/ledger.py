@@ -1,13 +1,14 @@
 """The ledger of bad images: which could not be read and why, in a file, with a limit at which a run stops."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import threading
 from pathlib import Path
 
 import tensorflow as tf
+
+from keras_siamim import files
 
 LIMIT = 0.01
 EXAMPLES = 3
@@ -107,7 +108,7 @@ class Ledger:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            files.lock(file)
             file.seek(self._taken)
             written = file.read()
             for line in written.splitlines():
