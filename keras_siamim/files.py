@@ -13,7 +13,6 @@ def lock(file, wait=True):
         OSError: On Windows, which has no `fcntl`.
 
     Example:
-
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file:
     ...     lock(file)

@@ -64,7 +64,8 @@ def run(backends, workers, arguments, folder):
                 text=True,
             )
             with printing:
-                print(f"\n=== {backend}, worker {number}, {time.monotonic() - start:.0f} s ===\n{done.stdout}", flush=True)
+                print(f"\n=== {backend}, worker {number}, {time.monotonic() - start:.0f} s ===")
+                print(done.stdout, flush=True)
             if done.returncode not in (0, NO_TESTS):
                 failed.add(backend)
 
@@ -90,7 +91,7 @@ def main():
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         failed, counts = run(backends, options.workers, arguments, pathlib.Path(folder))
-    print(f"{time.monotonic() - start:.0f} s; " + (f"failed on {', '.join(sorted(failed))}" if failed else "no failure"))
+    print(f"{time.monotonic() - start:.0f} s, failed on: {', '.join(sorted(failed)) or 'none'}")
     print(f"{counts['passed']} passed, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped")
     return int(bool(failed) or not counts["passed"])
 
