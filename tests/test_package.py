@@ -1,11 +1,17 @@
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
+import tomllib
 
 import keras
+import pytest
+import setuptools
 
 import keras_siamim
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 HIDE_OTHERS = """
     import importlib.machinery, sys
@@ -35,3 +41,17 @@ def test_it_imports_and_builds_with_one_framework_alone():
 def test_public_names_exist_and_are_documented():
     for name in keras_siamim.__all__:
         assert getattr(keras_siamim, name).__doc__
+
+
+@pytest.mark.one_backend
+def test_the_wheel_holds_the_package_alone():
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = setuptools.find_packages(ROOT, **setup["packages"]["find"])
+    assert {name.split(".")[0] for name in packages} == {"keras_siamim"}
+    assert set(packages) == {
+        ".".join(path.relative_to(ROOT).parent.parts) for path in ROOT.glob("keras_siamim/**/__init__.py")
+    }
+    patterns = setup["package-data"]["*"]
+    others = [path for path in ROOT.glob("keras_siamim/**/*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert others
+    assert all(any(path.match(pattern) for pattern in patterns) for path in others), others

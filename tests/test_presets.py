@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_siamim import ViTEncoder, convert, presets
+from keras_siamim.evaluation.encoders import load_encoder
 
 SETTINGS = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 1, "num_heads": 3}
 
@@ -72,3 +73,27 @@ def test_what_is_released_names_its_licence_and_never_invents_an_address():
 def test_a_name_that_means_nothing_is_refused():
     with pytest.raises(ValueError, match="vit_SIZE_patchP_S. Received: 'nowhere'"):
         ViTEncoder.from_preset("nowhere")
+
+
+def test_a_sum_is_that_of_a_file_and_a_wrong_one_is_not_kept(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="`sha256` must be None for a folder"):
+        presets.load_preset(tmp_path, sha256="0" * 64)
+    (tmp_path / "cache").mkdir()
+    fetched = tmp_path / "cache" / "weights.safetensors"
+    fetched.write_bytes(b"other bytes")
+    monkeypatch.setattr(presets, "fetch", lambda address: fetched)
+    with pytest.raises(ValueError, match="`sha256` of .* must be 0000"):
+        presets.load_preset("https://example.com/weights.safetensors", sha256="0" * 64)
+    assert not fetched.exists()
+
+
+@pytest.mark.parametrize("load", [presets.load_model, load_encoder])
+def test_only_keras_s_own_format_is_loaded(tmp_path, load):
+    (tmp_path / "model.h5").write_bytes(b"")
+    with pytest.raises(ValueError, match="`path` must be a .keras file or a folder"):
+        load(tmp_path / "model.h5")
+
+
+def test_addresses_must_be_encrypted():
+    with pytest.raises(ValueError, match="https://"):
+        presets.load_preset("http://example.com/weights.safetensors")

@@ -11,6 +11,7 @@ corruption (on the fly, any data) or imagenet_a, imagenet_r, imagenet_sketch, im
 
 import argparse
 import importlib.metadata
+import numbers
 import sys
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def parse_image_size(options, encoder):
     size = options.image_size or getattr(encoder, "image_size", None)
     if size is None:
         raise ValueError("--image-size must be given for an encoder that doesn't tell the size it was built for.")
-    return (size, size) if isinstance(size, int) else tuple(size)
+    return (size, size) if isinstance(size, numbers.Integral) else tuple(size)
 
 
 def describe(options, image_size):

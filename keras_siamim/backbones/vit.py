@@ -1,5 +1,6 @@
 """The plain Vision Transformer (arXiv 2010.11929) without a head."""
 
+import numbers
 import re
 
 import keras
@@ -85,7 +86,13 @@ class ViTEncoder(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (image_size, image_size) if isinstance(image_size, numbers.Integral) else tuple(image_size)
+        for name, value in (("patch_size", patch_size), ("width", width), ("depth", depth), ("num_heads", num_heads)):
+            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}.")
+        # NumPy's whole numbers are no JSON.
+        self.image_size = tuple(int(side) for side in self.image_size)
+        patch_size, width, depth, num_heads = int(patch_size), int(width), int(depth), int(num_heads)
         self.grid = checked_grid(*self.image_size, patch_size)
         sincos_position_table(self.grid, width, axis_order)  # refuses a width or an axis order that does not fit
         if num_heads < 1 or width % num_heads:
@@ -215,6 +222,24 @@ class ViTEncoder(keras.Model):
         """(batch, 1 + patches, width)."""
         patches = self.patch_embedding.compute_output_shape(images_shape, visible_ids_shape)
         return self.class_token.compute_output_shape(patches)
+
+    @property
+    def num_layers(self):
+        """Layers that layer-wise learning rates tell apart: the patch embedding and the blocks."""
+        return self.depth + 1
+
+    def layer_of(self, path):
+        """Return the layer that a weight belongs to, for layer-wise learning rates (arXiv 2106.08254, appendix).
+
+        Args:
+            path: A weight's path, such as `"encoder/block_3/mlp/expand/kernel"`.
+
+        Returns:
+            0 for patch embedding, class token and learned positions, i + 1 for block i, None for the final norm.
+        """
+        if match := re.search(r"(?:^|/)block_(\d+)/", path):
+            return int(match[1]) + 1
+        return 0 if re.search(r"(?:^|/)(class_token|position_embedding|patch_embedding)/", path) else None
 
     def get_config(self):
         """Constructor arguments."""

@@ -1,5 +1,6 @@
 """Weight files of others into our models."""
 
+import numbers
 import re
 
 from keras_siamim.backbones import ViTEncoder
@@ -162,7 +163,7 @@ def _build_encoder(weights, image_size, num_heads, grid, final_norm):
         )
     sizes = architecture(weights, num_heads)
     size = image_size or pixels(weights, grid)
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = (size, size) if isinstance(size, numbers.Integral) else tuple(size)
     grid_to = tuple(side // sizes["patch_size"] for side in size)
     positions, learned = encoder_positions(table, tuple(grid), grid_to)
     encoder = ViTEncoder(**sizes, **positions, image_size=size, final_norm=final_norm)

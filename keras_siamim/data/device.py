@@ -4,6 +4,8 @@ The input pipeline then only decodes, draws and, for images of mixed sizes, cuts
 Colours, blur and, for images of one size, the crops are `keras.ops` and can be the first layer of a compiled step.
 """
 
+import numbers
+
 import keras
 
 from keras_siamim import batch
@@ -34,7 +36,7 @@ class RenderViews(keras.layers.Layer):
 
     def __init__(self, image_size, view_1=ONLINE, view_2=TARGET, **kwargs):
         super().__init__(**{"dtype": "float32", "autocast": False, **kwargs})
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (image_size, image_size) if isinstance(image_size, numbers.Integral) else tuple(image_size)
         self.view_1 = ViewRecipe.of(view_1)
         self.view_2 = None if view_2 is None else ViewRecipe.of(view_2)
 

@@ -1,7 +1,6 @@
 """The ledger of bad images: which could not be read and why, in a file, with a limit at which a run stops."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import threading
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_siamim import files
 from keras_siamim.data.loading import failure
 
 LIMIT = 0.01
@@ -128,7 +128,7 @@ class Ledger:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            files.lock(file)
             file.seek(self._taken)
             written = file.read()
             for line in written.splitlines():

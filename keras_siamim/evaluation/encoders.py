@@ -50,6 +50,8 @@ def load_encoder(path: str | os.PathLike):
     path = Path(path)
     if not path.exists():
         raise ValueError(f"`path` must exist; received {str(path)!r}.")
+    if path.is_file() and path.suffix != ".keras":  # others may run code when they are loaded
+        raise ValueError(f"`path` must be a .keras file or a folder. Received: {path}.")
     if path.is_file():
         model = keras.saving.load_model(path, compile=False)
         encoder = getattr(model, "encoder", model)

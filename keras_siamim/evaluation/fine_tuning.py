@@ -42,6 +42,30 @@ def copy_to_train(encoder, rate: float):
     return copy
 
 
+def layer_rates(classifier, layer_decay: float) -> dict:
+    """Return the arguments of `LayerDecayAdamW` that make the rates of a classifier fall from layer to layer.
+
+    Args:
+        classifier: built `Classifier`. Its encoder tells its layers by `layer_of(path)` and `num_layers`, as
+            `ViTEncoder` does; for a `layer_decay` of 1 any will do.
+        layer_decay: factor from one layer to the one below.
+
+    Raises:
+        ValueError: if the encoder can't tell.
+    """
+    encoder = classifier.encoder
+    if not hasattr(encoder, "layer_of"):
+        if layer_decay != 1:
+            raise ValueError(
+                f"`layer_decay` must be 1 for an encoder that has no method `layer_of`. Received: {layer_decay} for "
+                f"{type(encoder).__name__}."
+            )
+        return {"layer_decay": 1.0}
+    own = {id(variable) for variable in encoder.weights}
+    layers = [encoder.layer_of(v.path) if id(v) in own else None for v in classifier.trainable_variables]
+    return {"layer_decay": layer_decay, "depth": encoder.num_layers - 1, "layers": layers}
+
+
 def fine_tune(
     encoder,
     train,
@@ -70,7 +94,8 @@ def fine_tune(
         num_classes: number of classes, 2 or more.
         batch_size: images in a batch of `train`; it sets the learning rate.
         base_learning_rate: per 256 images.
-        layer_decay: factor of the learning rate from one block to the one below; 0.65 for Base, 0.75 for Large.
+        layer_decay: factor of the learning rate from one block to the one below; 0.65 for Base, 0.75 for Large, 1 for
+            an encoder that doesn't tell its layers.
         drop_path_rate: stochastic depth of the last block.
         weight_decay: of AdamW.
         label_smoothing: share of the target spread over all classes, 0...1.
@@ -100,11 +125,12 @@ def fine_tune(
     peak = scaled_learning_rate(base_learning_rate, batch_size)
     with stopwatch() as seconds:
         classifier = Classifier(copy_to_train(encoder, drop_path_rate), num_classes, pooling)
+        if not classifier.built:
+            classifier.build((None, *np.asarray(next(iter(train))[0]).shape[1:]))
         classifier.compile(
             optimizer=LayerDecayAdamW(
                 warmup_cosine(peak, warmup_epochs * steps, epochs * steps),
-                depth=len(getattr(encoder, "blocks", ())) or 1,
-                layer_decay=layer_decay,
+                **layer_rates(classifier, layer_decay),
                 weight_decay=weight_decay,
             ),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),

@@ -13,6 +13,9 @@ from keras import ops
 from keras_siamim.evaluation.checks import check_splits, describe_splits
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 
+# Similarities are compared to this fraction of 1, a power of two.
+RESOLUTION = 2.0**20
+
 
 def normalise(features) -> np.ndarray:
     """Return (images, width) float32 rows of length 1; a row of zeros stays zeros."""
@@ -25,8 +28,9 @@ def nearest_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` rows of `bank` most similar to each query, by cosine similarity.
 
-    Every similarity is computed and none is approximated. Only `query_chunk * bank_chunk` of them exist at a time, and
-    of `bank` only one chunk is copied, so it may be a memory map of any length.
+    Every similarity is computed and none is approximated; of rows equally similar, to a millionth, the first wins. Only
+    `query_chunk * bank_chunk` similarities exist at a time, and of `bank` only one chunk is copied, so it may be a
+    memory map of any length.
 
     Args:
         queries: (queries, width) floats.
@@ -52,12 +56,28 @@ def nearest_neighbours(
     for start in bank_starts:
         rows = ops.transpose(ops.convert_to_tensor(normalise(bank[start : start + bank_chunk])))
         for number, chunk in enumerate(chunks):
-            similarities, ids = ops.top_k(ops.matmul(chunk, rows), min(k, rows.shape[1]))
-            best[number] = _merge(
-                best[number], ops.convert_to_numpy(similarities), ops.convert_to_numpy(ids) + np.int64(start), k
-            )
+            # Rounded: equal rows are equally similar, whatever the order of a product's sums.
+            similarities = ops.round(ops.matmul(chunk, rows) * RESOLUTION) / RESOLUTION
+            best[number] = _merge(best[number], *_first_of_the_nearest(similarities, k, start), k)
             progress.add(1)
     return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
+
+
+def _first_of_the_nearest(similarities, k, start):
+    """The `k` largest of each row and their numbers from `start`; of equals, those of the lowest numbers."""
+    count = similarities.shape[1]
+    largest, ids = ops.top_k(similarities, min(k, count))
+    largest, ids = ops.convert_to_numpy(largest), ops.convert_to_numpy(ids).astype(np.int64)
+    if k < count:
+        smallest = ops.convert_to_tensor(largest[:, -1:])
+        # Backends differ in which of several rows equal to the k-th they take.
+        among = ops.convert_to_numpy(ops.sum(ops.cast(ops.greater_equal(similarities, smallest), "int32"), axis=1))
+        for row in np.flatnonzero(among > k):
+            values = ops.convert_to_numpy(similarities[int(row)])
+            ids[row] = np.argsort(-values, kind="stable")[:k]
+            largest[row] = values[ids[row]]
+    order = np.lexsort((ids, -largest), axis=1)
+    return np.take_along_axis(largest, order, axis=1), np.take_along_axis(ids, order, axis=1) + start
 
 
 def _merge(best, similarities, ids, k):
@@ -68,23 +88,30 @@ def _merge(best, similarities, ids, k):
     return np.take_along_axis(similarities, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
 
-def vote(similarities, neighbour_labels, num_classes: int, temperature: float) -> np.ndarray:
-    """Let each neighbour vote for its class with weight exp(similarity / temperature).
+def vote(similarities, neighbour_labels, temperature: float) -> np.ndarray:
+    """Let each neighbour vote for its class with weight exp(similarity / temperature), and count.
+
+    Memory grows with the number of neighbours, not with that of classes.
 
     Args:
         similarities: (queries, k) floats.
-        neighbour_labels: (queries, k) integers, 0...num_classes-1.
-        num_classes: number of classes.
+        neighbour_labels: (queries, k) integers.
         temperature: above 0; the smaller, the more the nearest neighbours count.
 
     Returns:
-        (queries, num_classes) float64, the votes, scaled so that a query's nearest neighbour weighs 1.
+        (queries,) int64, the class with most votes; of equals, the lowest.
     """
-    similarities = np.asarray(similarities, "float64")
+    similarities, labels = np.asarray(similarities, "float64"), np.asarray(neighbour_labels, "int64")
     weights = np.exp((similarities - similarities.max(axis=1, keepdims=True)) / temperature)
-    slots = np.arange(len(similarities))[:, None] * num_classes + neighbour_labels
-    votes = np.bincount(slots.ravel(), weights.ravel(), minlength=len(similarities) * num_classes)
-    return votes.reshape(len(similarities), num_classes)
+    order = np.argsort(labels, axis=1, kind="stable")
+    labels, weights = np.take_along_axis(labels, order, axis=1), np.take_along_axis(weights, order, axis=1)
+    # One group for every class among a query's neighbours.
+    begins = np.ones(labels.shape, bool)
+    begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    starts = np.flatnonzero(begins)
+    votes, queries = np.add.reduceat(weights.ravel(), starts), starts // labels.shape[1]
+    winners = np.lexsort((labels.ravel()[starts], -votes, queries))
+    return labels.ravel()[starts][winners[np.searchsorted(queries, np.arange(len(labels)))]]
 
 
 def knn(
@@ -125,7 +152,7 @@ def knn(
     """
     arrays = check_splits(train_features, train_labels, test_features, test_labels, num_classes)
     train_features, train_labels, test_features, test_labels, num_classes = arrays
-    wanted = (k,) if isinstance(k, int) else tuple(k)
+    wanted = tuple(int(value) for value in np.atleast_1d(k))
     if not wanted or min(wanted) < 1:
         raise ValueError(f"`k` must be one or more positive integers; received {k}.")
     if not temperature > 0:
@@ -138,8 +165,8 @@ def knn(
         labels = train_labels[ids]
         numbers = {}
         for value in used:
-            votes = vote(similarities[:, :value], labels[:, :value], num_classes, temperature)
-            numbers[f"top1_k{value}"] = float(np.mean(votes.argmax(axis=1) == test_labels))
+            predicted = vote(similarities[:, :value], labels[:, :value], temperature)
+            numbers[f"top1_k{value}"] = float(np.mean(predicted == test_labels))
     return EvaluationResult(
         protocol="knn",
         numbers=numbers,

@@ -20,8 +20,8 @@ class LayerDecayAdamW(AdamW):
     which is part of the step, shrinks with the rate; biases, norms, other weights of one dimension, the class token and
     learned positions do not decay.
 
-    Which weight is which is read from its path (`block_3/`, `class_token/`, `patch_embedding/`), so that nothing is
-    forgotten when a compiled model is saved and loaded.
+    Which weight is which is told by `layers`, or read from its path (`block_3/`, `class_token/`, `patch_embedding/`),
+    so that nothing is forgotten when a compiled model is saved and loaded.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`, of the head.
@@ -30,6 +30,8 @@ class LayerDecayAdamW(AdamW):
         weight_decay: decay per step is rate * weight_decay * weight.
         beta_1: decay of the first moment.
         beta_2: decay of the second moment.
+        layers: for each trainable weight of the model, in order, its layer: 0 for what comes before the blocks, i + 1
+            for block i, None for what learns at the whole rate. Defaults to what the paths of a `ViTEncoder` tell.
         **kwargs: as for `keras_siamim.AdamW`.
 
     Raises:
@@ -44,6 +46,7 @@ class LayerDecayAdamW(AdamW):
         weight_decay=0.05,
         beta_1=0.9,
         beta_2=0.999,
+        layers=None,
         name="layer_decay_adamw",
         **kwargs,
     ):
@@ -61,9 +64,13 @@ class LayerDecayAdamW(AdamW):
         )
         self.depth = depth
         self.layer_decay = layer_decay
+        self.layers = None if layers is None else list(layers)
 
     def learning_rate_scale(self, variable) -> float:
         """Return the factor, above 0 and up to 1, by which the learning rate of `variable` is multiplied."""
+        if self.layers is not None:
+            layer = self.layers[self._get_variable_index(variable)]
+            return 1.0 if layer is None else self.layer_decay ** (self.depth + 1 - layer)
         path = self._path(variable)
         block = _BLOCK.search(path)
         if block:
@@ -81,4 +88,4 @@ class LayerDecayAdamW(AdamW):
 
     def get_config(self):
         """Return the constructor's arguments."""
-        return {**super().get_config(), "depth": self.depth, "layer_decay": self.layer_decay}
+        return {**super().get_config(), "depth": self.depth, "layer_decay": self.layer_decay, "layers": self.layers}

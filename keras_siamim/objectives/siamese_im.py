@@ -1,5 +1,7 @@
 """Siamese Image Modeling."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -120,7 +122,7 @@ class SiameseIM(MomentumObjective):
         self.normalize_prediction = normalize_prediction
         self.target_view = target_view
         self.target_image_size = target_image_size and (
-            (target_image_size,) * 2 if isinstance(target_image_size, int) else tuple(target_image_size)
+            (target_image_size,) * 2 if isinstance(target_image_size, numbers.Integral) else tuple(target_image_size)
         )
         self.target_keep_ratio = target_keep_ratio
         self.relative_positions = relative_positions

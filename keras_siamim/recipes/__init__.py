@@ -47,8 +47,8 @@ def load_recipe(name, **overrides):
         ValueError: For an unknown name or key, naming the nearest.
 
     Example:
-        >>> load_recipe("digits_tiny", epochs=3, **{"encoder.depth": 2}).epochs
-        3
+        >>> load_recipe("digits_tiny", epochs=5, **{"encoder.depth": 2}).epochs
+        5
     """
     names = recipe_names()
     if name not in names:

@@ -1,9 +1,10 @@
 """One process at a time writes a run."""
 
-import fcntl
 import os
 import socket
 from pathlib import Path
+
+from keras_siamim import files
 
 
 class FolderLock:
@@ -23,7 +24,7 @@ class FolderLock:
     def __enter__(self):
         self._file = open(self.path, "a+")  # noqa: SIM115  closed on leaving, which unlocks it
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(self._file, wait=False)
         except BlockingIOError as error:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"

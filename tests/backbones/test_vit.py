@@ -124,3 +124,20 @@ def test_learned_positions_survive_saving(tmp_path):
     again = keras.saving.load_model(tmp_path / "encoder.keras")
     for ours, loaded in zip(encoder.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, loaded)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["patch_size", "width", "depth", "num_heads"])
+@pytest.mark.parametrize("value", [0, -3, 2.5, True, "4"])
+def test_sizes_that_are_no_positive_whole_numbers_are_refused_by_name(name, value):
+    sizes = {"image_size": 16, "patch_size": 8, "width": 12, "depth": 1, "num_heads": 3}
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number, 1 or more"):
+        ViTEncoder(**{**sizes, name: value})
+
+
+@pytest.mark.one_backend
+def test_numpy_s_whole_numbers_are_sizes(tmp_path):
+    two = np.int64(2)
+    encoder = ViTEncoder(image_size=np.int32(16), patch_size=4 * two, width=6 * two, depth=two, num_heads=np.int16(3))
+    encoder.save(tmp_path / "encoder.keras")
+    assert keras.saving.load_model(tmp_path / "encoder.keras").image_size == (16, 16)

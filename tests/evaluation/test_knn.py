@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -50,8 +52,34 @@ def test_several_k_share_one_search_and_equal_separate_ones():
 def test_a_closer_neighbour_outvotes_two_farther_ones_at_a_low_temperature():
     similarities, labels = [[0.9, 0.5, 0.5]], [[0, 1, 1]]
 
-    assert vote(similarities, labels, 2, temperature=0.07).argmax() == 0
-    assert vote(similarities, labels, 2, temperature=10.0).argmax() == 1
+    assert vote(similarities, labels, temperature=0.07) == [0]
+    assert vote(similarities, labels, temperature=10.0) == [1]
+
+
+def test_of_classes_with_equal_votes_the_lowest_wins():
+    assert vote([[0.5, 0.5, 0.1]], [[7, 3, 5]], temperature=0.1) == [3]
+
+
+@pytest.mark.parametrize("chunks", [(1024, 16_384), (3, 7), (5, 40)])
+def test_of_equal_images_those_first_in_the_training_set_are_the_neighbours(chunks):
+    bank = np.repeat(np.random.default_rng(0).normal(size=(4, 24)), 25, axis=0)[
+        np.random.default_rng(1).permutation(100)
+    ]
+    queries = np.unique(bank, axis=0).astype("float32")
+    _, ids = nearest_neighbours(queries, bank.astype("float32"), 10, *chunks)
+    for query, found in zip(queries, ids, strict=True):
+        equal = np.flatnonzero((bank.astype("float32") == query).all(axis=1))
+        np.testing.assert_array_equal(found, equal[:10])
+
+
+def test_large_label_ids_cost_no_memory_and_numpy_numbers_are_numbers():
+    (bank, bank_labels), (queries, query_labels) = clusters(400, 1), clusters(80, 2)
+    expected = knn(bank, bank_labels, queries, query_labels, k=10).numbers
+    ids = np.array([0, 7, 299_999, 150_000, 42])
+    tracemalloc.start()
+    assert knn(bank, ids[bank_labels], queries, ids[query_labels], k=np.int64(10)).numbers == expected
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def test_the_length_of_a_feature_does_not_matter():

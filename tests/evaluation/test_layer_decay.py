@@ -4,6 +4,7 @@ import pytest
 
 from keras_siamim import AdamW, ViTEncoder
 from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.evaluation.fine_tuning import layer_rates
 from keras_siamim.evaluation.layer_decay import LayerDecayAdamW
 from tests.evaluation.reference_classifier import RECORDED, recorded_classifier, recorded_name
 
@@ -83,3 +84,47 @@ def test_a_step_is_that_of_adamw_times_the_scale():
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         LayerDecayAdamW(**settings)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Stages(keras.Model):
+    """An encoder with layers under names of its own."""
+
+    num_layers = 2
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.stem = keras.layers.Conv2D(4, 4, 4, name="stem")
+        self.stage = keras.layers.Dense(4, name="stage")
+
+    def build(self, images_shape):
+        self.stem.build(images_shape)
+        self.stage.build((None, None, None, 4))
+
+    def call(self, images):
+        return keras.ops.reshape(self.stage(self.stem(images)), (-1, 4, 4))
+
+    def layer_of(self, path):
+        return 0 if "stem" in path else 1
+
+
+def test_an_encoder_of_another_kind_tells_its_layers_and_keeps_them_when_loaded(tmp_path):
+    classifier = Classifier(Stages(), 3)
+    classifier.build((None, 8, 8, 3))
+    classifier.compile(LayerDecayAdamW(0.1, **layer_rates(classifier, 0.5)), "mse")
+    classifier.train_on_batch(IMAGES, np.zeros((6, 3), "float32"))
+    classifier.save(tmp_path / "classifier.keras")
+    for model in (classifier, keras.saving.load_model(tmp_path / "classifier.keras")):
+        scales = {v.path.split("/", 1)[-1]: model.optimizer.learning_rate_scale(v) for v in model.trainable_variables}
+        assert {scale for path, scale in scales.items() if "stem/" in path} == {0.25}
+        assert {scale for path, scale in scales.items() if "stage/" in path} == {0.5}
+        assert {scale for path, scale in scales.items() if "head" in path} == {1.0}
+
+
+def test_an_encoder_that_can_not_tell_is_refused_unless_all_layers_learn_alike():
+    images = keras.Input((8, 8, 3))
+    tokens = keras.layers.Reshape((4, 4))(keras.layers.Conv2D(4, 4, 4)(images))
+    classifier = Classifier(keras.Model(images, tokens), 3)
+    with pytest.raises(ValueError, match="`layer_decay` must be 1 for an encoder that has no method `layer_of`"):
+        layer_rates(classifier, 0.65)
+    assert layer_rates(classifier, 1) == {"layer_decay": 1.0}
