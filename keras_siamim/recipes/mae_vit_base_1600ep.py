@@ -1,6 +1,6 @@
 """MAE, ViT-Base/16, 1600 epochs of ImageNet, as the paper compares it (arXiv 2111.06377).
 
-    python -m training.pretrain --recipe mae_vit_base_1600ep --data tfds:imagenet2012 --test-split validation
+    keras-siamim pretrain --recipe mae_vit_base_1600ep --data tfds:imagenet2012 --test-split validation
 
 Cost: about four tenths of `siamese_im_vit_base_1600ep`, counted in tokens times blocks: one view, a quarter of its
 patches in the encoder, no target. Expect (SiameseIM, table 1): 83.6 % fine-tuned, 68.0 % linear probe, 51.1 % with 1

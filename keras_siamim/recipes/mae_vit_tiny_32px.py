@@ -1,6 +1,6 @@
 """MAE, ViT-Tiny/4, for images of 32 pixels: `siamese_im_vit_tiny_32px` but for what MAE itself is.
 
-    python -m training.pretrain --recipe mae_vit_tiny_32px --data tfds:cifar10
+    keras-siamim pretrain --recipe mae_vit_tiny_32px --data tfds:cifar10
 
 Own to the objective: one view, cut and flipped but not recoloured; random masks of 75 %; LayerNorm behind the encoder;
 no target. Cost: about four tenths of its sibling's, counted in tokens times blocks. Expect: the loss starts near 1.2.

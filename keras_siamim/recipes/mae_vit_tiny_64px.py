@@ -1,6 +1,6 @@
 """MAE, ViT-Tiny/8, for images of 64 pixels: `siamese_im_vit_tiny_64px` but for what MAE itself is.
 
-    python -m training.pretrain --recipe mae_vit_tiny_64px --data path/to/images
+    keras-siamim pretrain --recipe mae_vit_tiny_64px --data path/to/images
 
 Cost and expectation: as `mae_vit_tiny_32px`, whose grid of 8 x 8 patches it shares.
 """

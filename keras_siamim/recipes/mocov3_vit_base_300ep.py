@@ -1,6 +1,6 @@
 """MoCo v3, ViT-Base/16, 300 epochs of ImageNet (arXiv 2104.02057).
 
-    python -m training.pretrain --recipe mocov3_vit_base_300ep --data tfds:imagenet2012 --test-split validation
+    keras-siamim pretrain --recipe mocov3_vit_base_300ep --data tfds:imagenet2012 --test-split validation
 
 Cost: an epoch is about twice one of `siamese_im_vit_base_1600ep`, counted in tokens times blocks: both views pass
 both branches whole. Expect (SiameseIM, table 1): 83.0 % fine-tuned, 76.7 % linear probe, 63.4 % with 1 % of the

@@ -1,6 +1,6 @@
 """MoCo v3, ViT-Small/16, 300 epochs of ImageNet.
 
-    python -m training.pretrain --recipe mocov3_vit_small_300ep --data tfds:imagenet2012 --test-split validation
+    keras-siamim pretrain --recipe mocov3_vit_small_300ep --data tfds:imagenet2012 --test-split validation
 
 Cost: about a quarter of `mocov3_vit_base_300ep`. Released MoCo v3 weights of this size have 12 heads, twice the usual
 number: set `encoder.num_heads=12` to continue from them.

@@ -1,6 +1,6 @@
 """SiameseIM, ViT-Base/16, 1600 epochs of ImageNet: the paper's main result.
 
-    python -m training.pretrain --recipe siamese_im_vit_base_1600ep --data tfds:imagenet2012 --test-split validation
+    keras-siamim pretrain --recipe siamese_im_vit_base_1600ep --data tfds:imagenet2012 --test-split validation
 
 Cost: 2 billion views pairs; plan for weeks of eight large accelerators. Expect (paper, table 1): 84.1 % fine-tuned,
 78.0 % linear probe, 65.1 % with 1 % of the labels; 52.1 box AP on COCO, 51.1 mIoU on ADE20k. With fewer devices set

@@ -1,6 +1,6 @@
 """SiameseIM, ViT-Base/16, 400 epochs of ImageNet: the length of the paper's ablations.
 
-    python -m training.pretrain --recipe siamese_im_vit_base_400ep --data tfds:imagenet2012 --test-split validation
+    keras-siamim pretrain --recipe siamese_im_vit_base_400ep --data tfds:imagenet2012 --test-split validation
 
 Cost: a quarter of `siamese_im_vit_base_1600ep`. Expect: somewhat below its results, the order of methods already
 visible.

@@ -1,6 +1,6 @@
 """SiameseIM, ViT-Large/16, 1600 epochs of ImageNet.
 
-    python -m training.pretrain --recipe siamese_im_vit_large_1600ep --data tfds:imagenet2012 --test-split validation
+    keras-siamim pretrain --recipe siamese_im_vit_large_1600ep --data tfds:imagenet2012 --test-split validation
 
 Cost: about three times `siamese_im_vit_base_1600ep`. The decoder keeps the width of Base.
 """

@@ -1,6 +1,6 @@
 """SiameseIM, a narrow ViT/4, for images of 32 pixels (the size of CIFAR) where there is no accelerator.
 
-    python -m training.pretrain --recipe siamese_im_vit_mini_32px --data tfds:cifar10
+    keras-siamim pretrain --recipe siamese_im_vit_mini_32px --data tfds:cifar10
 
 Cost: about three minutes an epoch of 50,000 images on two CPU cores by TensorFlow, seven by JAX. Expect: the loss
 starts within 1.6 and 2.6, whatever the draw of the first weights gives, and falls to 0.80 in three epochs and 0.73 in

@@ -1,6 +1,6 @@
 """SiameseIM, ViT-Tiny/4, for images of 32 pixels (the size of CIFAR).
 
-    python -m training.pretrain --recipe siamese_im_vit_tiny_32px --data tfds:cifar10
+    keras-siamim pretrain --recipe siamese_im_vit_tiny_32px --data tfds:cifar10
 
 Cost: 200 epochs of 50,000 images are 10 million view pairs: hours on one accelerator, days on a CPU (try
 `--set epochs=10`). Expect: the loss starts near 1.5 and falls below 0.9; k-NN rises with it.

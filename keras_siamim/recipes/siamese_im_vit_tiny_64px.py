@@ -1,6 +1,6 @@
 """SiameseIM, ViT-Tiny/8, for images of 64 pixels (the size of Tiny ImageNet).
 
-    python -m training.pretrain --recipe siamese_im_vit_tiny_64px --data path/to/images
+    keras-siamim pretrain --recipe siamese_im_vit_tiny_64px --data path/to/images
 
 Cost and expectation: as `siamese_im_vit_tiny_32px`, whose grid of 8 x 8 patches it shares.
 """

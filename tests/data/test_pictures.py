@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_siamim.cli import show_views
 from keras_siamim.data import pictures, sources
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
 from tests.data.photographs import photographs
-from training import show_views
 
 pytestmark = pytest.mark.one_backend
 

@@ -151,7 +151,7 @@ def test_warmup_requests_are_serving_s_own_messages(served):
 
 
 def test_the_program_exports_a_file(tmp_path, capsys):
-    from training import export
+    from keras_siamim.cli import export
 
     keras.saving.save_model(make_encoder(depth=1), tmp_path / "encoder.keras")
     assert export.main([str(tmp_path), "--to", str(tmp_path / "out"), "--weights-dtype", "bfloat16"]) == 0

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.cli import pretrain
+from keras_siamim.cli.pretrain import held_out_images, knn_accuracy, main
 from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.sources import open_source
 from keras_siamim.evaluation.baselines import RawPixels
-from training import pretrain
-from training.pretrain import held_out_images, knn_accuracy, main
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
 

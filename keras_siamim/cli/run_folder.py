@@ -3,12 +3,12 @@
 import os
 import pathlib
 
+from keras_siamim.cli.options import DEFAULT_RECIPE, chosen_recipe
 from keras_siamim.data.ledger import LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.plan import SCHEDULES
-from training.options import DEFAULT_RECIPE, chosen_recipe
 
 # The list of bad images in a run folder.
 BAD_IMAGES = "bad_images.jsonl"

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from training.show_views import main
+from keras_siamim.cli.show_views import main
 
 pytestmark = pytest.mark.one_backend
 

@@ -1,6 +1,6 @@
 import pytest
 
-from training.verify import main
+from keras_siamim.cli.verify import main
 
 # Every recording is replayed by tests/recordings; here the command is at stake.
 FILES = ["backbone", "schedules", "positions", "position_interpolation", "blockwise_masks"]

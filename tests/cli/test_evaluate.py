@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from keras_siamim import ViTEncoder
+from keras_siamim.cli import evaluate, finetune
 from keras_siamim.evaluation.linear_probe import linear_probe
 from tests.evaluation.stand_in import make_images
-from training import evaluate, finetune
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

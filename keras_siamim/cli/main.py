@@ -1,0 +1,77 @@
+"""The `keras-siamim` command: `keras-siamim COMMAND [options]`."""
+
+import importlib
+import sys
+
+# Commands and their one-line descriptions, in the order in which a new user needs them.
+COMMANDS = {
+    "pretrain": "pre-train an encoder on unlabeled images, or resume a run",
+    "show-views": "draw pairs of augmented views",
+    "evaluate": "evaluate a frozen encoder, or the robustness of a classifier",
+    "finetune": "fine-tune an encoder on labeled images",
+    "embed": "write the features of images to a file",
+    "export": "export an encoder or classifier as a SavedModel",
+    "verify": "replay recorded numbers of the reference programs",
+}
+
+
+def main(arguments=None):
+    """Run the named command.
+
+    Args:
+        arguments: List of strings. Defaults to the command line.
+
+    Returns:
+        The process's exit status: 0 on success, 1 for values that the command refuses, 2 for an unknown command or
+        option, else the command's own.
+
+    Example:
+        >>> from keras_siamim.cli.main import main
+        >>> main(["--version"])
+        keras-siamim 0.1.0
+        0
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if command == "--version":
+        from keras_siamim import __version__
+
+        print(f"keras-siamim {__version__}")
+        return 0
+    if command not in COMMANDS:
+        print(f"The command must be one of {', '.join(COMMANDS)}. Received: {command!r}.", file=sys.stderr)
+        return 2
+    # Imported only now: each program loads what it alone needs.
+    program = importlib.import_module(f"keras_siamim.cli.{command.replace('-', '_')}")
+    try:
+        return program.main(arguments[1:]) or 0
+    except ValueError as error:
+        print(f"keras-siamim {command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _usage():
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: keras-siamim COMMAND [options]",
+            "",
+            "Siamese Image Modeling for Keras 3. KERAS_BACKEND selects tensorflow, jax or torch.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "example:",
+            "  keras-siamim pretrain --data path/to/images --recipe siamese_im_vit_tiny_64px",
+            "",
+            "`keras-siamim COMMAND --help` describes the options of a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

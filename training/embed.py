@@ -1,0 +1,8 @@
+"""Run `keras-siamim embed` from a checkout."""
+
+import sys
+
+from keras_siamim.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["embed", *sys.argv[1:]]))
