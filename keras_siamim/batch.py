@@ -33,3 +33,7 @@ RELATIVE_AFFINE_SIZE = 4
 # Views are normalised by ImageNet's mean and standard deviation per channel (red, green, blue), of values 0...1.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], "float32")
+
+# Evaluated and served images are resized to cover a frame of the encoder's size over this, and the center is cut out:
+# for 224 pixels, "resize 256, crop 224".
+CROP_FRACTION = 0.875

@@ -6,15 +6,10 @@ large.
 
 import tensorflow as tf
 
-HEADER = 4096
-# What TensorFlow's decoders pass over: orientation, and PNG's transparent colour.
-SPECIAL = rb"\C*(Exif\x00\x00|eXIf|tRNS)\C*"
-# The start of a JPEG's first scan with three components or one, written without bytes above 127, which these
-# expressions can't name. Orientation comes before, though perhaps far behind the first 4 KiB, where profiles lie first.
-SCAN = rb"\C*\x00(\x0c\x03(\C[\x00-\x33]){3}|\x08\x01\C[\x00-\x33])\x00[\x00\x3f][\x00-\x0d]\C*"
-# Segments that may hold a small JPEG with a scan of its own.
-THUMBNAIL = rb"\C*(JFXX|8BIM)\C*"
+from keras_siamim.data import preprocessing
 
+# What TensorFlow's decoders pass over: orientation, and PNG's transparent colour.
+SPECIAL = rb"\C*(Exif\x00\x00|eXIf|tRNS|tiff:Orientation|Raw profile type )\C*"
 # Of many JPEGs at once so many segments within so many bytes are looked at: enough unless there are profiles.
 SEGMENTS, SEGMENT_BYTES = 14, 1024
 START_OF_SCAN, EXIF_OR_XMP = 0xDA, 0xE1
@@ -27,32 +22,49 @@ PNG_KINDS = (0, 2)
 
 def is_plain_jpeg(encoded, limit):
     """Whether one file, a scalar string tensor, is a plain JPEG of at most `limit` pixels: bool scalar."""
-    header = tf.strings.substr(encoded, 0, HEADER)
 
     def plain():
-        height, width, components = tf.unstack(tf.image.extract_jpeg_shape(encoded, tf.int64))
-        match = tf.strings.regex_full_match
-        whole = match(header, SCAN) & ~match(header, THUMBNAIL)
-        special = match(tf.cond(whole, lambda: header, lambda: encoded), SPECIAL)
-        return (components < 4) & (height * width <= limit) & ~special
+        return ~tf.strings.regex_full_match(preprocessing.jpeg_metadata(encoded), SPECIAL)
 
-    return tf.cond(tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff", plain, lambda: tf.constant(False))
+    return tf.cond(is_readable_jpeg(encoded, limit), plain, lambda: tf.constant(False))
+
+
+def is_readable_jpeg(encoded, limit):
+    """Whether one file is a JPEG of at most `limit` pixels, 8 bits, gray or RGB: bool scalar."""
+
+    def readable():
+        height, width, components = tf.unstack(tf.image.extract_jpeg_shape(encoded, tf.int64))
+        return (components < 4) & (height * width <= limit)
+
+    header = tf.strings.substr(encoded, 0, preprocessing.HEADER)
+    jpeg = preprocessing.starts_with(encoded, preprocessing.JPEG_START)
+    # Of 12 bits TensorFlow can't even read the shape.
+    jpeg &= ~tf.strings.regex_full_match(header, preprocessing.TWELVE_BITS)
+    return tf.cond(jpeg, readable, lambda: tf.constant(False))
+
+
+def is_readable_png(encoded, limit):
+    """Whether one file is a PNG of at most `limit` pixels: bool scalar."""
+    start = tf.strings.substr(encoded, 0, 26)
+
+    def readable():
+        # Bytes 16...23 of a PNG are its sides.
+        width, height = tf.unstack(tf.reshape(tf.io.decode_raw(tf.strings.substr(start, 16, 8), tf.int32, False), [2]))
+        return (width > 0) & (height > 0) & (tf.cast(width, tf.int64) * tf.cast(height, tf.int64) <= limit)
+
+    png = preprocessing.starts_with(encoded, preprocessing.PNG_START) & (tf.strings.length(start) == 26)
+    return tf.cond(png, readable, lambda: tf.constant(False))
 
 
 def is_plain_png(encoded, limit):
     """Whether one file, a scalar string tensor, is a plain PNG of at most `limit` pixels: bool scalar."""
-    start = tf.strings.substr(encoded, 0, 26)
 
     def plain():
-        # Bytes 16...23 of a PNG are its sides, 24 its depth, 25 its kind; palettes and alpha are PIL's.
-        width, height = tf.unstack(tf.reshape(tf.io.decode_raw(tf.strings.substr(start, 16, 8), tf.int32, False), [2]))
-        depth, kind = tf.unstack(tf.reshape(tf.io.decode_raw(tf.strings.substr(start, 24, 2), tf.uint8), [2]))
-        simple = (depth == 8) & tf.reduce_any(kind == PNG_KINDS)
-        small = tf.cast(width, tf.int64) * tf.cast(height, tf.int64) <= limit
-        return simple & small & ~tf.strings.regex_full_match(encoded, SPECIAL)
+        # Bytes 24 and 25 of a PNG are its depth and kind; palettes and alpha take more than decoding.
+        kind = tf.strings.substr(encoded, 24, 2)
+        return tf.reduce_any(kind == [b"\x08\x00", b"\x08\x02"]) & ~tf.strings.regex_full_match(encoded, SPECIAL)
 
-    png = (tf.strings.substr(encoded, 0, 6) == PNG_START[:6]) & (tf.strings.length(start) == 26)
-    return tf.cond(png, plain, lambda: tf.constant(False))
+    return tf.cond(is_readable_png(encoded, limit), plain, lambda: tf.constant(False))
 
 
 def are_plain(encoded, shape):

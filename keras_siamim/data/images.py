@@ -1,21 +1,33 @@
-"""From encoded bytes to RGB pixels, by one stated rule for every format.
+"""Encoded bytes, arrays and tensors become 8-bit RGB pixels, by one rule for every source.
 
-| what the file holds | what becomes of it |
+| the file holds | it becomes |
 |---|---|
-| JPEG, PNG, BMP, GIF, WebP, TIFF and whatever else PIL reads | decoded by content; the file's name says nothing |
-| grey | repeated to three channels |
-| palette | its colours |
-| transparency | laid over white |
-| CMYK | PIL's conversion to RGB |
-| 16 bits a channel | the high byte |
-| 32-bit integers or floats | values clipped to 0...255 |
+| JPEG, PNG, BMP, GIF, WebP, TIFF and the other formats of `FORMATS` | decoded by content; the file's name says nothing |
+| gray | repeated to three channels |
+| a palette | its colors |
+| transparency | blended with white; the alpha channel of a BMP is ignored where it is 0 everywhere |
+| CMYK | Pillow's conversion to RGB |
+| more than 8 bits per channel | see the value ranges below |
 | several frames | the first |
-| EXIF orientation | applied, so that the image stands upright |
+| an orientation in EXIF or, without one there, in XMP | applied, so that the image stands upright |
 | more than 80 million pixels | refused before they are decoded |
-| less than the whole image, or what no decoder takes | refused |
+| less than a complete image, or something that no decoder takes | refused |
 
-Plain 8-bit JPEG and PNG, nearly all of a usual set, are decoded by TensorFlow without leaving the graph; everything
-else goes through PIL.
+The value ranges of files, of arrays (`array_source`) and of tensors (`PairedViews`) follow one rule, `as_bytes`:
+
+| dtype | range | becomes |
+|---|---|---|
+| uint8 | [0, 255] | the same |
+| uint16 | [0, 65535], at least 4096 somewhere or 0 everywhere | the high byte |
+| other integers | [0, 255], above 1 somewhere or 0 everywhere | the same |
+| floats up to 1 | [0, 1] | times 255, rounded |
+| floats, above 1 somewhere | [0, 255] | rounded |
+
+All others are refused: nothing turns black or white in silence. The range of floats is judged per call: of a whole array
+in `array_source`, of one file, of the images of one call of `PairedViews`.
+
+8-bit JPEG and PNG, nearly all of a usual set, are decoded by TensorFlow without leaving the graph; everything else goes
+through Pillow.
 """
 
 import io
@@ -25,10 +37,14 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim.data import crops, headers
+from keras_siamim.data import headers, preprocessing
 
 # 240 MB decoded; below the size at which PIL begins to warn.
 PIXEL_LIMIT = 80_000_000
+# Formats that Pillow may open. The others are rare as photographs, and some run an interpreter (PostScript).
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "ICO", "PCX", "SGI")
+FORMATS += ("QOI", "TGA")
+ORIENTATION = 0x0112
 
 
 def decode(encoded):
@@ -44,12 +60,8 @@ def decode(encoded):
         tf.errors.OpError: bytes that are no whole image; in eager mode PIL's own errors too. `refusal` says why.
     """
     encoded = tf.convert_to_tensor(encoded)
-    jpeg, png = (is_plain(encoded, PIXEL_LIMIT) for is_plain in (headers.is_plain_jpeg, headers.is_plain_png))
-    image = tf.cond(
-        jpeg | png,
-        lambda: _decode_plain(encoded),
-        lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
-    )
+    plain = headers.is_plain_jpeg(encoded, PIXEL_LIMIT) | headers.is_plain_png(encoded, PIXEL_LIMIT)
+    image = tf.cond(plain, lambda: _decode_plain(encoded), lambda: _decode_other(encoded))
     return tf.ensure_shape(image, (None, None, 3))
 
 
@@ -88,6 +100,15 @@ def _decode_plain(encoded):
     return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
 
+def _decode_other(encoded):
+    readable = headers.is_readable_jpeg(encoded, PIXEL_LIMIT) | headers.is_readable_png(encoded, PIXEL_LIMIT)
+    return tf.cond(
+        readable,
+        lambda: preprocessing.decode(encoded),
+        lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
+    )
+
+
 def refusal(encoded, shape=None):
     """Say why bytes can't be decoded to an image of some shape.
 
@@ -121,31 +142,97 @@ def reason_of(error):
 
 
 def decode_with_pillow(encoded):
-    """Decode one image by PIL and the module's rules: bytes to a `(height, width, 3)` uint8 array."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """Decode one image by Pillow and the module's rules: bytes to a `(height, width, 3)` uint8 array."""
+    from PIL import Image, UnidentifiedImageError
 
     if isinstance(encoded, np.ndarray):  # an array of one object: so `tf.numpy_function` gives it in eager mode
         encoded = encoded.item()
     if not encoded:
         raise ValueError("empty file")
     try:
-        opened = Image.open(io.BytesIO(encoded))
+        opened = _open(encoded)
     except UnidentifiedImageError:
-        raise ValueError("no image, or of an unknown format") from None
+        raise ValueError(_unknown(encoded)) from None
     with opened:
         if opened.width * opened.height > PIXEL_LIMIT:
             raise ValueError(f"{opened.width} x {opened.height} pixels, more than {PIXEL_LIMIT:,}")
-        image = ImageOps.exif_transpose(opened)
+        # Read, not `ImageOps.exif_transpose`, which also writes the other tags anew and fails at odd ones.
+        turn = _TURNS.get(_orientation(opened))
+        image = opened if turn is None else opened.transpose(turn)
         if image.mode.startswith("I;16"):
-            return _repeated(np.asarray(image).astype(np.uint16) >> 8)
+            return _repeated(as_bytes(np.asarray(image).astype(np.uint16), f"16-bit {opened.format}"))
         if image.mode in ("I", "F"):
             values = np.asarray(image)
-            # PIL opens some 16-bit files as 32-bit integers.
-            return _repeated(values >> 8 if opened.format == "PNG" else np.clip(values, 0, 255))
+            # Pillow opens some 16-bit files as 32-bit integers.
+            sixteen = image.mode == "I" and opened.format in ("PNG", "PPM")
+            kind = "floats" if image.mode == "F" else "integers of 32 bits or with a sign"
+            return _repeated(as_bytes(values.astype(np.uint16) if sixteen else values, f"{opened.format} of {kind}"))
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
+            if opened.format != "BMP" or image.getchannel("A").getextrema()[1]:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        pixels = np.asarray(image.convert("RGB"))
+        # Pillow keeps the high byte of 16-bit colors without a word.
+        if opened.format == "TIFF" and 16 in _values(opened.tag_v2.get(258, 8)):
+            as_bytes(pixels.astype(np.uint16) << 8, "16-bit TIFF")
+        return pixels
+
+
+def _open(encoded):
+    from PIL import Image
+
+    Image.init()
+    return Image.open(io.BytesIO(encoded), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+# `PIL.Image.Transpose` by EXIF's orientation.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+def _orientation(opened):
+    # Pillow reads XMP too where EXIF has no orientation.
+    try:
+        return opened.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  damaged EXIF does not make pixels unreadable
+        return 1
+
+
+def _values(tag):
+    return tag if isinstance(tag, tuple) else (tag,)
+
+
+def _unknown(encoded):
+    """Say why Pillow can't open a file, as far as its first bytes tell."""
+    if encoded.startswith(preprocessing.JPEG_START):
+        depth = _jpeg_depth(encoded)
+        return f"JPEG of {depth} bits per channel, which is not supported" if depth not in (None, 8) else "broken JPEG"
+    if encoded[:4] in (b"II*\x00", b"MM\x00*"):
+        from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+        try:
+            tags, stream = ImageFileDirectory_v2(encoded[:8]), io.BytesIO(encoded)
+            stream.seek(tags.next)
+            tags.load(stream)
+            bits = max(_values(tags.get(258, 1)))
+            sample = {1: "unsigned integers", 2: "integers", 3: "floats"}.get(max(_values(tags.get(339, 1))), "values")
+            channels = tags.get(277, 1)
+        except Exception:  # noqa: BLE001  a damaged directory
+            return "broken TIFF"
+        return f"TIFF of {bits}-bit {sample} in {channels} channel(s), which is not supported"
+    if encoded.startswith((b"%!PS", b"%PDF", b"\xc5\xd0\xd3\xc6")):
+        return "PostScript or PDF, which is not supported"
+    return "no image, or of an unknown format"
+
+
+def _jpeg_depth(encoded):
+    # From segment to segment up to the frame.
+    place = 2
+    while place + 5 <= len(encoded) and encoded[place] == 0xFF:
+        kind = encoded[place + 1]
+        if kind in (*headers.FRAMES, *headers.OTHER_FRAMES):
+            return encoded[place + 4]
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+    return None
 
 
 def shape_of(encoded):
@@ -154,73 +241,81 @@ def shape_of(encoded):
     Args:
         encoded: bytes.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with _open(encoded) as image:
             # Orientations from 5 on lie on their side.
-            turned = image.getexif().get(0x0112, 1) >= 5
-            return image.size if turned else image.size[::-1]
+            return image.size if _orientation(image) >= 5 else image.size[::-1]
     except Exception:  # noqa: BLE001
         return None
 
 
-def _repeated(grey):
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def resize_and_centre(image, size, resize):
-    """Resize so that the image covers a frame, and cut the middle: what evaluations look at.
-
-    Args:
-        image: `(height, width, 3)` uint8 tensor.
-        size: `(height, width)` of the result.
-        resize: `(height, width)` to cover, at least `size`; the usual one is `size / 0.875`.
-
-    Returns:
-        `(*size, 3)` uint8 tensor; bicubic, antialiased.
-    """
-    given = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.reduce_max(tf.cast(resize, tf.float32) / given)
-    # As torchvision: the shorter side exactly, the longer one cut to a whole number of pixels.
-    covered = tf.maximum(tf.cast(tf.floor(given * scale + 1e-3), tf.int32), resize)
-    resized = crops.resize(image, covered)
-    corner = tf.cast(tf.round(tf.cast(covered - size, tf.float32) / 2), tf.int32)
-    return crops.cut_box(resized, corner[0], corner[1], *size)
+def _repeated(gray):
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 def image_array(images):
-    """Bring a NumPy array of images to uint8 RGB, or say what is wrong with it.
+    """Convert a NumPy array of images to uint8 RGB.
 
     Args:
-        images: `(images, height, width, channels)` or `(images, height, width)`; uint8, uint16 (the high byte is
-            kept), floats of 0...1, or other integers of 0...255; 1 channel is repeated, 3 are taken.
+        images: `(images, height, width, 1 or 3)` or `(images, height, width)`, of a range that `as_bytes` takes; 1
+            channel is repeated.
 
     Returns:
         `(images, height, width, 3)` uint8.
+
+    Raises:
+        ValueError: Another shape, dtype or range.
     """
     images = np.asarray(images)
+    if images.ndim == 3 and images.shape[-1] in (1, 3, 4):
+        raise ValueError(
+            f"`images` must be (images, height, width) or (images, height, width, 1 or 3). Received: shape "
+            f"{images.shape}, probably one image, to which `images[None]` adds the missing axis."
+        )
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            f"images must be (images, height, width) or (images, height, width, 1 or 3); received shape {images.shape}."
+            "`images` must be (images, height, width) or (images, height, width, 1 or 3). Received: shape "
+            f"{images.shape}."
         )
     if 0 in images.shape:
-        raise ValueError(f"images must not be empty; received shape {images.shape}.")
-    if images.dtype == np.uint16:
-        images = (images >> 8).astype(np.uint8)
-    elif images.dtype != np.uint8:
-        images = _bytes_of(images)
+        raise ValueError(f"`images` must not be empty. Received: shape {images.shape}.")
+    images = as_bytes(images)
     return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
-def _bytes_of(images):
-    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
-        raise ValueError(f"images must be of integers or floats; received dtype {images.dtype}.")
-    low, high = images.min(), images.max()
-    limit = 1 if np.issubdtype(images.dtype, np.floating) else 255
+def as_bytes(values, name="`images`"):
+    """Convert pixel values of any documented range to uint8; see the table of the module.
+
+    Args:
+        values: Array of any shape; uint8, uint16, other integers, or floats.
+        name: For messages.
+
+    Returns:
+        uint8 array of the same shape.
+
+    Raises:
+        ValueError: For another dtype or range.
+    """
+    dtype = values.dtype
+    if dtype == np.uint8 or not values.size:
+        return values.astype(np.uint8)
+    if not (np.issubdtype(dtype, np.integer) or np.issubdtype(dtype, np.floating)):
+        raise ValueError(f"{name} must hold integers or floats. Received: dtype {dtype}.")
+    low, high = values.min(), values.max()
+
     # Written so that NaN fails too.
-    if not (low >= 0 and high <= limit):
-        raise ValueError(f"images of dtype {images.dtype} must lie within 0...{limit}; received {low}...{high}.")
-    return np.rint(images * 255.0).astype(np.uint8) if limit == 1 else images.astype(np.uint8)
+    def refuse_unless(allowed, rule):
+        if not allowed:
+            raise ValueError(f"{name} of dtype {dtype} must {rule}. Received: values in [{low:g}, {high:g}].")
+
+    if dtype == np.uint16:
+        rule = f"reach {preprocessing.DARKEST_16_BIT} or be 0 everywhere, since their high byte is kept"
+        refuse_unless(high == 0 or high >= preprocessing.DARKEST_16_BIT, f"{rule} (scale them to [0, 65535])")
+        return (values >> 8).astype(np.uint8)
+    if np.issubdtype(dtype, np.integer):
+        refuse_unless(0 <= low and high <= 255 and high != 1, "lie within [0, 255] and exceed 1 or be 0 everywhere")
+        return values.astype(np.uint8)
+    refuse_unless(0 <= low and high <= 255, "lie within [0, 1] or [0, 255]")
+    return np.rint(values * 255.0 if high <= 1 else values).astype(np.uint8)

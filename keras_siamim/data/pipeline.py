@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
-from keras_siamim.data import colour, images
+from keras_siamim.data import preprocessing
 from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded, failure
 from keras_siamim.data.roads import EPOCH, NUMBER, loader, rendered
@@ -117,8 +117,8 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
         source: what `sources.open_source` gives.
         image_size: `(height, width)`, or one int for squares.
         batch_size: images a batch.
-        resize: `(height, width)` or one int that the image is made to cover before its middle is cut;
-            `image_size / 0.875` if left out, 256 for 224.
+        resize: `(height, width)` or one int that the image is made to cover before its center is cut out. Defaults to
+            `image_size / 0.875`, 256 for 224, except that images of exactly `image_size` are taken whole.
         ledger: `ledger.Ledger` for images that can't be read, which are left out then, so that the last batch is
             smaller. If left out, the first such image is an error that names it: no accuracy changes silently.
 
@@ -127,17 +127,16 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
         `batch.LABEL` where there are labels.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if resize is None:
-        resize = tuple(round(side / 0.875) for side in size)
-    resize = (resize, resize) if isinstance(resize, int) else tuple(resize)
-    if any(cover < side for cover, side in zip(resize, size, strict=True)):
+    if resize is not None:
+        resize = (resize, resize) if isinstance(resize, int) else tuple(resize)
+    if resize is not None and any(cover < side for cover, side in zip(resize, size, strict=True)):
         raise ValueError(f"resize must be at least image_size, {size}; received {resize}.")
     ledger = Ledger(limit=0) if ledger is None else ledger
 
     def prepare(entry):
         example = decoded(source.load(entry))
-        pixels = images.resize_and_centre(example[IMAGE], size, resize)
-        result = {batch_keys.VIEW_1: (tf.cast(pixels, tf.float32) - colour.MEAN) / colour.STD}
+        pixels = preprocessing.resize_and_center(example[IMAGE][None], size, resize)[0]
+        result = {batch_keys.VIEW_1: preprocessing.normalize(pixels)}
         if LABEL in example:
             result[batch_keys.LABEL] = example[LABEL]
         return result

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_siamim import batch
 from keras_siamim.data import colour, crops, device, draws, geometry
+from keras_siamim.data import images as pixels
 from keras_siamim.data.view_recipe import NUMBERS, ONLINE, TARGET, ViewRecipe
 
 IMAGES, INDEX, EPOCH = "images", "index", "epoch"
@@ -29,8 +30,8 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
     Call arguments:
         inputs: images, or a dict of them (`"images"`) with `"index"`, `(batch,)` or `()` ints, the image numbers, and
             `"epoch"`, an int. Images are `(batch, height, width, channels)` of one size, or one
-            `(height, width, channels)` of any size, with 3 channels or 1, which is repeated; uint8, or floats of
-            0...255, which are rounded. They may be smaller than `image_size`: crops are enlarged then.
+            `(height, width, channels)` of any size, with 3 channels or 1, which is repeated; uint8, or another dtype in
+            one of the ranges of `images.as_bytes`, such as floats of [0, 1] or of [0, 255]. They may be smaller than `image_size`: crops are enlarged then.
 
     Returns:
         A dict of `batch.VIEW_1`, `batch.VIEW_2`, `(batch, *image_size, 3)` float32, normalised, and
@@ -207,8 +208,8 @@ def checked_images(images):
     """Bring images to uint8 RGB, or say what is wrong with them.
 
     Args:
-        images: `(height, width, channels)` or `(batch, height, width, channels)`, 1 or 3 channels, uint8 or floats of
-            0...255.
+        images: `(height, width, channels)` or `(batch, height, width, channels)`, 1 or 3 channels, of a dtype and
+            range that `images.as_bytes` takes.
 
     Returns:
         A uint8 tensor with 3 channels.
@@ -223,24 +224,16 @@ def checked_images(images):
         raise ValueError(f"images must have 3 channels, or 1 to be repeated; received {images.shape[-1]}.")
     if 0 in images.shape[-3:-1]:
         raise ValueError(f"images must have at least one pixel; received shape {tuple(images.shape)}.")
-    if images.dtype.is_floating:
-        if tf.executing_eagerly():
-            _check_value_range(images.numpy())
-        images = tf.saturate_cast(tf.round(images), tf.uint8)
-    elif images.dtype != tf.uint8:
-        raise ValueError(f"images must be uint8, or floats of 0...255; received dtype {images.dtype.name}.")
+    if images.dtype != tf.uint8:
+        images = _as_bytes(images)
     return tf.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
-def _check_value_range(images):
-    if not np.isfinite(images).all():
-        raise ValueError("images must be finite; received NaN or infinite values.")
-    low, high = images.min(), images.max()
-    if low < 0 or high > 255 or 0 < high <= 1:
-        raise ValueError(
-            f"images of floats must lie within 0...255, brighter than 1 somewhere; received {low:g}...{high:g}. "
-            "Multiply images of 0...1 by 255."
-        )
+def _as_bytes(images):
+    if tf.executing_eagerly():
+        return tf.constant(pixels.as_bytes(images.numpy()))
+    # In a graph the values are checked when it runs.
+    return tf.ensure_shape(tf.numpy_function(pixels.as_bytes, [images], tf.uint8, stateful=False), images.shape)
 
 
 @functools.lru_cache
