@@ -60,7 +60,7 @@ def errors(one, many):
     result = {}
     for key, value in many.items():
         objective, _, path = key.partition("/")
-        if path and not path.startswith("logs/") and value.dtype.kind == "f":
+        if objective != "random" and path and not path.startswith("logs/") and value.dtype.kind == "f":
             largest = max(np.abs(v).max() for k, v in one.items() if k.startswith(objective) and v.dtype.kind == "f")
             result[objective] = max(result.get(objective, 0.0), np.abs(value - one[key]).max() / largest)
     return result
@@ -77,7 +77,7 @@ def test_the_weights_are_those_of_one_device(trained, setting):
 @pytest.mark.parametrize("setting", [*SETTINGS[1:], *WORKERS])
 def test_a_bad_image_on_one_replica_is_skipped_by_all_and_counted(trained, setting):
     many = trained[setting]
-    for objective in {key.partition("/")[0] for key in many} - {"name"}:
+    for objective in {key.partition("/")[0] for key in many} - {"name", "random"}:
         assert many[f"{objective}/logs/skipped"] == 1
         assert many[f"{objective}/logs/skipped_in_a_row"] == 0
         assert np.isfinite(many[f"{objective}/logs/loss"])
@@ -85,3 +85,10 @@ def test_a_bad_image_on_one_replica_is_skipped_by_all_and_counted(trained, setti
 
 def test_one_device_skips_nothing(trained):
     assert {trained["1"][key].item() for key in trained["1"] if key.endswith("logs/skipped")} == {0}
+
+
+@pytest.mark.parametrize("setting", [*SETTINGS[1:], *WORKERS])
+def test_replicas_draw_random_numbers_of_their_own_and_end_with_one_state(trained, setting):
+    # JAX has one program and one number for all devices.
+    assert (trained[setting]["random/spread"] > 0) == (BACKEND != "jax")
+    np.testing.assert_array_equal(trained[setting]["random/state"], trained["1"]["random/state"])

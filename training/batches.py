@@ -1,36 +1,13 @@
 """Labelled splits as batches, for the programs that judge and fine-tune."""
 
-import dataclasses
-
 import keras
 
 from keras_siamim import batch as batch_keys
 from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.loading import Examples
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import IndexedSource, open_source
+from keras_siamim.data.sources import IndexedSource, has_labels, match_classes, open_source, sample_of
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
-
-
-@dataclasses.dataclass(frozen=True)
-class Drawn(Examples):
-    """A random part of a source, the same one for the same seed; otherwise like the source."""
-
-    source: object
-    size: int
-    seed: int
-
-    def __getattr__(self, name):
-        return getattr(self.source, name)
-
-    def order(self, seed, epoch, shuffle, buffer=0, workers=1, worker=0):
-        """The drawn images in the order of the draw."""
-        return self.source.order(self.seed, 0, True).take(self.size).shard(workers, worker)
-
-    def share(self, workers):
-        """How many of them every one of so many workers is sure to have."""
-        return self.size // workers
 
 
 class Batches:
@@ -69,14 +46,34 @@ def open_labelled(data, split, max_images=None, seed=0):
     """Open a split that has labels, or a random part of it.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: If it has no labels.
     """
     source = open_source(data, split)
-    if not source.class_names and "label" not in source.examples(0, 0, False).element_spec:
-        raise ValueError(f"{source.name} has no labels, which every protocol here needs.")
-    part = Drawn(source, max_images, seed) if max_images and max_images < source.size else source
+    print_notes(source)
+    if not has_labels(source):
+        raise ValueError(f"{source.name} must have labels for this. Received: images without labels.")
+    part = sample_of(source, max_images or source.size, seed)
     print(f"{source.name}: {part.size} of {source.size} images", flush=True)
     return part
+
+
+def open_labelled_pair(data, train_split, test_split, max_train=None, max_test=None, seed=0):
+    """Open a training and a test split whose labels mean the same: the test split's are matched by name.
+
+    Raises:
+        ValueError: If a split has no labels, or the test split a class that the training split lacks.
+    """
+    train = open_labelled(data, train_split, max_train, seed)
+    test, missing = match_classes(train, open_labelled(data, test_split, max_test, seed))
+    if missing:
+        print(f"{test.name} has no images of {len(missing)} classes: {', '.join(missing[:10])}")
+    return train, test
+
+
+def print_notes(source):
+    """Print what a user should know of how a source's images were found."""
+    for note in source.notes:
+        print(note, flush=True)
 
 
 def image_names(source):

@@ -33,7 +33,14 @@ from keras_siamim.evaluation.robustness import (
     imagenet_classes,
     imagenet_variant,
 )
-from training.batches import cropped_epochs, image_names, open_labelled, plain_batches, second_views
+from training.batches import (
+    cropped_epochs,
+    image_names,
+    open_labelled,
+    open_labelled_pair,
+    plain_batches,
+    second_views,
+)
 
 # The paper's probe, which sees augmented images and not the features of the others.
 AUGMENTED_PROBE = "lars_augmented"
@@ -46,9 +53,8 @@ def evaluate_features(options, protocols):
     """Run protocols on frozen features; return the rows of the table."""
     encoder = load_encoder(options.encoder)
     image_size = parse_image_size(options, encoder)
-    train, test = (
-        open_labelled(options.data, split, options.max_images, options.seed)
-        for split in (options.train_split, options.test_split)
+    train, test = open_labelled_pair(
+        options.data, options.train_split, options.test_split, options.max_images, options.max_images, options.seed
     )
     num_classes = len(train.class_names) or None
     splits = [plain_batches(part, image_size, options.batch_size, options.resize) for part in (train, test)]

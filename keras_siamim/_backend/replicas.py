@@ -4,6 +4,23 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
+from keras import ops
+
+# Distance between the seeds of two replicas, beyond the number of random numbers that a run asks a generator for.
+SEED_STRIDE = 1_000_003
+
+
+def shift_seeds(states, replicas):
+    """Move the states of random number generators by so many replicas.
+
+    Args:
+        states: Variables (2,) of whole numbers: seed and counter, as `keras.random.SeedGenerator` keeps them.
+        replicas: Whole number, may be a tensor and negative.
+    """
+    for state in states:
+        offset = ops.cast(replicas, state.dtype) * SEED_STRIDE
+        state.assign(ops.convert_to_tensor(state) + ops.stack([offset, ops.zeros_like(offset)]))
+
 
 def _as_it_is(batches):
     return batches

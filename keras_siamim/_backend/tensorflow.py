@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim._backend.replicas import Distribution
+from keras_siamim._backend.replicas import Distribution, shift_seeds
 
 
 class TrainStep:
@@ -23,7 +23,12 @@ class TrainStep:
             count = tf.identity(self.step_counter)
             before = [tf.identity(variable) for variable in self.passing_variables]
             self.begin_step()
+            # A stream of random numbers of its own for every replica; the states stay equal between steps.
+            if replica_count() > 1:
+                shift_seeds(self.seed_states, replica_rank())
         super().train_step(data)
+        if replica_count() > 1:
+            shift_seeds(self.seed_states, -replica_rank())
         self.end_step(before, taken=tf.not_equal(tf.identity(self.step_counter), count))
         return _means_over_workers(self.step_logs())
 
@@ -31,11 +36,15 @@ class TrainStep:
         """One evaluation step."""
         return _means_over_workers(super().test_step(data))
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Objectives are built from the start, and Keras's way there fails on batches of several workers.
-        if self._distribute_strategy is not None and not self.optimizer.built:
+    def make_train_function(self, force=False):
+        """Build the optimizer before the step: one that makes its variables inside it lets TensorFlow trace it twice."""
+        if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
+        super().make_train_function(force)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Do nothing: objectives are built from the start, and Keras's way fails on batches of several workers."""
 
 
 def _means_over_workers(logs):

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from keras_siamim._backend.replicas import Distribution
+from keras_siamim._backend.replicas import Distribution, shift_seeds
 
 
 class TrainStep:
@@ -16,8 +16,13 @@ class TrainStep:
             count = self.step_counter.value.clone()
             before = [variable.value.clone() for variable in self.passing_variables]
             self.begin_step()
+            # A stream of random numbers of its own for every replica; the states stay equal between steps.
+            if replica_count() > 1:
+                shift_seeds(self.seed_states, replica_rank())
         super().train_step(data)
         with torch.no_grad():
+            if replica_count() > 1:
+                shift_seeds(self.seed_states, -replica_rank())
             self.end_step(before, taken=self.step_counter.value != count)
             return self.step_logs()
 

@@ -156,12 +156,12 @@ class ViTEncoder(keras.Model):
             return (*self.image_size, self.channels)
         return (self.channels, *self.image_size)
 
-    def build(self, input_shape):
+    def build(self, images_shape):
         """Create all weights; the constructor does so."""
         if self.built:
             return
         tokens = (None, 1 + self.grid[0] * self.grid[1], self.width)
-        self.patch_embedding.build(input_shape)
+        self.patch_embedding.build(images_shape)
         self.class_token.build()
         if self.learned_positions is not None:
             self.learned_positions.build()

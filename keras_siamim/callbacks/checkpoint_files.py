@@ -49,6 +49,10 @@ class Place:
         return dataclasses.replace(self, order=self.order + 1, **changes)
 
 
+class NewerCheckpoint(ValueError):
+    """A checkpoint tells of training progress in terms that this version doesn't know; it is not damaged."""
+
+
 class CheckpointFiles:
     """The checkpoints of one run.
 
@@ -109,6 +113,10 @@ class CheckpointFiles:
                 found[int(match[1]), int(match[2])] = path
         return [found[key] for key in sorted(found, reverse=True)]
 
+    def quarantined(self):
+        """Damaged checkpoint folders that earlier starts renamed."""
+        return sorted(self.folder.glob(f"order-*-batch-*{DAMAGED}"))
+
     def newest(self, usable=lambda place: True, report=print):
         """The newest whole checkpoint.
 
@@ -118,6 +126,9 @@ class CheckpointFiles:
 
         Returns:
             Its path and its `Place`, or `None` if there is none.
+
+        Raises:
+            NewerCheckpoint: If a newer version of this package wrote a checkpoint that comes first.
         """
         for path in self.paths():
             problem = damage(path)
@@ -164,13 +175,15 @@ def damage(path, reading_fails=False):
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        Place(**manifest["place"])
+        _place(path, manifest["place"])
         with open(path / ARRAYS, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         if reading_fails and not isinstance(error, FileNotFoundError):
             raise
         return f"{error.filename or path} can't be read ({error.strerror or error})"
+    except NewerCheckpoint:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST} is not whole ({error!r})"
     size = (path / ARRAYS).stat().st_size
@@ -187,7 +200,17 @@ def set_aside(path):
 
 def read_place(path):
     """The `Place` of a whole checkpoint."""
-    return Place(**json.loads((path / MANIFEST).read_text())["place"])
+    return _place(path, json.loads((path / MANIFEST).read_text())["place"])
+
+
+def _place(path, fields):
+    unknown = set(fields) - {field.name for field in dataclasses.fields(Place)}
+    if unknown:
+        raise NewerCheckpoint(
+            f"{path / MANIFEST} must have no fields but {', '.join(f.name for f in dataclasses.fields(Place))}. "
+            f"Received: {', '.join(sorted(unknown))}. A newer version of keras_siamim wrote it: resume with that one."
+        )
+    return Place(**fields)
 
 
 def read_arrays(path):

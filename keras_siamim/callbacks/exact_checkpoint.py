@@ -19,15 +19,17 @@ AHEAD = 10
 
 
 class Preempted(Exception):
-    """The process was asked to end (SIGTERM); the run is saved where it stands.
+    """The process was asked to end, by SIGTERM or Ctrl-C; the run is saved where it stands.
 
     Args:
         place: That `Place`.
+        signal: Number of the signal, or None.
     """
 
-    def __init__(self, place):
+    def __init__(self, place, signal=None):
         super().__init__(f"asked to end; saved after {place.batches} batches")
         self.place = place
+        self.signal = signal
 
 
 class ExactCheckpoint(keras.callbacks.Callback):
@@ -80,7 +82,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self.report = report
         self.place = None
         self.saves, self.seconds = 0, 0.0
-        self._asked_to_end, self._end_at = False, None
+        self._asked_to_end, self._end_at, self._signal = False, None, None
         self._epoch_metrics = None
         self._logs = None
         self._writer = None
@@ -107,12 +109,12 @@ class ExactCheckpoint(keras.callbacks.Callback):
                 # `fit` resets metrics as an epoch begins, so these wait for it.
                 self._epoch_metrics = {name: a for name, a in arrays.items() if name.startswith(f"{METRICS}/")}
 
-    def ask_to_end(self, *_):
+    def ask_to_end(self, signal=None, frame=None):
         """Have the run saved after the batch it is at, and `Preempted` raised; also a signal handler.
 
         Of several processes any may be asked; all end after the same batch, the tenth from there.
         """
-        self._asked_to_end = True
+        self._asked_to_end, self._signal = True, signal
 
     def on_epoch_begin(self, epoch, logs=None):
         """Remember where the epoch began; take up the means of an interrupted one."""
@@ -146,7 +148,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._agree_on_the_end()
         if self._end_at is not None and self.place.batches >= self._end_at:
             self.save_surely(self.model)
-            raise Preempted(self.place)
+            raise Preempted(self.place, self._signal)
         every = self.every_batches
         due = every is not None and self.place.batches // every > self._saved_at // every
         due |= self.every_minutes is not None and time.monotonic() - self._saved_on >= 60 * self.every_minutes
@@ -203,7 +205,9 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
 
 class EndOnSignal:
-    """While inside, SIGTERM asks a callback to save and end; outside, it is what it was.
+    """While inside, SIGTERM and Ctrl-C ask a callback to save and end; outside, they are what they were.
+
+    A second Ctrl-C ends the process at once, as it would without this.
 
     Args:
         checkpoint: An `ExactCheckpoint`.
@@ -214,10 +218,16 @@ class EndOnSignal:
 
     def __enter__(self):
         self._in_main_thread = threading.current_thread() is threading.main_thread()  # others can't handle signals
+        self._before = {}
         if self._in_main_thread:
-            self._before = signal.signal(signal.SIGTERM, self.checkpoint.ask_to_end)
+            for number, handler in ((signal.SIGTERM, self.checkpoint.ask_to_end), (signal.SIGINT, self._interrupt)):
+                self._before[number] = signal.signal(number, handler)
         return self
 
+    def _interrupt(self, number, frame):
+        signal.signal(number, self._before[number])
+        self.checkpoint.ask_to_end(number)
+
     def __exit__(self, *_):
-        if self._in_main_thread:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

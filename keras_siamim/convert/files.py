@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+import re
 from pathlib import Path
 
 import ml_dtypes
@@ -12,19 +13,28 @@ _SAFETENSORS_DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": ml_dtypes.bfloat16,
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
-_NESTED = ("model", "state_dict", "model_state_dict", "model_ema")
+# Wrappers of PyTorch, wherever they stand in a name.
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(module|_orig_mod|_fsdp_wrapped_module)\.")
+# First bytes of files that are often saved in place of weights.
+_NO_WEIGHTS = {
+    b"<": "a web page: the download failed",
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+    b"{": "text of JSON, such as the index of a file in several parts: join the parts and give that file",
+}
 
 
-def read_weights(path):
+def read_weights(path, part=None):
     """Read the weights of a file.
 
     Args:
         path: `.safetensors`, or a PyTorch file of a state dict or of a checkpoint that holds one as `model` or
             `state_dict`. PyTorch files need PyTorch. They are opened without executing what is pickled in them: of all
             classes only `argparse.Namespace` is allowed, which the authors' programs store.
+        part: Key of the state dict in a PyTorch checkpoint that holds several, such as the weights and their moving
+            average. Defaults to the only one.
 
     Returns:
-        Arrays by name, floats as float32; the prefix `module.` of PyTorch's data parallelism is taken off.
+        Arrays by name, floats as float32; the prefixes `module.` and `_orig_mod.` of PyTorch's wrappers are taken off.
 
     Raises:
         ValueError: If the file is no weight file, or holds pickled objects of other classes.
@@ -33,10 +43,15 @@ def read_weights(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
-    weights = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip()
+    for beginning, what in _NO_WEIGHTS.items():
+        if start.startswith(beginning):
+            raise ValueError(f"{path} must be a weight file. It is {what}.")
+    weights = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, part)
     if not weights:
-        raise ValueError(f"{path} holds no weights.")
-    return {name.removeprefix("module."): _float32(array) for name, array in weights.items()}
+        raise ValueError(f"{path} must hold weights. It holds none.")
+    return {_WRAPPERS.sub("", name): _float32(array) for name, array in weights.items()}
 
 
 def _float32(array):
@@ -45,7 +60,7 @@ def _float32(array):
     return array.astype("float32") if is_float else array
 
 
-def _read_torch(path):
+def _read_torch(path, part):
     try:
         import torch
     except ImportError as error:
@@ -58,15 +73,35 @@ def _read_torch(path):
         raise ValueError(f"{path} is refused: it is no PyTorch weight file, or would execute code. {reason}") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} must hold a dictionary of weights. It holds: {type(checkpoint).__name__}.")
-    for key in _NESTED:
-        if isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-            break
+    checkpoint = _state_dict(path, checkpoint, part, torch.Tensor)
     tensors = {name: value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+    if narrow := [name for name, value in tensors.items() if "float8" in str(value.dtype)]:
+        raise ValueError(
+            f"{path} must hold floats of 16 bits or more. Received: {narrow[0]} of {tensors[narrow[0]].dtype}."
+        )
     return {
         name: (value.float() if value.is_floating_point() else value).numpy(force=True)
         for name, value in tensors.items()
     }
+
+
+def _state_dict(path, checkpoint, part, tensor):
+    # The dictionary of weights in a checkpoint.
+    parts = {
+        key: value
+        for key, value in checkpoint.items()
+        if isinstance(value, dict) and value and any(isinstance(entry, tensor) for entry in value.values())
+    }
+    listed = ", ".join(map(str, parts)) or "none"
+    if part is not None:
+        if part not in parts:
+            raise ValueError(f"`part` must be one of {listed} in {path}. Received: {part!r}.")
+        return parts[part]
+    if any(isinstance(value, tensor) for value in checkpoint.values()):
+        return checkpoint
+    if len(parts) > 1:
+        raise ValueError(f"`part` must name one of the sets of weights in {path}: {listed}. Received: None.")
+    return next(iter(parts.values()), {})
 
 
 def read_safetensors(path):
@@ -83,6 +118,8 @@ def read_safetensors(path):
         arrays = {}
         for name, entry in header.items():
             if name != "__metadata__":
+                if entry["dtype"] not in _SAFETENSORS_DTYPES:
+                    raise ValueError(f"{name} has the dtype {entry['dtype']}, which is not supported")
                 begin, end = entry["data_offsets"]
                 values = np.frombuffer(data[begin:end], np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]]))
                 arrays[name] = values.reshape(entry["shape"])

@@ -26,6 +26,10 @@ def to_keras(array, slot):
         ValueError: If it does not fit the variable.
     """
     array = np.asarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"the array holds {array.dtype}, not floats")
+    if not np.isfinite(array).all():
+        raise ValueError("the array holds NaN or infinity")
     shape = tuple(slot.variable.shape)
     if slot.layout == "dense" and array.ndim == 2:
         array = array.T

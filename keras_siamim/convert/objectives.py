@@ -43,8 +43,10 @@ def load_siamese_im(path, num_heads=None, decoder_heads=16):
         ValueError: If the file is none, or as `load_objective`.
     """
     weights = read_weights(path)
-    if "mm_cls_token" not in weights or "decoder_embed.weight" not in weights:
-        raise ValueError(f"{path} is no pre-training checkpoint of SiameseIM: it lacks `mm_cls_token` or the decoder.")
+    needed = ("mm_cls_token", "decoder_embed.weight", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+    needed += ("predictor_decoder_blocks.0.mlp.fc1.weight",)
+    if lacking := [name for name in needed if name not in weights]:
+        raise ValueError(f"{path} is no pre-training checkpoint of SiameseIM: it lacks {', '.join(lacking)}.")
     grid, _ = square_grid(weights["pos_embed"][0])
     model = SiameseIM(
         ViTEncoder(**architecture(weights, num_heads), image_size=pixels(weights, grid)),

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data import draws, images
 from keras_siamim.data.loading import IMAGE, INDEX, LABEL, Examples, attempt
-
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,7 @@ class IndexedSource(Examples):
         image_shape: `(height, width)` if all images have it, else None.
         locate: function of an image's number that says where it lies, for messages; "image NUMBER" if left out.
         reads_many: whether `read` takes any number of numbers, `(images,)`, and gives as many examples at once.
+        notes: what a user should know of how the images were found, one line each.
     """
 
     name: str
@@ -35,6 +33,7 @@ class IndexedSource(Examples):
     image_shape: tuple[int, int] | None = None
     locate: Callable = "image {}".format
     reads_many: bool = False
+    notes: tuple[str, ...] = ()
 
     def order(self, seed, epoch, shuffle, buffer=0, workers=1, worker=0):
         """Name the images of an epoch, shuffled as a whole (`buffer` is not needed), without reading them.
@@ -89,18 +88,15 @@ def columns_of(columns):
     return lambda index: {key: tf.gather(values, index) for key, values in columns.items()}
 
 
-def cached(source, limit=None):
+def cached(source):
     """Read a source's encoded bytes into memory once: an `IndexedSource` with the same images, shuffled as a whole.
 
     Costs as much memory as the files have bytes. What can't be read keeps its place, without bytes.
 
     Args:
         source: what `open_source` gives.
-        limit: how many images to keep, the first ones; all if left out.
     """
-    if limit is not None and not 1 <= limit <= source.size:
-        raise ValueError(f"limit must be within 1...{source.size}, the images of {source.name}; received {limit}.")
-    batches = source.order(0, 0, shuffle=False).take(limit or -1).batch(256)
+    batches = source.order(0, 0, shuffle=False).batch(256)
     batches = batches.map(lambda batch: (batch[INDEX], *attempt(batch, source.load)))
     numbers, columns = [], {}
     for batch, slots, rows in batches.as_numpy_iterator():
@@ -146,48 +142,3 @@ def array_source(pixels, labels=None, name="array", class_names=()):
         columns[LABEL] = tf.constant(labels.astype("int32"))
         class_names = tuple(class_names) or tuple(str(k) for k in range(labels.max() + 1))
     return IndexedSource(name, len(pixels), columns_of(columns), tuple(class_names), pixels.shape[1:3], reads_many=True)
-
-
-def folder_source(path):
-    """Images in a folder: flat, nested, or one sub-folder for each class.
-
-    If every image lies in some sub-folder and there are at least two of them, the sub-folders are the classes, in
-    alphabetical order; otherwise there are no labels. Hidden files and folders are left out, images of all sizes and
-    the formats of `EXTENSIONS` may be mixed, and other files are ignored.
-
-    Args:
-        path: the folder.
-
-    Returns:
-        An `IndexedSource`.
-
-    Raises:
-        ValueError: no such folder, or no image in it.
-    """
-    root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"path must be a folder of images; received {str(path)!r}, which is not a folder.")
-    found = sorted(
-        file
-        for file in root.rglob("*")
-        if file.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-        and file.is_file()
-    )
-    if not found:
-        kinds = ", ".join(sorted(EXTENSIONS))
-        raise ValueError(f"path must hold images ({kinds}); received {str(path)!r}, where none is, nor further down.")
-    # Bytes, because a file's name need not be valid text.
-    paths = tf.constant([bytes(file) for file in found])
-    tops = [file.relative_to(root).parts[:-1][:1] for file in found]
-    class_names = tuple(sorted({top[0] for top in tops if top}))
-    labelled = len(class_names) > 1 and all(tops)
-    labels = tf.constant([class_names.index(top[0]) if labelled else 0 for top in tops], tf.int32)
-
-    def read(index):
-        example = {IMAGE: tf.io.read_file(paths[index])}
-        return {**example, LABEL: labels[index]} if labelled else example
-
-    return IndexedSource(
-        str(path), len(found), read, class_names if labelled else (), locate=lambda index: str(found[index])
-    )

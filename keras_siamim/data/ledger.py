@@ -9,9 +9,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_siamim import files
+from keras_siamim.data.loading import failure
 
 LIMIT = 0.01
 EXAMPLES = 3
+# Reasons of images that a user has seen to since they were listed.
+REPAIRED, REMOVED = "repaired since", "removed since"
+SEEN_TO = (REPAIRED, REMOVED)
 
 
 class TooManyBadImages(ValueError):
@@ -63,7 +67,7 @@ class Ledger:
         """
         entry = {"source": source.name, "index": int(index), "image": source.locate(index), "reason": reason}
         with self._lock, self._opened() as append:
-            if (source.name, int(index)) not in self._entries:
+            if self.reason(source, index) is None:
                 append(entry)
                 printable = entry["image"].encode("utf-8", "backslashreplace").decode()
                 logging.getLogger(__name__).warning("bad image: %s: %s", printable, reason)
@@ -71,12 +75,28 @@ class Ledger:
 
     def reason(self, source, index):
         """Why that image of a source is bad, or None if it is not listed."""
-        return self._entries.get((source.name, int(index)), {}).get("reason")
+        reason = self._entries.get((source.name, int(index)), {}).get("reason")
+        return None if reason == REPAIRED else reason
 
     def entries(self, source=None):
         """All entries, or those of one source, as a list of dicts in the order of sources' names and images."""
         found = [self._entries[key] for key in sorted(self._entries)]
         return [entry for entry in found if source is None or entry["source"] == source.name]
+
+    def review(self, source):
+        """Take repaired images off the list, and count removed ones no longer: a user has seen to both.
+
+        Args:
+            source: What `open_source` gives, with the numbering that the list was made with.
+        """
+        with self._lock, self._opened() as append:
+            for entry in self.entries(source):
+                path = Path(entry["image"])
+                if not path.is_absolute() or entry["reason"] in SEEN_TO:
+                    continue
+                reason = failure(source, entry["index"]) if path.exists() else REMOVED
+                if reason != entry["reason"]:
+                    append({**entry, "reason": reason or REPAIRED})
 
     @contextlib.contextmanager
     def telling(self):
@@ -89,7 +109,7 @@ class Ledger:
             raise self.stopped from error
 
     def _stop_above_the_limit(self, source):
-        bad = self.entries(source)
+        bad = [entry for entry in self.entries(source) if entry["reason"] not in SEEN_TO]
         if len(bad) <= self.limit * source.size:
             return
         first = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in bad[:EXAMPLES])

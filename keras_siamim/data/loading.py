@@ -5,6 +5,8 @@ source, in the source's own numbering, takes the place, with views and masks of 
 source alone: not on the epoch, the batch, the number of workers, nor on where a run was interrupted.
 """
 
+import errno
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +14,8 @@ from keras_siamim.data import images
 
 IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
+# Errors of the machine or its network: no image is bad because of them.
+MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
 def decoded(example):
@@ -140,6 +144,14 @@ def failure(source, number, shape=None):
     with tf.device("CPU:0"):
         try:
             image = source.load(source.entry(tf.constant(number, tf.int64)))[IMAGE]
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            raise  # of the machine, not of the image: memory, open files
+        except OSError as error:
+            if error.errno in MACHINE_ERRORS:
+                raise
+            return images.reason_of(error)
         except Exception as error:  # noqa: BLE001  no reader promises a kind of error
+            if "Stale file handle" in str(error) or "Too many open files" in str(error):
+                raise
             return images.reason_of(error)
         return images.refusal(image.numpy(), shape) if image.dtype == tf.string else None

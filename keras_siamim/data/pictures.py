@@ -29,6 +29,9 @@ def save_pairs(path, source, views, masking=None, *, count=4, seed=0, epoch=0):
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: If no image of the source can be read; nothing is written then.
     """
     from keras_siamim.data.loading import decoded
 
@@ -42,6 +45,8 @@ def save_pairs(path, source, views, masking=None, *, count=4, seed=0, epoch=0):
         masks = masking.masks(seed, epoch, [index])[0] if masking else None
         grid = masking.grid if masking else (6, 6)
         rows.append(draw_pair(image, boxes.numpy(), *(np.asarray(view[0]) for view in pair), grid, masks))
+    if not rows:
+        raise ValueError(f"`source` must hold images that can be read. Received: {source.name}, where none can be.")
     sheet(rows).save(path)
     return path
 

@@ -1,5 +1,6 @@
 """Sources in files of records, TFRecords and what TFDS prepared, read from front to back."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ class RecordSource(Examples):
         parse: function of a string tensor, one record or `(images,)`, that gives a dict as `IndexedSource.read` does.
         class_names: names of the classes, empty without labels.
         image_shape: `(height, width)` if all images have it, else None.
+        notes: what a user should know of how the images were found, one line each.
     """
 
     name: str
@@ -38,6 +40,7 @@ class RecordSource(Examples):
     parse: Callable
     class_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self):
@@ -157,6 +160,35 @@ def _readable(path):
     return True
 
 
+def files_of_split(files, split):
+    """Return those of some files of records that hold a split, told by a split's name in the files' names.
+
+    Args:
+        files: Paths.
+        split: Name of a split; `val` stands in for `test`. Files of which none names a split are the split `train`.
+
+    Raises:
+        ValueError: If none of the files holds the split.
+    """
+    named = {path: _split_named(path) for path in files}
+    if not any(named.values()) and split == "train":
+        return list(files)
+    for kind in {"test": ("test", "val")}.get(split, (split,)):
+        if found := [path for path, name in named.items() if name == kind]:
+            return found
+    raise ValueError(
+        f"split {split!r} needs files with its name, as `{split}-00000.tfrecord`. Received: {files[0]}"
+        f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}."
+    )
+
+
+def _split_named(path):
+    words = re.split(r"[^a-z]+", str(path).replace("\\", "/").rsplit("/", 1)[-1].lower())
+    kinds = {"training": "train", "testing": "test", "valid": "val", "validation": "val"}
+    found = [kinds.get(word, word) for word in words if kinds.get(word, word) in ("train", "test", "val")]
+    return found[0] if found else None
+
+
 def record_source(files, image_key="image/encoded", label_key=None, class_names=()):
     """TFRecord files of `tf.train.Example` with encoded images.
 
@@ -176,6 +208,11 @@ def record_source(files, image_key="image/encoded", label_key=None, class_names=
     missing = [path for path in paths if not tf.io.gfile.exists(path)]
     if not paths or missing:
         raise ValueError(f"files must be existing TFRecords; received {files!r}, missing: {missing or 'all'}.")
+    if packed := [path for path in paths if tfrecord.compression(path)]:
+        raise ValueError(
+            f"`files` must hold TFRecords without compression. Received: {packed[0]}, compressed by "
+            f"{tfrecord.compression(packed[0])}. Write them with compression_type=''."
+        )
     parse = _parser(image_key, label_key)
     return RecordSource(str(files), paths, count_records(paths, files), parse, tuple(class_names))
 
@@ -230,14 +267,25 @@ def tfds_source(builder, split="train"):
         raise ValueError(f"split must be one of {sorted(info.splits)}; received {split!r}.")
     if "image" not in info.features:
         raise ValueError(f"{info.full_name} has no feature 'image'; it has {sorted(info.features)}.")
-    labelled = "label" in info.features
+    if info.file_format is not None and info.file_format.value != "tfrecord":
+        raise ValueError(
+            f"The data set must be prepared as TFRecords. Received: {info.full_name}, prepared as "
+            f"{info.file_format.value}."
+        )
+    label = dict(info.features.items()).get("label")
+    names = getattr(label, "names", None)
+    labeled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
+    notes = ()
+    if label is not None and not labeled:
+        notes = (f"no labels in {info.full_name}: they are {label}, not whole numbers",)
     height, width = info.features["image"].shape[:2]
     return RecordSource(
         f"{info.full_name}, {split}",
         tuple(str(path) for path in info.splits[split].filepaths),
         tuple(info.splits[split].shard_lengths),
         # TFDS keeps features of one value by their names, and images encoded.
-        _parser("image", "label" if labelled else None),
-        tuple(info.features["label"].names) if labelled else (),
+        _parser("image", "label" if labeled else None),
+        tuple(names) if labeled and names else (),
         (height, width) if height and width else None,
+        notes,
     )

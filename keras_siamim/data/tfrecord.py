@@ -43,6 +43,18 @@ def open_bytes(path):
     return tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0)
 
 
+def compression(path):
+    """Return the name of the compression that a file's first bytes tell, `"GZIP"` or `"ZLIB"`, or None."""
+    with open_bytes(path) as file:
+        head = file.read(HEADER)
+    if head[:2] == b"\x1f\x8b":
+        return "GZIP"
+    whole = len(head) == HEADER and checksum(head[:8]) == struct.unpack("<I", head[8:])[0]
+    return (
+        "ZLIB" if not whole and head[:1] == b"\x78" and head[:2] and int.from_bytes(head[:2], "big") % 31 == 0 else None
+    )
+
+
 def scan(path):
     """Find the records of a file by their lengths, without reading their data.
 

@@ -45,10 +45,10 @@ class PatchEmbedding(keras.layers.Layer):
         height, width = image_shape[1:3] if self.data_format == "channels_last" else image_shape[2:4]
         return checked_grid(height, width, self.patch_size)
 
-    def build(self, input_shape):
-        """Create kernel and bias for images of the static shape `input_shape`."""
-        self.grid(input_shape)
-        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+    def build(self, images_shape):
+        """Create kernel and bias for images of the static shape `images_shape`."""
+        self.grid(images_shape)
+        channels = images_shape[-1 if self.data_format == "channels_last" else 1]
         self.kernel = self.add_weight(
             shape=(self.patch_size**2 * channels, self.width), initializer="glorot_uniform", name="kernel"
         )

@@ -1,5 +1,7 @@
 """Losses by name."""
 
+from collections.abc import Mapping
+
 from keras_siamim.losses.base import Loss
 from keras_siamim.losses.info_nce import InfoNCE
 from keras_siamim.losses.regression import MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError
@@ -15,7 +17,10 @@ LOSSES = {
 
 
 def get_loss(loss):
-    """A loss from its name in `LOSSES`, with its defaults, or the `Loss` given.
+    """Return a loss.
+
+    Args:
+        loss: A `Loss`; a name in `LOSSES`, for its defaults; or a dictionary with the `name` and the loss's arguments.
 
     Raises:
         ValueError: For anything else.
@@ -27,6 +32,15 @@ def get_loss(loss):
     """
     if isinstance(loss, Loss):
         return loss
+    if isinstance(loss, Mapping):
+        name, options = loss.get("name"), {key: value for key, value in loss.items() if key != "name"}
+        known = get_loss(name).get_config() if name in LOSSES else {}
+        if name not in LOSSES or set(options) - set(known):
+            raise ValueError(
+                f"`loss` must have a `name`, one of {', '.join(LOSSES)}, and arguments of that loss"
+                f"{f', {chr(44).join(known)}' if known else ''}. Received: {loss!r}."
+            )
+        return LOSSES[name](**options)
     if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(f"`loss` must be a `Loss` or one of {', '.join(LOSSES)}. Received: {loss!r}.")
     return LOSSES[loss]()

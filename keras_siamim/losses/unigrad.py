@@ -6,6 +6,26 @@ from keras import ops
 from keras_siamim._backend import mean_over_replicas
 from keras_siamim.losses.base import Loss
 
+# The paper's weight of the negative term and the decoder width that it belongs to.
+PAPER_NEGATIVE_WEIGHT, PAPER_WIDTH = 0.02, 768
+
+
+def scaled_negative_weight(width):
+    """Return the weight of the negative term for a prediction's width: the paper's 0.02 at 768, times 768 / width.
+
+    The negative term grows with the width, so that a narrow decoder needs a larger weight: with the paper's own, its
+    features collapse.
+
+    Args:
+        width: Channels of the prediction.
+
+    Example:
+        >>> from keras_siamim.losses.unigrad import scaled_negative_weight
+        >>> scaled_negative_weight(768), scaled_negative_weight(96)
+        (0.02, 0.16)
+    """
+    return PAPER_NEGATIVE_WEIGHT * (PAPER_WIDTH / width)
+
 
 def unigrad_terms(prediction, target):
     """Positive and negative term of UniGrad (arXiv 2112.05141; SiameseIM, equation 3).

@@ -13,7 +13,13 @@ from keras_siamim._backend import (
     start_alike,
 )
 from keras_siamim.layers import TokenBatchNorm, TransformerBlock
-from keras_siamim.objectives.validation import check_batch, check_replicas, peek
+from keras_siamim.objectives.validation import (
+    check_batch,
+    check_replicas,
+    last_batch_size,
+    peek,
+    require_several_images,
+)
 from keras_siamim.optimizers import AdamW, LossScaleOptimizer, innermost
 
 POOLINGS = ("mean", "token")
@@ -62,11 +68,11 @@ class Objective(TrainStep, keras.Model):
         raise AttributeError(f"{type(self).__name__} has no loss.")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The loss, for Keras's training step; labels and sample weights play no part."""
+        """Return the loss for Keras's training step, penalties of regularizers included; labels play no part."""
         terms = self.loss_terms(y_pred)
         for name, tracker in self.trackers.items():
             tracker.update_state(terms[name])
-        loss = terms["loss"]
+        loss = terms["loss"] + sum(ops.cast(penalty, "float32") for penalty in self.losses)
         # A loss that is not finite shall have no finite gradient either, by which a step is judged.
         return share_of_loss(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
 
@@ -115,6 +121,20 @@ class Objective(TrainStep, keras.Model):
         self.skipped.assign(self.skipped + skipped)
         self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
 
+    @property
+    def seed_states(self):
+        """States of the random number generators inside the model, uint32 (2,) each."""
+        return [v for v in self.non_trainable_variables if v.name == "seed_generator_state"]
+
+    def get_metrics_result(self):
+        """Return the running means, NaN where every step so far was skipped: no step, no loss."""
+        results = super().get_metrics_result()
+        for metric in self.metrics:
+            if isinstance(metric, keras.metrics.Mean) and metric.name in results:
+                empty = ops.equal(ops.convert_to_tensor(metric.count), 0)
+                results[metric.name] = ops.where(empty, float("nan"), results[metric.name])
+        return results
+
     def step_logs(self):
         """What `fit` logs."""
         counts = {name: ops.copy(getattr(self, name)) for name in ("skipped", "skipped_in_a_row")}
@@ -125,15 +145,59 @@ class Objective(TrainStep, keras.Model):
         config = super().get_compile_config()
         return config and {**config, "jit_compile": "auto"}
 
-    def fit(self, x=None, *args, **kwargs):
-        """As `keras.Model.fit`; the values of the first batch are checked before the first step.
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Train as `keras.Model.fit`; the values of the first batch are checked before the first step.
 
         Raises:
-            ValueError: If the first batch lacks a key, or holds what no training should see (see `check_batch`).
+            ValueError: If the model is not compiled; if the first batch lacks a key, or holds what no training should
+                see (see `check_batch`); if an epoch is known to end with a batch of one image and the model has
+                BatchNorm; for class or sample weights, which no objective uses.
         """
-        self._check_replicas(x, kwargs.get("batch_size"))
+        if not self.compiled:
+            raise ValueError("The model must be compiled before `fit`: call `compile` with an optimizer first.")
+        for name, value in (("class_weight", class_weight), ("sample_weight", sample_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None: objectives without labels weight no images. Received: {value!r:.40}."
+                )
+        self._check_replicas(x, batch_size)
         start_alike(self)
-        return super().fit(self._checked(x, kwargs.get("batch_size"), training=True), *args, **kwargs)
+        x = self._checked(x, batch_size, training=True)
+        self._refuse_last_batch_of_one(x, batch_size, validation_split, steps_per_epoch)
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=callbacks,
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+            validation_freq=validation_freq,
+        )
 
     def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`, the first batch checked."""
@@ -157,13 +221,19 @@ class Objective(TrainStep, keras.Model):
         goes_on = training and getattr(self, "optimizer", None) and int(ops.convert_to_numpy(self.optimizer.iterations))
         if first is not None and not goes_on:
             check_batch(first, self.batch_keys, self.encoder, getattr(self, "target_image_size", None))
-            alone = min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])) == 1
-            if training and alone and any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers()):
-                raise ValueError(
-                    "BatchNorm needs a batch of 2 or more images while training. Received: batch size 1. Take larger "
-                    'batches, or the norm "layer" where the model offers it.'
-                )
+            if training and self._has_batch_norm():
+                require_several_images(min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])))
         return x
+
+    def _has_batch_norm(self):
+        return any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers())
+
+    def _refuse_last_batch_of_one(self, x, batch_size, validation_split, steps_per_epoch):
+        # TensorFlow would train on it, JAX and PyTorch stop in the middle of an epoch: the same error, early, on all.
+        if self._has_batch_norm():
+            size = last_batch_size(x, batch_size, validation_split, steps_per_epoch)
+            if size is not None:
+                require_several_images(size, "a last batch of 1 image")
 
     def expected_initial_loss(self, batch):
         """Loss of a model that has learned nothing, to hold the first steps against.

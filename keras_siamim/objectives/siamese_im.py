@@ -6,7 +6,8 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim.layers import Dense, TransformerBlock
 from keras_siamim.layers.patch_embedding import checked_grid
-from keras_siamim.losses import get_loss
+from keras_siamim.losses import UniGrad, get_loss
+from keras_siamim.losses.unigrad import scaled_negative_weight
 from keras_siamim.objectives.branch import SiameseBranch
 from keras_siamim.objectives.components import (
     POSITION_CHANNELS,
@@ -54,7 +55,9 @@ class SiameseIM(MomentumObjective):
         scope: Where prediction and target are compared: at every patch (`"dense"`), in their mean over the patches
             (`"global"`), or both with weights, as `{"dense": 1.0, "global": 0.5}`.
         loss: How: `"unigrad"`, `"info_nce"`, `"mse"`, `"normalized_mse"`, `"cosine"`, or a `keras_siamim.losses.Loss`
-            with settings of its own.
+            with settings of its own, also as a dictionary of its `name` and arguments.
+        negative_weight: Weight of UniGrad's term that keeps features apart, with `loss="unigrad"`. Defaults to the
+            paper's 0.02 times 768 / `decoder_width`.
         target_momentum: Number within 0...1, or a schedule such as `CosineMomentum(0.995, total_steps)`.
         **kwargs: As for every Keras model.
 
@@ -93,10 +96,17 @@ class SiameseIM(MomentumObjective):
         prediction_target="features",
         scope="dense",
         loss="unigrad",
+        negative_weight=None,
         target_momentum=0.995,
         **kwargs,
     ):
-        criterion = get_loss(loss)
+        if loss == "unigrad":
+            weight = scaled_negative_weight(decoder_width) if negative_weight is None else negative_weight
+            criterion = UniGrad(weight)
+        elif negative_weight is not None:
+            raise ValueError(f"`negative_weight` must be None unless `loss` is 'unigrad'. Received: {negative_weight}.")
+        else:
+            criterion = get_loss(loss)
         super().__init__(target_momentum=target_momentum, loss_names=criterion.terms, **kwargs)
         sincos_position_table((1, 1), decoder_width)  # refuses a width that positions do not divide
         self.decoder_width = decoder_width

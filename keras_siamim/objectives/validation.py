@@ -34,7 +34,7 @@ def require_float(batch, key):
     Raises:
         ValueError: Naming key and dtype.
     """
-    dtype = str(getattr(batch[key], "dtype", "")).replace("<dtype: '", "").replace("'>", "").split(".")[-1]
+    dtype = keras.backend.standardize_dtype(batch[key].dtype)
     if "float" not in dtype:
         raise ValueError(
             f"`{key}` must hold normalised images of a float dtype (subtract the mean and divide by the standard "
@@ -53,6 +53,53 @@ def require_count(batch, key, patches, left_out=0):
         raise ValueError(
             f"`{key}` must keep 1...{patches - left_out} of the {patches} patches of an image. Received: {count}."
         )
+
+
+def require_several_images(size, received="batch size 1"):
+    """Refuse a training batch of one image, of which BatchNorm can take no statistics.
+
+    Raises:
+        ValueError: If `size` is 1.
+    """
+    if size == 1:
+        raise ValueError(
+            f"BatchNorm needs a batch of 2 or more images while training. Received: {received}. Choose another batch "
+            'size, drop the incomplete last batch (`drop_remainder=True`), or take the norm "layer" where the model '
+            "offers it."
+        )
+
+
+def last_batch_size(x, batch_size=None, validation_split=0.0, steps_per_epoch=None):
+    """Return the number of images in the last batch of an epoch, or None where it can't be known beforehand.
+
+    Dictionaries of arrays, map-style data sets, PyTorch's data loaders and `tf.data` of known cardinality can tell. Of
+    a `tf.data.Dataset` without a static batch size the last batch is read once.
+
+    Args:
+        x: Training data of `fit`.
+        batch_size: Its `batch_size`, for arrays. Defaults to Keras's 32.
+        validation_split: Share of arrays that is not trained on.
+        steps_per_epoch: Batches of an epoch, or None for all.
+    """
+    if hasattr(x, "keys"):
+        images = int(len(next(iter(x.values()))) * (1 - validation_split))
+        return images % (batch_size or 32) or (batch_size or 32)
+    if hasattr(x, "dataset") and getattr(x, "batch_size", None):  # torch.utils.data.DataLoader
+        return x.batch_size if x.drop_last else len(x.dataset) % x.batch_size or x.batch_size
+    if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
+        return _images_of(x[len(x) - 1]) if len(x) and steps_per_epoch in (None, len(x)) else None
+    if hasattr(x, "element_spec") and hasattr(x, "cardinality"):
+        if (size := keras.tree.flatten(x.element_spec)[0].shape[0]) is not None:
+            return size
+        batches = int(x.cardinality())  # negative: infinite or unknown
+        if batches > 0 and (steps_per_epoch or batches) >= batches:
+            return _images_of(next(iter(x.skip(batches - 1))))
+    return None
+
+
+def _images_of(batch):
+    batch = batch[0] if isinstance(batch, (tuple, list)) else batch
+    return len(batch[keys.VIEW_1]) if hasattr(batch, "keys") and keys.VIEW_1 in batch else None
 
 
 def peek(x):
@@ -74,6 +121,11 @@ def peek(x):
     else:
         first = None
     if isinstance(first, (tuple, list)):
+        if len(first) > 2 and first[2] is not None:
+            raise ValueError(
+                "Batches must be a dictionary, alone or with labels: objectives weight no images. Received: a tuple "
+                "with `sample_weight`."
+            )
         first = first[0]
     if hasattr(first, "keys"):
         first = {key: _numpy(value) for key, value in first.items()}

@@ -25,7 +25,7 @@ __all__ = [
     "recipe_to_json",
 ]
 
-_PARTS = ("as_json", "build", "recipe")
+_PARTS = ("as_json", "build", "recipe", "values")
 
 
 def recipe_names():

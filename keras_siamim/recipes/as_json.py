@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 
-import keras
-
 from keras_siamim.recipes.recipe import SECTIONS, Recipe
 
 
@@ -35,11 +33,22 @@ def recipe_to_json(recipe):
 def recipe_from_json(content):
     """Inverse of `recipe_to_json`.
 
+    Fields and entries that were added since the recipe was written take their defaults.
+
     Raises:
-        TypeError: For fields that no recipe has.
-        ValueError: For values that no run can have.
+        ValueError: For fields and entries that no recipe has, by name, and for values that no run can have.
     """
-    return Recipe(**{name: _revived(value) for name, value in content.items()})
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(content.keys() - fields):
+        raise ValueError(
+            f"A recipe must have the fields {', '.join(sorted(fields))}. Received also: {', '.join(unknown)}."
+        )
+    recipe = Recipe(**{name: _revived(value) for name, value in content.items()})
+    if unknown := sorted(recipe.given_keys() - recipe.keys().keys()):
+        raise ValueError(
+            f"A recipe for {recipe.objective} must have known entries only. Received: {', '.join(unknown)}."
+        )
+    return recipe
 
 
 def recipe_differences(recorded, asked):
@@ -50,10 +59,13 @@ def recipe_differences(recorded, asked):
         asked: The same of the recipe asked for now.
 
     Example:
-        >>> recipe_differences({"encoder": {"depth": 4}, "seed": 0}, {"encoder": {"depth": 6}, "seed": 0})
+        >>> from keras_siamim.recipes import load_recipe
+        >>> recorded, asked = load_recipe("digits_tiny"), load_recipe("digits_tiny", **{"encoder.depth": 6})
+        >>> recipe_differences(recipe_to_json(recorded), recipe_to_json(asked))
         ['encoder.depth is 4 in the run, 6 is asked for']
     """
-    before, now = _flat(recorded), _flat(asked)
+    # A recorded recipe may lack what was added since: it then had the default.
+    before, now = _flat(recipe_to_json(recipe_from_json(recorded))), _flat(asked)
     return [
         f"{key} is {before.get(key)!r} in the run, {now.get(key)!r} is asked for"
         for key in sorted(before.keys() | now.keys())
@@ -66,12 +78,10 @@ def _plain(value):
         return {str(name): _plain(entry) for name, entry in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(entry) for entry in value]
-    return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
+    return value
 
 
 def _revived(value):
-    if isinstance(value, dict) and "class_name" in value and "config" in value:
-        return keras.saving.deserialize_keras_object(value)
     if isinstance(value, dict):
         return {name: _revived(entry) for name, entry in value.items()}
     return tuple(_revived(entry) for entry in value) if isinstance(value, list) else value

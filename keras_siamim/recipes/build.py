@@ -40,7 +40,7 @@ def compile_model(model, recipe, steps_per_epoch, **compile_arguments):
         The model.
     """
     schedule = warmup_cosine(
-        recipe.learning_rate, round(recipe.warmup_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
+        recipe.learning_rate, round(recipe.rising_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
     )
     accumulation = recipe.accumulation_steps if recipe.accumulation_steps > 1 else None
     optimizer = AdamW(schedule, gradient_accumulation_steps=accumulation, **recipe.optimizer)

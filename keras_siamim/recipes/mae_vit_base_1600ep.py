@@ -12,7 +12,7 @@ from keras_siamim.recipes.recipe import Recipe
 RECIPE = Recipe(
     objective="MAE",
     epochs=1600,
-    warmup_epochs=40,
+    warmup=0.025,
     batch_size=4096,
     base_learning_rate=1.5e-4,
     target_momentum=None,

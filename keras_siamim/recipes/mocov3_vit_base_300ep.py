@@ -12,7 +12,7 @@ from keras_siamim.recipes.recipe import Recipe
 RECIPE = Recipe(
     objective="MoCoV3",
     epochs=300,
-    warmup_epochs=40,
+    warmup=40 / 300,
     batch_size=4096,
     base_learning_rate=1.5e-4,
     target_momentum=0.99,

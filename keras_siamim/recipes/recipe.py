@@ -10,8 +10,8 @@ from keras_siamim import objectives
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.view_recipe import ViewRecipe
-from keras_siamim.losses import Loss
 from keras_siamim.optimizers import AdamW
+from keras_siamim.recipes.values import check_values
 from keras_siamim.schedules import scaled_learning_rate
 
 # Objectives by name.
@@ -30,7 +30,8 @@ class Recipe:
         objective: Name in `OBJECTIVES`.
         image_size: Pixels of both views, a number or (height, width).
         epochs: Passes over the images.
-        warmup_epochs: Epochs in which the learning rate rises.
+        warmup: Share of the epochs in which the learning rate rises, in [0, 1).
+        warmup_epochs: The same in epochs, may be a fraction, below `epochs`. Defaults to `warmup * epochs`.
         batch_size: Images of one optimiser step, over all devices and accumulated batches.
         accumulation_steps: Batches whose gradients make one optimiser step; must divide `batch_size`.
         base_learning_rate: Per 256 images of `batch_size`.
@@ -49,7 +50,8 @@ class Recipe:
     objective: str = "SiameseIM"
     image_size: int | tuple[int, int] = 224
     epochs: int
-    warmup_epochs: int
+    warmup: float = 0.1
+    warmup_epochs: float | None = None
     batch_size: int
     accumulation_steps: int = 1
     base_learning_rate: float
@@ -79,18 +81,21 @@ class Recipe:
                 f"`momentum_schedule` must be one of {', '.join(MOMENTUM_SCHEDULES)}. Received: "
                 f"{self.momentum_schedule!r}."
             )
-        for name in ("epochs", "batch_size", "accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be 1 or more. Received: {getattr(self, name)}.")
+        check_values(self)
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
                 "`accumulation_steps` must divide `batch_size`. "
                 f"Received: {self.accumulation_steps}, {self.batch_size}."
             )
-        if not 0 <= self.warmup_epochs < self.epochs:
+        if not 0 <= self.rising_epochs < self.epochs:
             raise ValueError(
-                f"`warmup_epochs` must be 0 or more and below `epochs`. Received: {self.warmup_epochs}, {self.epochs}."
+                f"`warmup_epochs` must be 0 or more and below `epochs`. Received: {self.rising_epochs}, {self.epochs}."
             )
+
+    @property
+    def rising_epochs(self):
+        """Epochs in which the learning rate rises, a float."""
+        return self.warmup * self.epochs if self.warmup_epochs is None else self.warmup_epochs
 
     @property
     def learning_rate(self):
@@ -101,7 +106,7 @@ class Recipe:
         """One line that shows how the rate follows from the batch.
 
         Example:
-            >>> Recipe(epochs=2, warmup_epochs=1, batch_size=4096, base_learning_rate=6.25e-5).describe_learning_rate()
+            >>> Recipe(epochs=2, batch_size=4096, base_learning_rate=6.25e-5).describe_learning_rate()
             'learning rate 0.001 = base 6.25e-05 x batch 4096 / 256'
         """
         rate, base = f"{self.learning_rate:.4g}", f"{self.base_learning_rate:.4g}"
@@ -130,6 +135,11 @@ class Recipe:
             field, _, entry = key.partition(".")
             fields[field] = {**(fields.get(field) or getattr(self, field) or {}), entry: value} if entry else value
         return dataclasses.replace(self, **fields)
+
+    def given_keys(self):
+        """The entries that this recipe gives in its dictionaries, as keys."""
+        sections = {name: getattr(self, name) or {} for name in SECTIONS}
+        return {f"{name}.{entry}" for name, entries in sections.items() for entry in entries}
 
     def keys(self):
         """Every key that can be overridden, with its value in this recipe."""
@@ -167,10 +177,10 @@ def _check_type(key, value, current):
 
     Where it has the name of a choice, the choice itself or weights of several may stand too.
     """
-    kinds = {bool: bool, int: numbers.Real, float: numbers.Real, str: (str, Mapping, Loss), tuple: (tuple, list)}
+    kinds = {bool: bool, int: numbers.Real, float: numbers.Real, str: (str, Mapping), tuple: (tuple, list)}
     kind = kinds.get(type(current))
     wrong = kind and value is not None and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool))
-    whole = type(current) is int and isinstance(value, float) and not value.is_integer() and key != "warmup_epochs"
+    whole = type(current) is int and isinstance(value, float) and not value.is_integer()
     if key == "image_size":
         wrong, whole = not isinstance(value, (int, tuple, list)), False
     if wrong or whole:

@@ -11,7 +11,7 @@ from keras_siamim.recipes.recipe import Recipe
 
 RECIPE = Recipe(
     epochs=1600,
-    warmup_epochs=40,
+    warmup=0.025,
     batch_size=4096,
     base_learning_rate=6.25e-5,
     target_momentum=0.995,

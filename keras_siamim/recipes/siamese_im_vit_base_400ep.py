@@ -8,4 +8,4 @@ visible.
 
 from keras_siamim.recipes import siamese_im_vit_base_1600ep
 
-RECIPE = siamese_im_vit_base_1600ep.RECIPE.override({"epochs": 400})
+RECIPE = siamese_im_vit_base_1600ep.RECIPE.override({"epochs": 400, "warmup": 0.1})

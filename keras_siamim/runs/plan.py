@@ -58,10 +58,12 @@ def last_stage(recipe, extensions=()):
         if epochs < 1:
             raise ValueError(f"A run can be continued for 1 epoch or more. Received: {epochs}.")
         if schedule == "continued":
-            longer = dataclasses.replace(stage.recipe, epochs=stage.recipe.epochs + epochs)
+            # The warm-up is over; it must not become longer in hindsight.
+            rising = stage.recipe.rising_epochs
+            longer = dataclasses.replace(stage.recipe, epochs=stage.recipe.epochs + epochs, warmup_epochs=rising)
             stage = dataclasses.replace(stage, recipe=longer)
         else:
-            warmup = recipe.warmup_epochs * epochs / recipe.epochs
+            warmup = recipe.rising_epochs * epochs / recipe.epochs
             again = dataclasses.replace(recipe, epochs=epochs, warmup_epochs=warmup)
             stage = Stage(stage.number + 1, stage.last_epoch, again)
     return stage

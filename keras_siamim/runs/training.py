@@ -33,12 +33,16 @@ def take_up(model, stage, checkpoint, report=print):
     """
     if not model.optimizer.built:  # by all processes, as some strategies build together
         model.optimizer.build(model.trainable_variables)
-    had_checkpoints = bool(checkpoint.files.paths())
+    # Those that an earlier start found damaged count too: a run must not begin anew where it once stood further.
+    had_checkpoints = bool(checkpoint.files.paths() or checkpoint.files.quarantined())
     if checkpoint.writes:
         checkpoint.files.clean(report)
     path, place = checkpoint.files.newest(report=report) or (None, Place())
     if path is None and had_checkpoints:
-        raise ValueError(f"No checkpoint in {checkpoint.files.folder} is whole. Remove the folder to begin anew.")
+        raise ValueError(
+            f"{checkpoint.files.folder} must hold an intact checkpoint. Received: damaged ones only. Restore one, or "
+            "remove the folder to begin anew."
+        )
     if path is None and stage.number:
         raise ValueError(f"{checkpoint.files.folder} must hold a whole checkpoint to continue a run. It holds none.")
     if place.stage == stage.number:

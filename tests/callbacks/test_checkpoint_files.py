@@ -1,11 +1,20 @@
 import contextlib
+import json
 import os
 import resource
 
 import numpy as np
 import pytest
 
-from keras_siamim.callbacks.checkpoint_files import ARRAYS, ASIDE, MANIFEST, CheckpointFiles, Place, read_arrays
+from keras_siamim.callbacks.checkpoint_files import (
+    ARRAYS,
+    ASIDE,
+    MANIFEST,
+    CheckpointFiles,
+    NewerCheckpoint,
+    Place,
+    read_arrays,
+)
 
 pytestmark = pytest.mark.one_backend
 
@@ -131,3 +140,13 @@ def test_a_read_only_folder_is_still_read(files, monkeypatch, without_rights):
 def test_none_are_kept_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"`keep`.*0"):
         CheckpointFiles(tmp_path, keep=0)
+
+
+def test_a_checkpoint_of_a_newer_version_is_named_and_left_alone(files, told):
+    path = files.paths()[0] / MANIFEST
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "place": {**manifest["place"], "shard": 1}}))
+    for look in (files.clean, files.newest):
+        with pytest.raises(NewerCheckpoint, match="Received: shard.*newer version"):
+            look(report=told.append)
+    assert len(files.paths()) == 2

@@ -12,7 +12,7 @@ from keras_siamim import ViTEncoder, convert
 from keras_siamim.convert.files import read_safetensors, read_weights, write_safetensors
 from keras_siamim.convert.names import siamese_im_names, to_torch
 from keras_siamim.objectives import MAE, MoCoV3
-from keras_siamim.ops import interpolate_positions
+from keras_siamim.ops import interpolate_positions, sincos_position_table
 from tests.conftest import REFERENCE
 from tests.convert.torch_vit import ViT, tokens
 
@@ -245,3 +245,110 @@ def test_the_target_of_a_file_without_one_is_refused(tmp_path, torch_vit):
         convert.load_encoder(tmp_path / "vit.pth", branch="teacher")
     with pytest.raises(ValueError, match="no classifier"):
         convert.load_classifier(tmp_path / "vit.pth")
+
+
+FOREIGN = {
+    "register_tokens": "register tokens",
+    "reg_token": "register tokens",
+    "storage_tokens": "register tokens",
+    "dist_token": "distillation",
+    "det_token": "detection tokens",
+    "rope_embed.periods": "rotary",
+    "blocks.0.attn.rotary_emb.inv_freq": "rotary",
+    "rel_pos_bias.relative_position_bias_table": "relative positions",
+    "blocks.0.attn.relative_position_index": "relative positions",
+    "pre_logits.fc.weight": "a layer before the classifier",
+    "norm_pre.weight": "a norm before the first block",
+    "blocks.0.attn.q_norm.weight": "attention of another kind",
+    "blocks.0.mlp.w12.weight": "gated MLP",
+    "attn_pool.latent": "attention pooling",
+    "something.new": "something.new",
+}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("name", "part"), FOREIGN.items())
+def test_parts_that_we_lack_are_refused_by_name(tmp_path, torch_vit, name, part):
+    torch.save({**torch_vit.state_dict(), name: torch.zeros(1, 4, 24)}, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=f"no place for: .*{name}") as caught:
+        convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+    assert part in str(caught.value)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "backbone.", "model.", "visual.", "module._orig_mod.model."]
+)
+def test_an_encoder_inside_a_larger_model_is_found(tmp_path, torch_vit, prefix):
+    weights = {prefix + name: value for name, value in torch_vit.state_dict().items()}
+    torch.save({**weights, "text.weight": torch.zeros(3)} if prefix == "visual." else weights, tmp_path / "vit.pth")
+    encoder, _ = convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+    ours = ops.convert_to_numpy(encoder.class_token.token)
+    np.testing.assert_array_equal(ours.ravel(), torch_vit.state_dict()["cls_token"].numpy().ravel())
+
+
+@pytest.mark.one_backend
+def test_of_several_encoders_or_sets_of_weights_one_must_be_named(tmp_path, torch_vit):
+    weights = torch_vit.state_dict()
+    zeros = {name: torch.zeros_like(value) for name, value in weights.items()}
+    both = {f"student.backbone.{k}": v for k, v in zeros.items()} | {
+        f"teacher.backbone.{k}": v for k, v in weights.items()
+    }
+    torch.save(both, tmp_path / "both.pth")
+    with pytest.raises(ValueError, match="`prefix` must be one of student.backbone., teacher.backbone."):
+        convert.load_encoder(tmp_path / "both.pth", num_heads=3)
+    encoder, _ = convert.load_encoder(tmp_path / "both.pth", num_heads=3, prefix="teacher.backbone.")
+    assert np.abs(ops.convert_to_numpy(encoder.class_token.token)).max() > 0
+    torch.save({"model": zeros, "model_ema": weights, "epoch": 3}, tmp_path / "ema.pth")
+    with pytest.raises(ValueError, match="`part` must name one of the sets of weights in .*: model, model_ema"):
+        convert.load_encoder(tmp_path / "ema.pth", num_heads=3)
+    encoder, _ = convert.load_encoder(tmp_path / "ema.pth", num_heads=3, part="model_ema")
+    assert np.abs(ops.convert_to_numpy(encoder.class_token.token)).max() > 0
+
+
+@pytest.mark.one_backend
+def test_heads_that_no_file_tells_are_asked_for(tmp_path):
+    weights = ViT(width=384, heads=12).state_dict()
+    weights["pos_embed"] = torch.from_numpy(
+        np.concatenate([np.zeros((1, 384)), sincos_position_table((4, 4), 384)])[None]
+    )
+    torch.save(weights, tmp_path / "linear.pth")
+    with pytest.raises(ValueError, match="`num_heads` must be given.*MoCo v3 has 12"):
+        convert.load_encoder(tmp_path / "linear.pth")
+    assert convert.load_encoder(tmp_path / "linear.pth", num_heads=12)[0].num_heads == 12
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, torch_vit, value):
+    weights = torch_vit.state_dict()
+    weights["blocks.0.norm1.bias"][3] = value
+    torch.save(weights, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match="blocks.0.norm1.bias: the array holds NaN or infinity"):
+        convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html><html>not found</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b'{"weight_map": {}}', "text of JSON"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_what_is_saved_in_place_of_weights_is_told(tmp_path, content, what, suffix):
+    (tmp_path / f"file.{suffix}").write_bytes(content)
+    with pytest.raises(ValueError, match=f"must be a weight file. It is {what}"):
+        convert.load_encoder(tmp_path / f"file.{suffix}")
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["blocks.0.mlp.fc1.weight", "pos_embed", "patch_embed.proj.weight", "cls_token"])
+def test_every_lacking_or_misshapen_weight_is_a_value_error(tmp_path, torch_vit, name):
+    for bad in (None, torch.zeros(3)):
+        weights = {key: value for key, value in torch_vit.state_dict().items() if key != name}
+        torch.save(weights if bad is None else {**weights, name: bad}, tmp_path / "vit.pth")
+        with pytest.raises(ValueError, match=name.split(".")[0]):
+            convert.load_encoder(tmp_path / "vit.pth", num_heads=3)

@@ -174,8 +174,8 @@ def test_an_image_of_another_size_than_a_source_states_is_bad(tmp_path):
 
 
 def test_what_is_read_into_memory_keeps_its_places(spoilt):
-    cached = sources.cached(spoilt, 10)
-    assert cached.size == 10
+    cached = sources.cached(spoilt)
+    assert cached.size == spoilt.size
     ledger = Ledger(limit=0.5)
     assert list(labels(batches(cached, 2, ledger=ledger, shuffle=False))) == [1, 1, 2, 3, 4, 7, 7, 7]
     assert ledger.entries()[0]["image"].endswith("00/a.png")

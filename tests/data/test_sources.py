@@ -3,6 +3,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_siamim.data import images, sources
@@ -75,21 +76,34 @@ def test_training_images_are_never_called_held_out(tmp_path):
     for name in ("ant", "cat"):
         save(tmp_path / "classes" / name / "1.png")
     assert sources.open_source(str(tmp_path / "classes")).class_names == ("ant", "cat")
-    with pytest.raises(ValueError, match="split 'test' needs a sub-folder test or val or validation.*no splits"):
+    with pytest.raises(ValueError, match="split 'test' needs a sub-folder test or testing or val.*no splits"):
         sources.open_source(str(tmp_path / "classes"), "test")
     save(tmp_path / "half" / "val" / "1.png")
     with pytest.raises(ValueError, match="split 'train' needs a sub-folder train.*the splits val"):
         sources.open_source(str(tmp_path / "half"))
 
 
-def test_a_limit_keeps_the_first_images(tmp_path):
-    for number in range(4):
-        save(tmp_path / f"{number}.png", number)
-    assert [
-        images.decode(e["image"]).shape[1] for e in examples(sources.cached(sources.folder_source(tmp_path), 2))
-    ] == [8, 9]
-    with pytest.raises(ValueError, match="limit must be within 1...4.*received 5"):
-        sources.cached(sources.folder_source(tmp_path), 5)
+def test_a_sample_is_seeded_and_of_all_classes(tmp_path):
+    for name in ("ant", "bee", "cat"):
+        for number in range(10):
+            save(tmp_path / name / f"{number}.png", number)
+    source = sources.folder_source(tmp_path)
+    sample = sources.sample_of(source, 12, seed=1)
+    assert (sample.size, sample.class_names) == (12, source.class_names)
+    assert {example["label"] for example in examples(sample)} == {0, 1, 2}
+    assert [e["index"] for e in examples(sample)] == [e["index"] for e in examples(sources.sample_of(source, 12, 1))]
+    assert {e["index"] for e in examples(sample)} != {e["index"] for e in examples(sources.sample_of(source, 12, 2))}
+    assert_all_once_and_another_order_each_epoch(sample)
+    cached = sources.cached(sample)
+    assert [e["image"] for e in examples(cached)] == [e["image"] for e in examples(sample)]
+    assert sources.sample_of(source, 31) is source
+    with pytest.raises(ValueError, match="`size` must be 1 or more. Received: 0"):
+        sources.sample_of(source, 0)
+
+
+def test_a_sample_of_records_is_seeded_and_changes_its_order(tmp_path):
+    write_records(tmp_path)
+    assert_all_once_and_another_order_each_epoch(sources.sample_of(sources.record_source(str(tmp_path / "part-*")), 25))
 
 
 def test_file_names_need_not_be_text(tmp_path):
@@ -99,10 +113,10 @@ def test_file_names_need_not_be_text(tmp_path):
 
 
 def test_folders_without_images_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="path must hold images .*none is"):
+    with pytest.raises(ValueError, match="`path` must hold images .*none is"):
         sources.folder_source(tmp_path)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="path must hold images"):
+    with pytest.raises(ValueError, match="`path` must hold images.*1 files .txt"):
         sources.open_source(str(tmp_path))
     with pytest.raises(ValueError, match="which is not a folder"):
         sources.folder_source(tmp_path / "notes.txt")
@@ -190,8 +204,6 @@ def test_missing_records_are_refused(tmp_path):
 
 
 def test_directories_prepared_by_tfds(tmp_path):
-    import tensorflow_datasets as tfds
-
     class Squares(tfds.core.GeneratorBasedBuilder):
         """Squares."""
 
@@ -224,3 +236,94 @@ def test_directories_prepared_by_tfds(tmp_path):
         sources.open_source(data, "test")
     with pytest.raises(ValueError, match="dataset_info.json"):
         sources.open_source(f"tfds_dir:{tmp_path}/nowhere")
+
+
+def prepare(folder, label, values):
+    """Six images with two values of a label."""
+    with tfds.core.registered.skip_registration():
+
+        class Measured(tfds.core.GeneratorBasedBuilder):
+            """Images with labels."""
+
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                features = {"image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"), "label": label}
+                return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, manager):
+                return {"train": self._generate_examples()}
+
+            def _generate_examples(self):
+                for k in range(6):
+                    yield k, {"image": np.full((8, 8, 3), k, "uint8"), "label": values[k % 2]}
+
+    Measured(data_dir=folder).download_and_prepare()
+    return sources.open_source(folder / "measured")
+
+
+@pytest.mark.parametrize(
+    ("label", "values", "found"),
+    [
+        (tfds.features.Text(), ("even", "odd"), None),
+        (tfds.features.Scalar(np.float32), (0.5, 1.5), None),
+        (tfds.features.Scalar(np.int64), (0, 1), [0, 0, 0, 1, 1, 1]),
+    ],
+)
+def test_labels_of_tfds_that_are_no_classes_do_not_keep_a_set_from_being_opened(tmp_path, label, values, found):
+    source = prepare(tmp_path, label, values)
+    read = examples(source)
+    assert len(read) == 6
+    assert sources.has_labels(source) == (found is not None)
+    assert (sorted(example["label"] for example in read) if found else None) == found
+    assert bool(source.notes) == (found is None)
+
+
+def test_one_file_and_a_folder_of_records_are_opened(tmp_path):
+    write_records(tmp_path, files=2, records=3)
+    assert sources.open_source(tmp_path / "part-0.tfrecord").size == 3
+    assert sources.open_source(tmp_path).size == 6
+    with pytest.raises(ValueError, match="split 'test' needs"):
+        sources.open_source(tmp_path, "test")
+
+
+def test_files_of_records_hold_the_split_that_their_names_have(tmp_path):
+    for name in ("train-0", "train-1", "validation-0"):
+        (tmp_path / name).mkdir()
+        write_records(tmp_path / name, files=1, records=2)
+        os.rename(tmp_path / name / "part-0.tfrecord", tmp_path / f"{name}.tfrecord")
+    pattern = str(tmp_path / "*.tfrecord")
+    assert [sources.open_source(pattern, split).size for split in ("train", "test")] == [4, 2]
+    for split in ("test", "extra"):
+        with pytest.raises(ValueError, match=f"split '{split}' needs files with its name.*train-0"):
+            sources.open_source(str(tmp_path / "train-*.tfrecord"), split)
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_compressed_records_are_refused_by_name(tmp_path, kind):
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord"), kind) as writer:
+        writer.write(b"some bytes that compress" * 10)
+    with pytest.raises(ValueError, match=f"without compression. Received: .*a.tfrecord, compressed by {kind}"):
+        sources.open_source(tmp_path / "a.tfrecord")
+
+
+def test_data_sets_of_other_libraries_are_refused_by_name(tmp_path):
+    for name in ("saved/state.json", "saved/data-0.arrow", "saved/dataset_info.json", "array/x.array_record-0-of-1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match="Hugging Face's `save_to_disk`"):
+        sources.open_source(tmp_path / "saved")
+    with pytest.raises(ValueError, match="ArrayRecord"):
+        sources.open_source(tmp_path / "array")
+
+
+def test_a_stray_description_beside_images_is_no_data_set_of_tfds(tmp_path):
+    save(tmp_path / "ant" / "1.png")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    assert sources.open_source(tmp_path).size == 1
+
+
+@pytest.mark.parametrize("data", ["", "  "])
+def test_no_name_is_refused(data):
+    with pytest.raises(ValueError, match="`data` must be a name or a path"):
+        sources.open_source(data)

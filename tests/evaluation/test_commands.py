@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -113,3 +114,27 @@ def test_finetune_saves_a_classifier_whose_robustness_can_be_measured(place):
 def test_wrong_commands_are_refused(place, message, arguments):
     with pytest.raises(ValueError, match=message):
         run_evaluate(place, *arguments)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("program", [evaluate, finetune])
+def test_classes_that_training_lacks_are_refused_by_name(place, tmp_path, program):
+    shutil.copytree(place / "data", tmp_path / "data")
+    (tmp_path / "data" / "test" / "b").rename(tmp_path / "data" / "test" / "B")
+    options = ["--encoder", str(place / "run"), "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="must be among those of .*: a, b, c. Received also: B"):
+        program.main([*options, "--batch-size", "12"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.one_backend
+def test_a_class_without_test_images_changes_no_other_class(place, tmp_path, capsys):
+    shutil.copytree(place / "data" / "test", tmp_path / "data" / "train")
+    shutil.copytree(place / "data" / "test", tmp_path / "data" / "test")
+    shutil.rmtree(tmp_path / "data" / "test" / "a")
+    options = ["--encoder", str(place / "run"), "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    options += ["--protocols", "knn", "--resize", "8", "--no-baselines", "--cache", str(tmp_path / "cache")]
+    evaluate.main(options)
+    assert "has no images of 1 classes: a" in capsys.readouterr().out
+    (result,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]["run"]
+    assert result["numbers"]["top1_k10"] > 0.3

@@ -65,6 +65,35 @@ def test_the_expected_loss_before_learning_leaves_the_model_as_it_is(build):
 
 
 @every_objective
+def test_summaries_are_printed(build):
+    model, lines = build(), []
+    for part in (model, model.encoder):
+        part.summary(print_fn=lambda text, **_: lines.append(text), expand_nested=True)
+    model(nano_batch(2))
+    model.encoder(nano_batch(2)["view_1"])
+    for part in (model, model.encoder, functional_around(model.encoder)):
+        part.summary(print_fn=lambda text, **_: lines.append(text), expand_nested=True)
+    assert all("Total params" in text for text in lines)
+
+
+def functional_around(encoder):
+    images = keras.Input(encoder.image_shape)
+    return keras.Model(images, encoder(images))
+
+
+@every_objective
+def test_penalties_of_regularizers_are_part_of_the_loss(build):
+    model, batch = build(), nano_batch()
+    model.compile(AdamW(1e-3))
+    plain = model.evaluate(batch, verbose=0, return_dict=True)["loss"]
+    model.encoder.blocks[0].mlp.reduce.kernel.regularizer = keras.regularizers.L2(0.5)
+    penalty = float(ops.convert_to_numpy(sum(model.losses)))
+    assert penalty > 0
+    model.compile(AdamW(1e-3))
+    np.testing.assert_allclose(model.evaluate(batch, verbose=0, return_dict=True)["loss"], plain + penalty, rtol=1e-5)
+
+
+@every_objective
 def test_a_missing_key_is_named(build):
     model = build()
     batch = nano_batch()

@@ -1,5 +1,6 @@
 """A step whose numbers are not finite is skipped as if its batch had never come, and counted."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -29,7 +30,7 @@ def test_a_spoilt_batch_leaves_the_run_as_it_would_have_been(name):
     logs = run(spoilt, [nano_batch(seed=0), spoilt_batch(), spoilt_batch(), nano_batch(seed=1)])
     assert [int(each["skipped"]) for each in logs] == [0, 1, 2, 2]
     assert [int(each["skipped_in_a_row"]) for each in logs] == [0, 1, 2, 0]
-    assert np.isfinite([each["loss"] for each in logs]).all()
+    assert np.isfinite([each["loss"] for each in logs]).tolist() == [True, False, False, True]
     spoilt.skipped.assign(0)
     for one, other in zip(clean.weights, spoilt.weights, strict=True):
         np.testing.assert_allclose(ops.convert_to_numpy(other), ops.convert_to_numpy(one), atol=1e-6, err_msg=one.path)
@@ -44,6 +45,32 @@ def test_float16_counts_only_the_steps_that_its_loss_scale_lets_through():
     assert skipped >= 1
     assert int(ops.convert_to_numpy(model.batches_seen)) == 3 - skipped
     assert all(np.isfinite(ops.convert_to_numpy(variable)).all() for variable in model.weights)
+
+
+def test_an_epoch_of_skipped_steps_has_no_loss():
+    model = compiled_nano_model()
+    batches = [nano_batch(), nano_batch(seed=1), spoilt_batch(), spoilt_batch(), nano_batch(), spoilt_batch()]
+    pairs = [((b,) for b in batches[i : i + 2]) for i in (0, 2, 4)]
+    logs = [model.fit(pair, steps_per_epoch=2, shuffle=False, verbose=0).history for pair in pairs]
+    for name in ("loss", *model.trackers):
+        assert [bool(np.isnan(each[name][0])) for each in logs] == [False, True, False], name
+
+
+def test_neither_is_the_best_checkpoint_made_nor_training_gone_on_after_such_an_epoch(tmp_path):
+    model = compiled_nano_model()
+    batches = [nano_batch(), spoilt_batch(), nano_batch()]
+    options = {"mode": "min", "save_best_only": True, "save_weights_only": True}
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", "loss", **options)
+    history = model.fit(
+        ((batch,) for batch in batches),
+        shuffle=False,
+        steps_per_epoch=1,
+        epochs=3,
+        callbacks=[best, keras.callbacks.TerminateOnNaN()],
+        verbose=0,
+    ).history
+    assert best.best == history["loss"][0]
+    assert len(history["loss"]) == 2
 
 
 def test_fit_logs_both_counts():

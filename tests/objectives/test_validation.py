@@ -1,10 +1,11 @@
 """Bad batches get an error that names what and what is allowed, before the first step."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from tests.nano import compiled_nano_model, nano_batch
+from tests.nano import compiled_nano_model, nano_batch, nano_model
 
 
 def without(key):
@@ -72,3 +73,64 @@ def test_a_later_call_checks_what_shapes_and_dtypes_tell():
         model(without("visible_ids"))
     with pytest.raises(ValueError, match="`view_1`.*float"):
         model(with_value("view_1", lambda x: x.astype("uint8")))
+
+
+class Batches(keras.utils.PyDataset):
+    """Four images, then one."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return nano_batch((4, 1)[index])
+
+
+def tf_batches(**arguments):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(nano_batch(5)).batch(4, **arguments)
+
+
+LAST_OF_ONE = {
+    "arrays": (lambda: nano_batch(5), {"batch_size": 4}),
+    "arrays less a validation split": (lambda: nano_batch(10), {"batch_size": 4, "validation_split": 0.1}),
+    "a PyDataset": (Batches, {}),
+    "tf.data": (tf_batches, {"shuffle": False}),
+}
+
+
+@pytest.mark.parametrize(("data", "arguments"), LAST_OF_ONE.values(), ids=LAST_OF_ONE.keys())
+def test_a_last_batch_of_one_image_is_refused_before_the_first_step(data, arguments):
+    model = compiled_nano_model()
+    with pytest.raises(ValueError, match="BatchNorm needs a batch of 2 or more.*last batch of 1 image"):
+        model.fit(data(), verbose=0, **arguments)
+    assert int(ops.convert_to_numpy(model.batches_seen)) == 0
+
+
+def test_epochs_that_do_not_reach_a_last_batch_of_one_image_are_trained():
+    model = compiled_nano_model()
+    model.fit(tf_batches(drop_remainder=True), shuffle=False, verbose=0)
+    model.fit(tf_batches().repeat(), steps_per_epoch=1, shuffle=False, verbose=0)
+    assert int(ops.convert_to_numpy(model.batches_seen)) == 2
+
+
+def test_a_positional_batch_size_is_checked_too():
+    with pytest.raises(ValueError, match="batch size 1"):
+        compiled_nano_model().fit(nano_batch(4), None, 1, verbose=0)
+
+
+def test_fit_before_compile_says_so():
+    with pytest.raises(ValueError, match="must be compiled before `fit`"):
+        nano_model().fit(nano_batch(4), verbose=0)
+
+
+@pytest.mark.parametrize("name", ["class_weight", "sample_weight"])
+def test_weights_of_classes_and_images_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be None"):
+        compiled_nano_model().fit(nano_batch(4), verbose=0, **{name: {0: 1.0}})
+
+
+def test_batches_with_sample_weights_are_refused():
+    weighted = iter([(nano_batch(4), np.zeros(4), np.ones(4))])
+    with pytest.raises(ValueError, match="sample_weight"):
+        compiled_nano_model().fit(weighted, steps_per_epoch=1, verbose=0)

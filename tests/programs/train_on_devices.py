@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
+from keras_siamim._backend import mean_over_replicas
 from keras_siamim.distribution import set_up
 from keras_siamim.objectives import MAE, MoCoV3
 from tests.nano import IMAGE_SIZE, PATCH_SIZE, nano_batch
@@ -34,6 +35,44 @@ OBJECTIVES = {
     "MAE": lambda: MAE(encoder(final_norm=True), **decoder),
     "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
 }
+
+
+class NoisyMAE(MAE):
+    """Draws a random number in every step and keeps the variance of the replicas' numbers."""
+
+    def build(self, input_shape=None):
+        self.generator = keras.random.SeedGenerator(1)
+        self.spread = self.add_weight(shape=(), initializer="zeros", trainable=False, name="spread")
+        super().build(input_shape)
+
+    def call(self, batch, training=False):
+        number = keras.random.uniform((), seed=self.generator)
+        self.spread.assign(mean_over_replicas(number**2) - mean_over_replicas(number) ** 2)
+        return super().call(batch, training)
+
+
+def random_numbers(distribution, batches):
+    """Variance over replicas of a random number inside the model, and its generator's state, after the batches."""
+    with distribution.scope():
+        model = NoisyMAE(encoder(final_norm=True), **decoder)
+        model.compile(AdamW(1e-3))
+        fit(model, batches, distribution)
+    return {
+        "random/spread": keras.ops.convert_to_numpy(model.spread),
+        "random/state": keras.ops.convert_to_numpy(model.generator.state),
+    }
+
+
+def fit(model, batches, distribution):
+    """The logs of an epoch of these batches."""
+    if TENSORFLOW:
+        import tensorflow as tf
+
+        stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+        data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
+    else:
+        data = ((batch,) for batch in batches)
+    return model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
 
 
 def global_batches(with_bad_one):
@@ -63,18 +102,11 @@ def train(setting, folder):
             model.recompute = name == "MAE" and distribution.replicas > 1  # which must change nothing either
             # A large epsilon keeps Adam from blowing rounding up, and from hiding a gradient of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
-            if TENSORFLOW:
-                import tensorflow as tf
-
-                stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
-                data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
-                logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
-            else:
-                data = ((batch,) for batch in batches)
-                logs = model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
+            logs = fit(model, batches, distribution)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
             for index, variable in enumerate(model.weights):
                 results[f"{name}/{index} {variable.name}"] = keras.ops.convert_to_numpy(variable)
+    results |= random_numbers(distribution, batches[:BAD])
     if distribution.is_first:
         np.savez(os.path.join(folder, setting), **results)
 

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 from keras import ops
 
-from keras_siamim.losses import UniGrad
 from keras_siamim.recipes import build_masking, build_model, load_recipe
 
 OWN = {"objective", "target_momentum", "encoder", "model", "view_1", "view_2", "masking"}
@@ -37,7 +36,8 @@ def test_siblings_differ_in_nothing_but_the_objectives_own_settings(rival, pixel
         {"model.decoder_norm": "layer"},
         {"model.relative_positions": "none"},
         {"model.loss": "info_nce"},
-        {"model.loss": UniGrad(0.1)},
+        {"model.negative_weight": 0.1},
+        {"model.loss": {"name": "info_nce", "temperature": 0.1}},
         {"view_1.jitter_probability": 0.0},
         {"view_2.brightness": 0.8},
         {"momentum_schedule": "constant"},

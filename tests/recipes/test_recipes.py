@@ -1,3 +1,5 @@
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,10 @@ from keras_siamim.recipes import (
     build_views,
     compile_model,
     load_recipe,
+    recipe_differences,
+    recipe_from_json,
     recipe_names,
+    recipe_to_json,
 )
 
 
@@ -74,6 +79,28 @@ def test_overrides_reach_what_they_name():
         ({"model.decoder_norm": 3}, "`model.decoder_norm` is 'batch'.*3"),
         ({"accumulation_steps": 3}, "must divide `batch_size`"),
         ({"warmup_epochs": 99}, "below `epochs`"),
+        ({"epochs": 0}, "`epochs` must be a whole number, 1 or more. Received: 0"),
+        ({"epochs": True}, "`epochs` is 40"),
+        ({"batch_size": -64}, "`batch_size` must be a whole number"),
+        ({"base_learning_rate": -1e-3}, "`base_learning_rate` must be a number in"),
+        ({"base_learning_rate": float("nan")}, "`base_learning_rate` must be a number in.*nan"),
+        ({"base_learning_rate": float("inf")}, "`base_learning_rate` must be a number in.*inf"),
+        ({"target_momentum": 1.5}, "`target_momentum` must be a number in .0, 1."),
+        ({"optimizer.global_clipnorm": -1.0}, "`optimizer.global_clipnorm` must be a number in"),
+        ({"optimizer.beta_2": 1.0}, "`optimizer.beta_2` must be a number in"),
+        ({"optimizer.weight_decay": float("nan")}, "`optimizer.weight_decay`"),
+        ({"encoder.depth": 0}, "`encoder.depth` must be a whole number, 1 or more"),
+        ({"encoder.width": 0}, "`encoder.width` must be a whole number, 1 or more"),
+        ({"encoder.drop_path_rate": 1.0}, "`encoder.drop_path_rate` must be a number in"),
+        ({"model.decoder_depth": 0}, "`model.decoder_depth`"),
+        ({"model.negative_weight": float("nan")}, "`model.negative_weight`"),
+        ({"model.negative_weight": "much"}, "`model.negative_weight`.*'much'"),
+        ({"masking.mask_ratio": 1.0}, "`masking.mask_ratio` must be a number in"),
+        ({"view_1.area": (1.0, 0.2)}, "`view_1.area` must be two numbers, 0 < low <= high"),
+        ({"view_2.blur_probability": 1.5}, "`view_2.blur_probability` must be in"),
+        ({"image_size": 0}, "`image_size` must be a whole number, 1 or more"),
+        ({"dtype": "float31"}, "`dtype` must be the name of a Keras dtype policy"),
+        ({"seed": -1}, "`seed` must be a whole number, 0 or more"),
         ({"objective": "BYOL"}, "`objective` must be one of SiameseIM"),
     ],
 )
@@ -90,3 +117,43 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_name():
 def test_keys_list_every_value():
     keys = Recipe(epochs=2, warmup_epochs=1, batch_size=8, base_learning_rate=1e-3).keys()
     assert {"epochs", "encoder.width", "model.decoder_depth", "optimizer.weight_decay", "view_2.hue"} <= set(keys)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("epochs", [1, 3, 10])
+def test_every_recipe_can_be_made_shorter_by_its_epochs_alone(name, epochs):
+    recipe = load_recipe(name, epochs=epochs)
+    own = load_recipe(name)
+    assert recipe.rising_epochs / epochs == pytest.approx(own.rising_epochs / own.epochs)
+
+
+def test_warm_ups_of_the_published_lengths_are_those_of_the_papers():
+    epochs = {name: load_recipe(name).rising_epochs for name in recipe_names() if name.endswith("ep")}
+    assert set(epochs.values()) == {40.0}
+    assert load_recipe("digits_tiny", warmup_epochs=2.5).rising_epochs == 2.5
+
+
+@pytest.mark.parametrize(("width", "weight"), [(768, 0.02), (192, 0.08), (96, 0.16)])
+def test_the_negative_weight_follows_the_decoders_width(width, weight):
+    changes = {"model.decoder_width": width, "model.decoder_depth": 1, "model.decoder_heads": 4}
+    assert build_model(load_recipe("digits_tiny", **changes), 10).criterion.negative_weight == weight
+    explicit = load_recipe("digits_tiny", **changes, **{"model.negative_weight": 0.1})
+    assert build_model(explicit, 10).criterion.negative_weight == 0.1
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_value_survives_json(name):
+    recipe = load_recipe(name)
+    content = json.loads(json.dumps(recipe_to_json(recipe)))
+    assert recipe_from_json(content).keys() == recipe.keys()
+    assert recipe_differences(content, recipe_to_json(recipe)) == []
+
+
+def test_recorded_recipes_may_lack_what_was_added_since_and_have_nothing_unknown():
+    recorded = recipe_to_json(load_recipe("digits_tiny"))
+    del recorded["momentum_schedule"], recorded["model"]["scope"], recorded["view_1"]["solarise_probability"]
+    assert recipe_differences(recorded, recipe_to_json(load_recipe("digits_tiny"))) == []
+    with pytest.raises(ValueError, match="Received also: later"):
+        recipe_from_json({**recorded, "later": 1})
+    with pytest.raises(ValueError, match="must have known entries only. Received: model.later"):
+        recipe_from_json({**recorded, "model": {**recorded["model"], "later": 1}})

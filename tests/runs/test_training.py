@@ -92,3 +92,13 @@ def test_after_two_the_run_stops_and_says_why(run, monkeypatch):
     _, told, _ = run(orders=[0, 1, 2])
     assert len(told) == 3
     assert "after rolling back" in told[2]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_at_every_start(run, model, tmp_path):
+    checkpoint = run()[2]
+    for path in checkpoint.files.paths():
+        (path / "manifest.json").write_text("{")
+    recipe = Recipe(epochs=EPOCHS, warmup_epochs=0, batch_size=1, base_learning_rate=1.0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="must hold an intact checkpoint. Received: damaged ones only"):
+            take_up(model, Stage(0, 0, recipe), ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES), lambda line: None)

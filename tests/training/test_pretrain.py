@@ -1,6 +1,6 @@
+import argparse
 import csv
 import json
-import os
 import signal
 
 import keras
@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 
 from keras_siamim.callbacks.schedules import LogSchedules
-from training.pretrain import main
+from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.sources import open_source
+from keras_siamim.evaluation.baselines import RawPixels
+from training import pretrain
+from training.pretrain import held_out_images, knn_accuracy, main
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
 
@@ -31,7 +35,8 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
     folder_of_photographs, tmp_path, capsys, monkeypatch
 ):
     runs, exports = tmp_path / "runs", tmp_path / "exports"
-    arguments = ["--data", str(folder_of_photographs), "--runs", str(runs), "--export", str(exports)]
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", "images", "--runs", str(runs), "--export", str(exports)]
     assert main([*arguments, "--set", "epochs=2", "warmup_epochs=1", "batch_size=8", *TOY]) == 0
     printed = capsys.readouterr().out
     for part in ("learning rate", "expected loss before learning", "before", "after", "loaded back"):
@@ -56,9 +61,11 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
 
     further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
     with monkeypatch.context() as patch:
-        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-        assert main(further) == os.EX_TEMPFAIL
+        patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        assert main(further) == pretrain.INTERRUPTED
     assert "saved after 7 batches" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert json.loads((run / "run.json").read_text())["data"]["data"] == str(folder_of_photographs)
     assert main(further) == 0
     assert "goes on after 7 batches" in capsys.readouterr().out
     with open(run / "log.csv") as file:
@@ -77,6 +84,10 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
         (["--set", "epochs"], "KEY=VALUE"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--continue-epochs", "3"], "--run of a finished run"),
+        (["--data", ""], "`data` must be a name or a path. Received: ''"),
+        (["--set", "base_learning_rate=nan"], "base_learning_rate"),
+        (["--set", "optimizer.beta_1=1"], "`optimizer.beta_1` must be a number in"),
+        (["--images", "0"], "`size` must be 1 or more"),
     ],
 )
 def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path, capsys):
@@ -84,3 +95,88 @@ def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path
         main([*arguments, "--runs", str(tmp_path / "runs")])
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def tree(root, **splits):
+    """Splits of images in the color of their classes; the class None is the split's folder itself."""
+    colors = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), None: (9, 9, 9)}
+    for split, classes in splits.items():
+        for name, count in classes.items():
+            folder = root / split / (name or "")
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8), colors[name]).save(folder / f"{number}.png")
+    return root
+
+
+TWO = {"ant": 3, "bee": 3}
+TREES = {
+    "a flat test split": ({"train": TWO, "test": {None: 2}}, None, "must have labels"),
+    "a stray image": ({"train": TWO, "test": {"ant": 1, "bee": 1, None: 1}}, None, "must have labels"),
+    "one class": ({"train": {"ant": 3}, "test": {"ant": 1}}, None, "has no labels"),
+    "more classes in test": ({"train": TWO, "test": {"ant": 1, "bee": 1, "cat": 1}}, None, "also: cat"),
+    "labels in val alone": ({"train": TWO, "test": {None: 2}, "val": {"ant": 1, "bee": 2}}, 1.0, ""),
+    "a first class without test images": (
+        {"train": {"ant": 30, "bee": 30, "cat": 30}, "test": {"bee": 2, "cat": 2}},
+        1.0,
+        "no images of 1 classes: ant",
+    ),
+}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("splits", "accuracy", "line"), TREES.values(), ids=TREES.keys())
+def test_knn_matches_classes_by_name_or_says_in_one_line_why_there_is_none(tmp_path, capsys, splits, accuracy, line):
+    data = str(tree(tmp_path, **splits))
+    source = open_source(data)
+    held_out = held_out_images(argparse.Namespace(data=data, test_split="test"), source)
+    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) == accuracy
+    printed = capsys.readouterr().out
+    assert line in printed
+    assert printed.count("\n") == bool(line)
+
+
+@pytest.mark.one_backend
+def test_a_sample_that_misses_a_class_and_unreadable_test_images_end_nothing(tmp_path, capsys, monkeypatch):
+    data = tree(tmp_path, train={"ant": 20, "bee": 20, "cat": 1}, test={"ant": 2, "bee": 2, "cat": 2})
+    source, held_out = open_source(data), open_source(data, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "KNN_IMAGES", 5)
+        assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger()) <= 1
+    (data / "test" / "ant" / "0.png").write_bytes(b"no image")
+    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) is None
+    assert "no k-NN accuracy: " in capsys.readouterr().out
+
+
+class RawPixels8(RawPixels):
+    """Raw pixels of images of 8 px."""
+
+    image_size = (8, 8)
+
+
+@pytest.mark.one_backend
+def test_a_run_goes_on_after_its_bad_images_were_removed_or_repaired(folder_of_photographs, tmp_path, capsys):
+    dark = folder_of_photographs / "train" / "dark"
+    good = (dark / "3.png").read_bytes()
+    for number in (2, 3):
+        (dark / f"{number}.png").write_bytes(b"no image")
+    arguments = [
+        "--data",
+        str(folder_of_photographs),
+        "--run",
+        str(tmp_path / "run"),
+        "--export",
+        str(tmp_path / "out"),
+    ]
+    settings = ["--set", "epochs=1", "batch_size=8", *TOY]
+    assert main([*arguments, *settings]) == 1
+    assert "2 of the 24 images" in (refused := capsys.readouterr().err)
+    assert "Repair or remove them" in refused
+    (dark / "2.png").unlink()
+    (dark / "3.png").write_bytes(good)
+    assert main([*arguments, *settings]) == 0
+    printed = capsys.readouterr().out
+    assert "1 bad images of" in printed
+    assert "24 images of" in printed
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "run" / "bad_images.jsonl").read_text().splitlines()]
+    assert {"removed since", "repaired since"} <= set(reasons)

@@ -1,0 +1,114 @@
+"""Folders as users have them: links, splits by many names, files that are no images."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from keras_siamim.data import sources
+
+pytestmark = pytest.mark.one_backend
+
+FIND = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from keras_siamim.data.folder import find_images
+os.getuid() or os.setuid(65534)
+try:
+    find_images(sys.argv[1])
+except ValueError as error:
+    print(error)
+"""
+
+
+def write(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = {".jfif": "JPEG", ".jpe": "JPEG", ".tga": "TGA", ".jp2": "JPEG2000"}.get(path.suffix)
+        Image.new("RGB", (9, 8)).save(path, kind)
+
+
+def opened(root, split="train"):
+    source = sources.open_source(root, split)
+    return source.size, source.class_names
+
+
+def test_links_to_folders_and_files_are_followed_and_loops_are_not(tmp_path):
+    write(tmp_path, "store/1.png", "store/2.png", "data/ant/1.png")
+    os.symlink("../store", tmp_path / "data" / "cat")
+    os.symlink("../../store/1.png", tmp_path / "data" / "ant" / "2.png")
+    os.symlink("..", tmp_path / "data" / "ant" / "loop")
+    os.symlink("nowhere.png", tmp_path / "data" / "ant" / "gone.png")
+    source = sources.open_source(tmp_path / "data")
+    assert (source.size, source.class_names) == (4, ("ant", "cat"))
+    assert "1 dangling links" in source.notes[0]
+    assert "1 links to a folder that contains them" in source.notes[0]
+
+
+def test_all_endings_that_are_read_are_found_and_others_are_counted(tmp_path):
+    write(tmp_path, *(f"{ending}.{ending}" for ending in ("jpg", "jfif", "jpe", "ppm", "tga", "jp2", "TIFF")))
+    for name in ("a.heic", "b.heic", "notes.txt", "README", ".hidden.png", "@eaDir/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    source = sources.open_source(tmp_path)
+    assert source.size == 7
+    for part in ("2 files .heic", "1 files .txt", "1 files without an ending", "1 hidden", "1 folders @eaDir"):
+        assert part in source.notes[0]
+
+
+def test_thumbnails_are_no_class(tmp_path):
+    write(tmp_path, "ant/1.png", "bee/1.png", "@eaDir/1.png", "ant/@eaDir/1.png", "__MACOSX/1.png")
+    assert opened(tmp_path) == (2, ("ant", "bee"))
+
+
+def test_a_folder_without_permission_is_named(tmp_path):
+    write(tmp_path, "ant/1.png", "bee/1.png")
+    os.chmod(tmp_path / "bee", 0)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid():
+            os.chmod(folder, folder.stat().st_mode | 0o55)
+    command = [sys.executable, "-c", FIND, str(tmp_path), os.getcwd()]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"Received: {tmp_path / 'bee'}, Permission denied" in printed
+
+
+@pytest.mark.parametrize("train", ["train", "Training", "TRAIN"])
+@pytest.mark.parametrize("test", ["test", "Testing", "Valid", "validation"])
+def test_splits_are_found_by_all_their_names(tmp_path, train, test):
+    write(
+        tmp_path, f"{train}/ant/1.png", f"{train}/bee/1.png", *(f"{test}/{name}" for name in ("ant/1.png", "bee/2.png"))
+    )
+    assert opened(tmp_path) == (2, ("ant", "bee"))
+    assert sources.open_source(tmp_path, "test").name.endswith(test)
+
+
+def test_a_class_called_like_a_split_is_a_class_among_others(tmp_path):
+    write(tmp_path, "plain/bus/1.png", "plain/car/1.png", "plain/train/1.png")
+    assert opened(tmp_path / "plain") == (3, ("bus", "car", "train"))
+    with pytest.raises(ValueError, match="no splits"):
+        opened(tmp_path / "plain", "test")
+    write(tmp_path / "inside", "train/train/1.png", "train/bus/1.png", "val/train/1.png", "val/bus/1.png")
+    assert opened(tmp_path / "inside") == (2, ("bus", "train"))
+
+
+def test_folders_without_images_beside_a_split_do_not_make_it_a_class(tmp_path):
+    write(tmp_path, "train/ant/1.png", "train/bee/1.png")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.xml").write_text("")
+    assert opened(tmp_path) == (2, ("ant", "bee"))
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    write(tmp_path, "train/1.png", "test/1.png", "Test/1.png")
+    with pytest.raises(ValueError, match="`split` must name one folder.*Test and .*test"):
+        opened(tmp_path, "test")
+
+
+def test_an_image_beside_class_folders_is_named(tmp_path):
+    write(tmp_path, "ant/1.png", "bee/1.png", "sheet.png")
+    source = sources.open_source(tmp_path)
+    assert (source.size, source.class_names) == (3, ())
+    assert "1 images lie beside the class folders, sheet.png" in source.notes[0]
