@@ -37,7 +37,7 @@ class TrainStep:
         return _means_over_workers(super().test_step(data))
 
     def make_train_function(self, force=False):
-        """Build the optimizer before the step: one that makes its variables inside it lets TensorFlow trace it twice."""
+        """Build the optimizer first: one that makes its variables inside the step has TensorFlow trace it twice."""
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
