@@ -36,11 +36,15 @@ class TrainStep:
         """One evaluation step."""
         return _means_over_workers(super().test_step(data))
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Objectives are built from the start, and Keras's way there fails on batches of several workers.
-        if self._distribute_strategy is not None and not self.optimizer.built:
+    def make_train_function(self, force=False):
+        """Build the optimizer first: one that makes its variables inside the step has TensorFlow trace it twice."""
+        if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
+        super().make_train_function(force)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Do nothing: objectives are built from the start, and Keras's way fails on batches of several workers."""
 
 
 def _means_over_workers(logs):
