@@ -180,6 +180,12 @@ class ViTEncoder(keras.Model):
 
     def embed_patches(self, images, visible_ids=None):
         """Class token and embedded patches with their positions, (batch, 1 + patches, width): what the blocks take."""
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if "float" not in dtype:
+            raise ValueError(
+                "`images` must be normalized floats: divide by 255, subtract the mean and divide by the standard "
+                f"deviation of `keras_siamim.batch`. Received dtype: {dtype}."
+            )
         patches = self.patch_embedding(images, visible_ids)
         class_position, positions = self._positions(self.patch_embedding.grid(images.shape), patches.dtype)
         positions = positions[None] if visible_ids is None else ops.take(positions, visible_ids, axis=0)

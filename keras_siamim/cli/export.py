@@ -29,7 +29,9 @@ def parse(arguments=None):
     parser.add_argument("--classifier", metavar="HEAD.keras", help="model from pooled features to logits")
     parser.add_argument("--pooling", choices=POOLINGS, help="mean by default")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--crop-fraction", type=float, default=1.0, help="0.875 is 'resize 256, crop 224'")
+    parser.add_argument(
+        "--crop-fraction", type=float, help="default: as `evaluate`, 0.875, which is 'resize 256, crop 224'"
+    )
     parser.add_argument("--weights-dtype", choices=WEIGHTS_DTYPES, default="float32")
     return parser.parse_args(arguments)
 

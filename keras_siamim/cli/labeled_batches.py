@@ -92,7 +92,6 @@ def plain_batches(source, image_size, batch_size, resize=None):
 
     Without `resize`, images that have the right size already are taken as they are; others lose their margin.
     """
-    resize = resize or (image_size if source.image_shape == image_size else None)
     ledger = Ledger(limit=0)
     batches = evaluation_batches(source, image_size, batch_size, resize, ledger).map(_labelled)
     return Batches(batches, -(-source.size // batch_size), ledger)

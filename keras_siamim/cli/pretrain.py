@@ -242,9 +242,14 @@ def knn_accuracy(encoder, source, held_out, ledger):
     return accuracy
 
 
+def is_small(encoder):
+    """Whether an encoder's images are evaluated whole."""
+    return max(encoder.image_size) <= SMALL
+
+
 def knn_features(encoder, source, ledger):
     """Features of a source's images, or of a random sample of `KNN_IMAGES`."""
-    resize = encoder.image_size if max(encoder.image_size) <= SMALL else None
+    resize = encoder.image_size if is_small(encoder) else None
     batches = evaluation_batches(sample_of(source, KNN_IMAGES), encoder.image_size, 250, resize, ledger)
     with ledger.telling():
         return extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
@@ -256,7 +261,8 @@ def serve_once(encoder, source, directory):
 
     from keras_siamim.data.pipeline import decoded
 
-    exported = export_saved_model(encoder, directory)
+    # What is served is what was evaluated.
+    exported = export_saved_model(encoder, directory, crop_fraction=1.0 if is_small(encoder) else None)
     image = next(iter(source.examples(0, 0, shuffle=False).map(decoded).ignore_errors()))["image"]
     outputs = tf.saved_model.load(str(exported.path)).signatures["serving_default"](images=image[None])
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in sorted(outputs.items()))

@@ -2,7 +2,7 @@
 
 | the file holds | it becomes |
 |---|---|
-| JPEG, PNG, BMP, GIF, WebP, TIFF and the other formats of `FORMATS` | decoded by content; the file's name says nothing |
+| JPEG, PNG, BMP, GIF, WebP, TIFF and the other formats of `FORMATS` | decoded by content, whatever the name |
 | gray | repeated to three channels |
 | a palette | its colors |
 | transparency | blended with white; the alpha channel of a BMP is ignored where it is 0 everywhere |
@@ -23,8 +23,8 @@ The value ranges of files, of arrays (`array_source`) and of tensors (`PairedVie
 | floats up to 1 | [0, 1] | times 255, rounded |
 | floats, above 1 somewhere | [0, 255] | rounded |
 
-All others are refused: nothing turns black or white in silence. The range of floats is judged per call: of a whole array
-in `array_source`, of one file, of the images of one call of `PairedViews`.
+All others are refused: nothing turns black or white in silence. The range of floats is judged per call: of a whole
+array in `array_source`, of one file, of the images of one call of `PairedViews`.
 
 8-bit JPEG and PNG, nearly all of a usual set, are decoded by TensorFlow without leaving the graph; everything else goes
 through Pillow.
@@ -126,6 +126,8 @@ def refusal(encoded, shape=None):
     """
     try:
         found = tuple(decode(tf.constant(encoded)).shape[:2])
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise  # of the machine, not of the image
     except Exception as error:  # noqa: BLE001  no decoder promises a kind of error
         return reason_of(error)
     if shape not in (None, found):
@@ -315,7 +317,7 @@ def as_bytes(values, name="`images`"):
         refuse_unless(high == 0 or high >= preprocessing.DARKEST_16_BIT, f"{rule} (scale them to [0, 65535])")
         return (values >> 8).astype(np.uint8)
     if np.issubdtype(dtype, np.integer):
-        refuse_unless(0 <= low and high <= 255 and high != 1, "lie within [0, 255] and exceed 1 or be 0 everywhere")
+        refuse_unless(low >= 0 and high <= 255 and high != 1, "lie within [0, 255] and exceed 1 or be 0 everywhere")
         return values.astype(np.uint8)
-    refuse_unless(0 <= low and high <= 255, "lie within [0, 1] or [0, 255]")
+    refuse_unless(low >= 0 and high <= 255, "lie within [0, 1] or [0, 255]")
     return np.rint(values * 255.0 if high <= 1 else values).astype(np.uint8)

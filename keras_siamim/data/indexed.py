@@ -122,8 +122,8 @@ def array_source(pixels, labels=None, name="array", class_names=()):
     """Images of one size in memory.
 
     Args:
-        pixels: `(images, height, width, 3)` or, of gray, `(images, height, width)`; uint8, or another dtype in one of the
-            ranges of `images.as_bytes`, such as floats of [0, 1].
+        pixels: `(images, height, width, 3)` or, of gray, `(images, height, width)`; uint8, or another dtype in one of
+            the ranges of `images.as_bytes`, such as floats of [0, 1].
         labels: `(images,)` ints from 0, or None.
         name: for messages.
         class_names: names of the classes; their numbers if left out.

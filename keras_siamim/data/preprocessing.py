@@ -1,7 +1,7 @@
 r"""Deterministic preprocessing in pure TensorFlow: decode, blend with white, resize, center crop, normalize.
 
-Evaluation (`pipeline.evaluation_batches`) and exported graphs (`keras_siamim.export`) call the same functions, so that a
-server sees the pixels that were evaluated.
+Evaluation (`pipeline.evaluation_batches`) and exported graphs (`keras_siamim.export`) call the same functions, so that
+a server sees the pixels that were evaluated.
 
 | file | `decode` reads | `problem` reports |
 |---|---|---|
@@ -11,8 +11,9 @@ server sees the pixels that were evaluated.
 | BMP | 24 bits, 32 bits, 8-bit gray | palettes, compression, other depths |
 | WebP | still images | animations |
 
-Transparency is blended with white; an alpha channel of a BMP that is 0 everywhere is ignored. The orientation comes from
-EXIF (the segment of a JPEG or WebP, the chunk or ImageMagick's text chunk of a PNG) or, if EXIF has none, from XMP.
+Transparency is blended with white; an alpha channel of a BMP that is 0 everywhere is ignored. The orientation comes
+from EXIF (the segment of a JPEG or WebP, the chunk or ImageMagick's text chunk of a PNG) or, if EXIF has none, from
+XMP.
 """
 
 import tensorflow as tf
@@ -112,7 +113,7 @@ def _decode_jpeg(encoded):
 
 
 def jpeg_metadata(encoded):
-    """Cut a JPEG before its first scan where that is known to be in the first 4 KiB: a scalar string to a scalar string."""
+    """Cut a JPEG, a scalar string, before its first scan where that is known to be in the first 4 KiB."""
     header = tf.strings.substr(encoded, 0, HEADER)
     match = tf.strings.regex_full_match
     return tf.cond(match(header, SCAN) & ~match(header, THUMBNAIL), lambda: header, lambda: encoded)
@@ -232,7 +233,9 @@ def _text_exif(png):
     # Behind the rest of the keyword and its zero, a compressed chunk has another zero.
     text = tf.strings.regex_replace(chunk, rb"^[a-zA-Z0-9]*\x00", b"", replace_global=False)
     text = tf.cond(
-        compressed, lambda: tf.io.decode_compressed(tf.strings.substr(text, 1, EXIF_REACH), "ZLIB"), lambda: tf.identity(text)
+        compressed,
+        lambda: tf.io.decode_compressed(tf.strings.substr(text, 1, EXIF_REACH), "ZLIB"),
+        lambda: tf.identity(text),
     )
     digits = tf.strings.regex_replace(tf.strings.regex_replace(text, rb"^\s*\w+\s+\d+\s", b""), rb"[^0-9a-fA-F]", b"")
     digits = tf.strings.regex_replace(digits, rb"^(?i:457869660000)", b"")  # "Exif\0\0"

@@ -6,7 +6,6 @@ import numbers
 
 import keras
 import keras_cv
-import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch
@@ -31,7 +30,8 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         inputs: images, or a dict of them (`"images"`) with `"index"`, `(batch,)` or `()` ints, the image numbers, and
             `"epoch"`, an int. Images are `(batch, height, width, channels)` of one size, or one
             `(height, width, channels)` of any size, with 3 channels or 1, which is repeated; uint8, or another dtype in
-            one of the ranges of `images.as_bytes`, such as floats of [0, 1] or of [0, 255]. They may be smaller than `image_size`: crops are enlarged then.
+            one of the ranges of `images.as_bytes`, such as floats of [0, 1] or of [0, 255]. They may be smaller than
+            `image_size`: crops are enlarged then.
 
     Returns:
         A dict of `batch.VIEW_1`, `batch.VIEW_2`, `(batch, *image_size, 3)` float32, normalised, and

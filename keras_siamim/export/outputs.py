@@ -85,7 +85,7 @@ def in_float32(model):
 def _in_float32(config):
     """A serialised object with every dtype policy in it set to float32."""
     if isinstance(config, (list, tuple)):
-        return [_in_float32(value) for value in config]
+        return type(config)(_in_float32(value) for value in config)
     if not isinstance(config, dict):
         return config
     if config.get("class_name") == "DTypePolicy":

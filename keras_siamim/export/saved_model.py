@@ -43,7 +43,7 @@ def export_saved_model(
     head=None,
     pooling=None,
     image_size=None,
-    crop_fraction=1.0,
+    crop_fraction=None,
     weights_dtype="float32",
 ):
     """Export an encoder, or a classifier, as a SavedModel that TensorFlow alone loads.
@@ -72,8 +72,9 @@ def export_saved_model(
         head: Built Keras layer from `pooled` to logits; None for none, or a classifier's own.
         pooling: `"mean"` of the patch tokens or the class `"token"`; None for the classifier's, or the mean.
         image_size: (height, width) in pixels that the encoder sees; None takes what it was built for.
-        crop_fraction: Within 0...1: images are resized to cover a frame of `image_size / crop_fraction` and its middle
-            is cut out. 0.875 is the usual evaluation (resize 256, crop 224).
+        crop_fraction: In (0, 1]: images are resized to cover a frame of `image_size / crop_fraction` and its center
+            is cut out. Defaults to what `evaluation_batches` does: 0.875 (resize 256, crop 224), and images of exactly
+            `image_size` as they are.
         weights_dtype: `"float32"`, or `"bfloat16"` / `"float16"` for half the size; the arithmetic stays float32.
 
     Returns:
@@ -89,7 +90,7 @@ def export_saved_model(
         raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}.")
     if weights_dtype not in WEIGHTS_DTYPES:
         raise ValueError(f"`weights_dtype` must be one of {WEIGHTS_DTYPES}. Received: {weights_dtype!r}.")
-    if not 0 < crop_fraction <= 1:
+    if crop_fraction is not None and not 0 < crop_fraction <= 1:
         raise ValueError(f"`crop_fraction` must be above 0 and at most 1. Received: {crop_fraction}.")
     if head is not None and not head.built:
         raise ValueError("`head` must be built, so that its weights exist. Received: a layer that isn't.")
@@ -138,32 +139,35 @@ def write_version(encoder, head, reference, settings):
     Returns:
         An `Export`.
     """
+    from keras_siamim.data import preprocessing
     from keras_siamim.export import serving, warmup
 
     directory, image_size = Path(settings["directory"]), tuple(settings["image_size"])
     directory.mkdir(parents=True, exist_ok=True)
-    build = {name: settings[name] for name in ("pooling", "crop_fraction")}
+    fraction = settings["crop_fraction"]
+    frame = None if fraction is None else preprocessing.frame_of(image_size, fraction)
+    build = {"pooling": settings["pooling"], "image_size": image_size, "frame": frame}
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
     try:
         probe = ("serving_default", "images", probe_images(image_size))
-        served = serving.ServedModel(encoder, head, image_size=image_size, weights_dtype="float32", **build)
-        exact = served.signatures["serving_default"](probe[2])
-        error = largest_difference({name: value.numpy() for name, value in exact.items()}, reference)
+        served = serving.ServedModel(encoder, head, weights_dtype="float32", **build)
+        error = largest_difference(_of_probe(served, probe[2]), reference)
         if not error <= TOLERANCE:
             raise RuntimeError(
                 f"The export is refused: its outputs differ from Keras's by {error:.1e} of the largest, more than "
                 f"{TOLERANCE:.0e}."
             )
         if settings["weights_dtype"] != "float32":
-            served = serving.ServedModel(
-                encoder, head, image_size=image_size, weights_dtype=settings["weights_dtype"], **build
-            )
+            served = serving.ServedModel(encoder, head, weights_dtype=settings["weights_dtype"], **build)
         served.save(aside)
         written = serving.run_signature(aside, probe)
         expected = {name: value.numpy() for name, value in served.signatures["serving_default"](probe[2]).items()}
         if not (difference := largest_difference(written, expected)) <= TOLERANCE:
             raise RuntimeError(f"The export is refused: the file read back differs by {difference:.1e} of the largest.")
         warmup.write_warmup_requests(aside, directory.name, image_size)
+        (aside / "assets.extra" / "preprocessing.json").write_text(
+            json.dumps({"image_size": image_size, "frame": frame})
+        )
         aside.chmod(0o755)
         path = _publish(aside, directory, settings["version"])
     finally:
@@ -172,7 +176,12 @@ def write_version(encoder, head, reference, settings):
     if not parameters.exists():
         parameters.write_text(warmup.batching_parameters())
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Export(path, error, largest_difference(written, reference), size)
+    return Export(path, error, largest_difference(_of_probe(served, probe[2]), reference), size)
+
+
+def _of_probe(served, images):
+    # Without resizing, which is not the model's.
+    return {name: value.numpy() for name, value in served.outputs(images).items()}
 
 
 def _publish(aside, directory, version):
@@ -189,6 +198,31 @@ def _publish(aside, directory, version):
             raise ValueError(f"`version` {version} exists in {directory} and is not overwritten; take another.")
 
 
+def _modules_of(config):
+    """Modules that register the classes of a serialized model, for another process to import.
+
+    Raises:
+        ValueError: If one is the program that runs, which another process can't import.
+    """
+    if isinstance(config, (list, tuple)):
+        return [module for value in config for module in _modules_of(value)]
+    if not isinstance(config, dict):
+        return []
+    found = [module for value in config.values() for module in _modules_of(value)]
+    module = config.get("module") if "class_name" in config else None
+    if config.get("registered_name") and not module:
+        registered = keras.saving.get_registered_object(config["registered_name"])
+        module = getattr(registered, "__module__", None)
+    if module == "__main__":
+        raise ValueError(
+            f"`model` must be of classes that another process can import, on backends other than TensorFlow. Received: "
+            f"{config['class_name']}, which the program itself defines; move it to a module."
+        )
+    if isinstance(module, str) and module.split(".")[0] not in ("keras", "keras_siamim", "builtins"):
+        found.append(module)
+    return list(dict.fromkeys(found))
+
+
 def _write_in_fresh_process(encoder, head, reference, settings):
     """Hand everything over to a process whose Keras runs on TensorFlow."""
     with tempfile.TemporaryDirectory() as folder:
@@ -196,6 +230,7 @@ def _write_in_fresh_process(encoder, head, reference, settings):
         for name, model in (("encoder", encoder), ("head", head)):
             if model is not None:
                 config = keras.saving.serialize_keras_object(model)
+                settings = {**settings, "modules": [*settings.get("modules", ()), *_modules_of(config)]}
                 (folder / f"{name}.json").write_text(json.dumps(config))
                 weights = {str(i): ops.convert_to_numpy(weight) for i, weight in enumerate(model.weights)}
                 np.savez(folder / f"{name}.npz", **weights)

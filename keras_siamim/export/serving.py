@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_siamim.export import image_graph
+from keras_siamim.data import preprocessing
 from keras_siamim.export.outputs import named_outputs
 
 
@@ -18,11 +18,11 @@ class ServedModel:
         head: Pooled features to logits, or None.
         pooling: `"mean"` or `"token"`.
         image_size: (height, width) that the encoder sees.
-        crop_fraction: See `image_graph.fit`.
+        frame: See `preprocessing.resize_and_center`.
         weights_dtype: What the weights are stored in; the arithmetic is float32 whichever it is.
     """
 
-    def __init__(self, encoder, head, pooling, image_size, crop_fraction, weights_dtype):
+    def __init__(self, encoder, head, pooling, image_size, frame, weights_dtype):
         self._networks = encoder, head, pooling
         self._keras_weights = [*encoder.weights, *(head.weights if head is not None else [])]
         self._stored = [
@@ -34,21 +34,26 @@ class ServedModel:
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
         def from_pixels(images):
-            return self._outputs(image_graph.fit(images, image_size, crop_fraction))
+            images = of_shape(images, tf.concat([tf.shape(images)[:3], [3]], 0), "uint8 RGB, without alpha")
+            return self.outputs(preprocessing.resize_and_center(images, image_size, frame))
 
         def from_bytes(image_bytes):
-            return self._outputs(image_graph.decode_batch(image_bytes, image_size, crop_fraction))
+            return self.outputs(preprocessing.decode_batch(image_bytes, image_size, frame))
+
+        def tokens(images):
+            shape = tf.concat([tf.shape(images)[:1], [*image_size, 3]], 0)
+            return self._tokens(of_shape(images, shape, f"of {image_size[0]} x {image_size[1]} pixels, normalized"))
 
         self.signatures = {
             "serving_default": tf.function(from_pixels, input_signature=[pixels], autograph=False),
             "image_bytes": tf.function(from_bytes, input_signature=[files], autograph=False),
-            "tokens": tf.function(self._tokens, input_signature=[normalized], autograph=False),
+            "tokens": tf.function(tokens, input_signature=[normalized], autograph=False),
         }
 
-    def _outputs(self, pixels):
+    def outputs(self, pixels):
         """All outputs for (batch, *image_size, 3) uint8."""
         with self._stored_weights():
-            return named_outputs(*self._networks, image_graph.normalize(pixels))
+            return named_outputs(*self._networks, preprocessing.normalize(pixels))
 
     def _tokens(self, images):
         """All tokens for (batch, *image_size, 3) float32, normalised."""
@@ -67,6 +72,15 @@ class ServedModel:
         module.weights = self._stored
         module.functions = self.signatures
         tf.saved_model.save(module, str(directory), signatures=self.signatures)
+
+
+def of_shape(images, shape, rule):
+    """Check on running that images have a shape, which a signature's own does not ensure."""
+    # All sides at once: of a single one, TensorFlow believes what the signature says.
+    right = tf.reduce_all(tf.equal(tf.shape(images), shape))
+    check = tf.debugging.Assert(right, [f"`images` must be {rule}. Received the shape", tf.shape(images)])
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(images)
 
 
 def _cast_floats(value, dtype):

@@ -6,6 +6,7 @@
 `result.json` is left there.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def load(folder, name):
 def main(folder):
     """Load, export, report."""
     settings = json.loads((folder / "settings.json").read_text())
+    for module in settings.pop("modules", ()):  # they register the user's classes
+        importlib.import_module(module)
     with np.load(folder / "reference.npz") as file:
         reference = {name: file[name] for name in file.files}
     try:

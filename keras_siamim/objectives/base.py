@@ -263,7 +263,16 @@ class Objective(TrainStep, keras.Model):
 
         Returns:
             NumPy array (images, width) float32.
+
+        Raises:
+            ValueError: For images of whole numbers, such as pixels of 0 to 255, or no images.
         """
+        dtype = keras.backend.standardize_dtype(images.dtype)
+        if "float" not in dtype or not len(images):
+            raise ValueError(
+                "`images` must be one or more images of normalized floats: divide by 255, subtract the mean and divide "
+                f"by the standard deviation of `keras_siamim.batch`. Received: {len(images)} of dtype {dtype}."
+            )
         features = [
             ops.convert_to_numpy(pool_tokens(ops.cast(tokens, "float32"), pooling))
             for start in range(0, len(images), batch_size)

@@ -1,5 +1,6 @@
 """An export gives what Keras gives, to TensorFlow alone, and is published whole or not at all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from keras_siamim import ViTEncoder
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.export import export_saved_model, saved_model
 from keras_siamim.export.outputs import named_outputs
+from tests.export import foreign
 
 SCRIPT = Path(__file__).with_name("tensorflow_only.py")
 
@@ -80,3 +82,14 @@ def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, arguments, nam
     with pytest.raises(ValueError, match=f"`{named}`"):
         export_saved_model(make_encoder(depth=1), tmp_path, **arguments)
     assert [child.name for child in tmp_path.iterdir()] == ["3"]
+
+
+def test_a_users_registered_class_is_exported_from_every_backend(tmp_path):
+    export = export_saved_model(foreign.encoder(), tmp_path / "out", image_size=(16, 24))
+    assert export.error < 1e-5
+
+
+def test_explicit_crop_fractions_are_exported(tmp_path):
+    export = export_saved_model(foreign.encoder(), tmp_path / "out", image_size=(16, 24), crop_fraction=0.875)
+    content = json.loads((export.path / "assets.extra" / "preprocessing.json").read_text())
+    assert content == {"image_size": [16, 24], "frame": [18, 27]}

@@ -9,9 +9,12 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
+from keras_siamim.data import preprocessing
+from keras_siamim.data.pipeline import evaluation_batches
+from keras_siamim.data.sources import folder_source
 from keras_siamim.evaluation.classifier import Classifier
-from keras_siamim.export import export_saved_model, image_graph, saved_model
-from tests.export.test_saved_model import expected_outputs, make_encoder, make_head
+from keras_siamim.export import export_saved_model, saved_model
+from tests.export.test_saved_model import make_encoder, make_head
 
 pytestmark = pytest.mark.one_backend
 
@@ -51,7 +54,7 @@ def test_lossless_files_give_what_their_pixels_give(served, photo):
 def test_lossy_files_are_decoded_as_pillow_does(photo):
     for kind in ("JPEG", "GIF"):
         file = encoded(photo, kind)
-        ours = image_graph.decode(tf.constant(file)).numpy().astype("int32")
+        ours = preprocessing.decode(tf.constant(file)).numpy().astype("int32")
         theirs = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).astype("int32")
         assert np.abs(ours - theirs).max() <= 1
 
@@ -65,7 +68,7 @@ def test_exif_orientation_is_honoured(photo, orientation, order):
     exif.endian = {"big": ">", "little": "<"}[order]
     exif[EXIF_ORIENTATION] = orientation
     file = encoded(photo, "JPEG", exif=exif, quality=95)
-    ours = image_graph.decode(tf.constant(file)).numpy().astype("int32")
+    ours = preprocessing.decode(tf.constant(file)).numpy().astype("int32")
     theirs = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(file)))).astype("int32")
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= 1
@@ -73,22 +76,60 @@ def test_exif_orientation_is_honoured(photo, orientation, order):
 
 def test_a_bad_image_is_told_by_its_number(served, photo):
     *_, signatures = served
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must hold encoded JPEG, PNG, GIF, BMP or WebP") as caught:
-        signatures["image_bytes"](image_bytes=tf.constant([encoded(photo, "PNG"), b"no image"]))
-    assert "[1]" in str(caught.value)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="(?i)jpeg"):
-        signatures["image_bytes"](image_bytes=tf.constant([encoded(photo, "JPEG")[:300]]))
+    files = [encoded(photo, "PNG"), b"no image", encoded(photo, "JPEG"), encoded(photo, "JPEG")[:300], b""]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`image_bytes` must hold image files") as caught:
+        signatures["image_bytes"](image_bytes=tf.constant(files))
+    for part in ("1 is not a JPEG, PNG, GIF, BMP or WebP file", "3 is truncated", "4 is not a JPEG"):
+        assert part in str(caught.value)
+    assert "0 is" not in str(caught.value)
+
+
+def pixels_of_images():
+    """An "encoder" whose tokens are the pixels of images of 16 x 24, one for the class token in front."""
+    images = keras.Input((16, 24, 3))
+    patches = keras.layers.Reshape((384, 3))(images)
+    return keras.Model(images, keras.layers.ZeroPadding1D((1, 0))(patches))
+
+
+SIZES = [(16, 24), (17, 25), (256, 259), (40, 33), (9, 200), (200, 9), (1, 1), (18, 27), (19, 28)]
+
+
+@pytest.mark.parametrize("crop_fraction", [None, 1.0, 0.9])
+def test_what_is_served_is_what_was_evaluated(tmp_path, crop_fraction):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number, (height, width) in enumerate(SIZES):
+        pixels = rng.integers(0, 256, (height, width, 4), "uint8")
+        Image.fromarray(pixels[..., :3]).save(tmp_path / "images" / f"{number}.jpg")
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number} transparent.png")
+        Image.fromarray(pixels[..., 0]).save(tmp_path / "images" / f"{number} gray.png")
+    deep = rng.integers(0, 65_536, (30, 30), "uint16")
+    Image.fromarray(deep).save(tmp_path / "images" / "16 bits.png")
+    source = folder_source(tmp_path / "images")
+    files = [tf.io.read_file(source.locate(number)).numpy() for number in range(source.size)]
+    export = export_saved_model(pixels_of_images(), tmp_path / "out", image_size=(16, 24), crop_fraction=crop_fraction)
+    resize = None if crop_fraction is None else preprocessing.frame_of((16, 24), crop_fraction)
+    (evaluated,) = evaluation_batches(source, (16, 24), source.size, resize).as_numpy_iterator()
+    served = tf.saved_model.load(str(export.path)).signatures["image_bytes"](image_bytes=tf.constant(files))
+    np.testing.assert_allclose(served["patch_tokens"], evaluated["view_1"].reshape(len(files), 384, 3), atol=1e-6)
 
 
 def test_images_of_any_size_are_resized_and_cut_in_the_graph(served):
-    encoder, head, _, signatures = served
+    *_, signatures = served
     large = np.random.default_rng(0).integers(0, 256, (2, 64, 130, 3), "uint8")
     # Covers 32 x 48 at half size, 32 x 65; the middle 48 columns remain.
     resized = np.stack([np.asarray(Image.fromarray(image).resize((65, 32), Image.BICUBIC)) for image in large])
-    np.testing.assert_allclose(image_graph.fit(large, (32, 48), 1.0), resized[:, :, 8:56], atol=1)
-    outputs = signatures["serving_default"](images=tf.constant(large))
-    expected = expected_outputs(encoder, head, image_graph.fit(large, (32, 48), 1.0).numpy())
-    np.testing.assert_allclose(outputs["logits"], expected["logits"], atol=1e-4)
+    fitted = preprocessing.resize_and_center(tf.constant(large), (32, 48), (32, 48))
+    np.testing.assert_allclose(fitted, resized[:, :, 8:56], atol=1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="without alpha"):
+        signatures["serving_default"](images=tf.constant(np.zeros((1, 64, 64, 4), "uint8")))
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 96, 3), (2, 32, 24, 3), (1, 16, 24, 3), (1, 48, 32, 3), (4, 16, 24, 3)])
+def test_tokens_takes_images_of_the_encoders_size_alone(served, shape):
+    *_, signatures = served
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be of 32 x 48 pixels, normalized"):
+        signatures["tokens"](images=tf.zeros(shape))
 
 
 def test_tokens_takes_normalised_images(served):

@@ -115,3 +115,12 @@ def test_the_patch_embedding_is_trained_or_not_as_asked_whatever_it_was_before(b
 def settings(model):
     config = type(model).revived(model.get_config()) if hasattr(model, "revived") else model.get_config()
     return {key: value for key, value in config.items() if key not in ("encoder", "name", "trainable", "dtype")}
+
+
+@every_objective
+def test_pixels_that_were_not_normalized_are_refused(build):
+    model, pixels = build(), np.zeros((2, 16, 24, 3), "uint8")
+    with pytest.raises(ValueError, match="`images` must be one or more images of normalized floats.*uint8"):
+        model.embed(pixels)
+    with pytest.raises(ValueError, match="`images` must be normalized floats.*uint8"):
+        model.encoder(pixels)
