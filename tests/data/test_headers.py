@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_siamim.data import headers, images
+from keras_siamim.data import headers, images, preprocessing
 from tests.data import bad_files
 from tests.data.bad_files import PHOTO, RGB, encoded, exif, with_segment
 
@@ -63,16 +63,16 @@ def test_what_is_plain_of_many_is_plain_alone(name):
 
 def test_an_orientation_behind_a_thumbnail_with_a_scan_is_found():
     file = with_segment(JPEG, b"\xe1", exif().tobytes())
-    thumbnail = b"Photoshop 3.0\x008BIM\x04\x0c" + JPEG + bytes(headers.HEADER)
+    thumbnail = b"Photoshop 3.0\x008BIM\x04\x0c" + JPEG + bytes(preprocessing.HEADER)
     file = with_segment(file, b"\xed", thumbnail, before=b"\xff\xe1")
-    assert tf.strings.regex_full_match(file[: headers.HEADER], headers.SCAN)
-    assert file.index(b"Exif") > headers.HEADER
+    assert tf.strings.regex_full_match(file[: preprocessing.HEADER], preprocessing.SCAN)
+    assert file.index(b"Exif") > preprocessing.HEADER
     assert not headers.is_plain_jpeg(tf.constant(file), 10_000)
 
 
 def test_of_plain_files_only_the_header_is_searched():
     for file in (PLAIN[name] for name in PLAIN if "jpeg" in name):
-        assert tf.strings.regex_full_match(file[: headers.HEADER], headers.SCAN)
+        assert tf.strings.regex_full_match(file[: preprocessing.HEADER], preprocessing.SCAN)
 
 
 def test_many_decode_as_each_alone():

@@ -3,9 +3,9 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from keras_siamim.data import images
+from keras_siamim.data import images, preprocessing
 from tests.data.photographs import photographs
 
 pytestmark = pytest.mark.one_backend
@@ -78,10 +78,9 @@ def test_of_16_bits_the_high_byte_is_kept(kind):
     np.testing.assert_array_equal(found, np.repeat((values >> 8).astype("uint8")[..., None], 3, -1))
 
 
-def test_floats_are_clipped():
+def test_floats_beyond_the_range_are_refused():
     values = np.linspace(-50, 300, 1200).reshape(30, 40).astype("float32")
-    found = decoded(encoded(Image.fromarray(values), "TIFF"))
-    np.testing.assert_array_equal(found[..., 0], values.clip(0, 255).astype("uint8"))
+    assert "Received: values in [-50, 300]" in images.refusal(encoded(Image.fromarray(values), "TIFF"))
 
 
 def test_of_an_animation_the_first_frame_is_taken():
@@ -116,7 +115,7 @@ def test_broken_bytes_are_an_error(data):
 
 def test_resize_and_centre_equals_pil():
     photo = photographs()[0]
-    found = images.resize_and_centre(tf.constant(photo), (224, 224), (256, 256)).numpy()
+    found = preprocessing.resize_and_center(tf.constant(photo)[None], (224, 224), (256, 256)).numpy()[0]
     resized = Image.fromarray(photo).resize((int(256 * 640 / 427), 256), Image.BICUBIC)
     left = round((resized.width - 224) / 2)
     expected = np.asarray(resized.crop((left, 16, left + 224, 240)))
@@ -126,7 +125,8 @@ def test_resize_and_centre_equals_pil():
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 300), (300, 7), (32, 32)])
 def test_resize_and_centre_takes_any_size(height, width):
     image = tf.fill([height, width, 3], tf.constant(9, tf.uint8))
-    np.testing.assert_array_equal(images.resize_and_centre(image, (32, 48), (32, 48)), np.full((32, 48, 3), 9))
+    found = preprocessing.resize_and_center(image[None], (32, 48), (32, 48))
+    np.testing.assert_array_equal(found[0], np.full((32, 48, 3), 9))
 
 
 @pytest.mark.parametrize(
@@ -146,16 +146,122 @@ def test_arrays_become_bytes_by_their_dtype(pixels, expected):
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (np.zeros((3, 3)), "images must be"),
-        (np.zeros((1, 3, 3, 2)), r"received shape \(1, 3, 3, 2\)"),
+        (np.zeros((3, 3)), "`images` must be"),
+        (np.zeros((1, 3, 3, 2)), r"Received: shape \(1, 3, 3, 2\)"),
         (np.zeros((0, 3, 3, 3)), "must not be empty"),
-        (np.full((1, 3, 3, 3), 2.0), "within 0...1; received 2.0"),
-        (np.full((1, 3, 3, 3), np.nan), "within 0...1; received nan"),
-        (np.full((1, 3, 3, 3), 256), "within 0...255; received 256"),
-        (np.full((1, 3, 3, 3), -1), "received -1"),
+        (np.zeros((9, 8, 3)), r"probably one image, to which `images\[None\]`"),
+        (np.full((1, 3, 3, 3), 256.5), r"within \[0, 1\] or \[0, 255\]. Received: values in \[256.5, 256.5\]"),
+        (np.full((1, 3, 3, 3), np.nan), r"Received: values in \[nan, nan\]"),
+        (np.full((1, 3, 3, 3), 256), r"within \[0, 255\].*Received: values in \[256, 256\]"),
+        (np.full((1, 3, 3, 3), -1), r"Received: values in \[-1, -1\]"),
+        (np.full((1, 3, 3, 3), 200, "uint16"), "uint16 must reach 4096"),
+        (np.ones((1, 3, 3, 3), int), "exceed 1 or be 0 everywhere"),
         (np.full((1, 3, 3, 3), "a"), "integers or floats"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(pixels, message):
     with pytest.raises(ValueError, match=message):
         images.image_array(pixels)
+
+
+def tiff(values):
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+GRADIENT = np.linspace(0, 1, 240).reshape(12, 20)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        GRADIENT.astype("float32"),
+        (255 * GRADIENT).astype("float32"),
+        (255 * GRADIENT).astype("int32"),
+        (65_535 * GRADIENT).astype("uint16"),
+        (255 * GRADIENT).astype("uint8"),
+    ],
+    ids=lambda values: f"{values.dtype} up to {values.max():g}",
+)
+def test_every_depth_of_a_file_becomes_visible(values):
+    found = decoded(tiff(values)).astype(int)
+    assert np.abs(found[..., 0] - 255 * GRADIENT).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ((4095 * GRADIENT).astype("uint16"), "16-bit TIFF of dtype uint16 must reach 4096"),
+        ((255 * GRADIENT).astype("uint16"), "16-bit TIFF of dtype uint16 must reach 4096"),
+        ((20_000 * GRADIENT).astype("int32"), "TIFF of integers of 32 bits or with a sign"),
+        ((-GRADIENT).astype("float32"), "TIFF of floats of dtype float32 must lie within"),
+    ],
+    ids=str,
+)
+def test_a_file_that_would_be_black_or_white_is_refused_by_its_kind(values, reason):
+    assert reason in images.refusal(tiff(values))
+
+
+def test_what_is_no_photograph_runs_no_interpreter():
+    assert images.refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == (
+        "PostScript or PDF, which is not supported"
+    )
+
+
+def test_twelve_bits_are_told():
+    data = bytearray(encoded(RGB, "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 4] = 12
+    assert images.refusal(bytes(data)) == "JPEG of 12 bits per channel, which is not supported"
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def text_chunk():
+    digits = exif_of(6).tobytes().hex()
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n    {len(digits) // 2}\n{digits}\n", zip=True)
+    return info
+
+
+TURNED = {
+    "EXIF with an odd rational": ("JPEG", {"exif": b"Exif\x00\x00" + exif_of(6).tobytes()[6:]}),
+    "XMP in a JPEG": ("JPEG", {"xmp": XMP}),
+    "EXIF in a text of a PNG": ("PNG", {"pnginfo": text_chunk()}),
+    "EXIF in a WebP": ("WEBP", {"exif": exif_of(6), "lossless": True}),
+}
+
+
+@pytest.mark.parametrize(("kind", "options"), TURNED.values(), ids=TURNED.keys())
+def test_an_orientation_is_honored_wherever_it_stands_and_on_every_path(kind, options):
+    data = encoded(RGB, kind, **options)
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.rot90(np.asarray(opened.convert("RGB")), -1)
+    for found in (decoded(data), images.decode_with_pillow(data), preprocessing.decode(tf.constant(data)).numpy()):
+        assert found.shape == expected.shape
+        assert np.abs(found.astype(int) - expected).max() <= 1
+    assert images.shape_of(data) == expected.shape[:2]
+
+
+def test_an_unused_alpha_channel_of_a_bitmap_is_ignored():
+    pixels = np.dstack([np.asarray(RGB), np.zeros(np.asarray(RGB).shape[:2], "uint8")])
+    data = encoded(Image.fromarray(pixels), "BMP")
+    for found in (decoded(data), preprocessing.decode(tf.constant(data)).numpy()):
+        np.testing.assert_array_equal(found, np.asarray(RGB))
+
+
+def test_sixteen_bit_gray_with_a_transparent_value_is_blended_with_white():
+    values = np.tile(np.array([[0, 30_000, 60_000]], "uint16"), (2, 1))
+    data = encoded(Image.fromarray(values), "PNG", transparency=30_000)
+    np.testing.assert_array_equal(decoded(data)[0, :, 0], [0, 255, 234])

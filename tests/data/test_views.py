@@ -178,10 +178,9 @@ def test_floats_of_0_to_255_are_rounded():
         (np.zeros((1, 2, 5, 5, 3), "uint8"), "images must be"),
         (np.zeros((5, 5, 4), "uint8"), "3 channels, or 1 to be repeated; received 4"),
         (np.zeros((0, 5, 3), "uint8"), "at least one pixel"),
-        (np.zeros((5, 5, 3), "int32"), "received dtype int32"),
-        (np.full((5, 5, 3), 0.7, "float32"), "received 0.7...0.7. Multiply"),
-        (np.full((5, 5, 3), 300, "float32"), "0...255"),
-        (np.full((5, 5, 3), np.nan, "float32"), "finite"),
+        (np.full((5, 5, 3), -3, "int32"), r"values in \[-3, -3\]"),
+        (np.full((5, 5, 3), 300, "float32"), r"within \[0, 1\] or \[0, 255\]"),
+        (np.full((5, 5, 3), np.nan, "float32"), r"values in \[nan, nan\]"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(images, message):
@@ -213,3 +212,21 @@ def test_recipes_out_of_range_are_refused(arguments, message):
 def test_a_size_without_pixels_is_refused(size):
     with pytest.raises(ValueError, match="image_size must be one or two positive ints"):
         PairedViews(size)
+
+
+@pytest.mark.one_backend
+def test_value_ranges_are_those_of_arrays_in_a_graph_too():
+    images = IMAGES
+    expected = pairs_of(PairedViews(16), images, [0, 1])
+    scaled = pairs_of(PairedViews(16), (images / 255.0).astype("float32"), [0, 1])
+    for key, values in expected.items():
+        np.testing.assert_array_equal(scaled[key], values)
+
+    def in_graph(pixels):
+        data = tf.data.Dataset.from_tensors({"images": pixels, "index": [0, 1], "epoch": 0})
+        return next(iter(data.map(PairedViews(16))))
+
+    for key, values in in_graph((images / 255.0).astype("float32")).items():
+        np.testing.assert_array_equal(values, expected[key])
+    with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.UnknownError), match="or .0, 255."):
+        in_graph(images * 2.0)
