@@ -272,6 +272,14 @@ def tfds_source(builder, split="train"):
             f"The data set must be prepared as TFRecords. Received: {info.full_name}, prepared as "
             f"{info.file_format.value}."
         )
+    import tensorflow_datasets as tfds
+
+    feature = info.features["image"]
+    # Floats are kept as bit patterns in place of colors, tensors as they are.
+    if not isinstance(feature, tfds.features.Image) or feature.np_dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"The feature 'image' must hold encoded images of 8 or 16 bits. Received: {info.full_name} with {feature}."
+        )
     label = dict(info.features.items()).get("label")
     names = getattr(label, "names", None)
     labeled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)

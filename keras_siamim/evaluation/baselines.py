@@ -56,7 +56,9 @@ def random_initialised(encoder, image_shape, seed=0):
     random.seed(seed)  # where Keras's initialisers take their seeds from
     try:
         fresh = type(encoder).from_config(encoder.get_config())
-        fresh(np.zeros((1, *image_shape), "float32"))
+        channels_first = getattr(fresh, "data_format", None) == "channels_first"
+        height, width, channels = image_shape
+        fresh(np.zeros((1, channels, height, width) if channels_first else (1, *image_shape), "float32"))
     finally:
         random.setstate(state)
     return fresh

@@ -59,6 +59,8 @@ class _PooledEncoder(keras.Model):
         self.encoder = encoder
 
     def call(self, images):
+        if getattr(self.encoder, "data_format", None) == "channels_first":  # data sets have their channels last
+            images = keras.ops.transpose(images, (0, 3, 1, 2))
         if isinstance(self.encoder, ViTEncoder):
             unnormed = self.encoder.block_outputs(images, training=False)[-1]
             tokens = self.encoder.apply_norm(unnormed)

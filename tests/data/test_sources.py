@@ -238,8 +238,9 @@ def test_directories_prepared_by_tfds(tmp_path):
         sources.open_source(f"tfds_dir:{tmp_path}/nowhere")
 
 
-def prepare(folder, label, values):
+def prepare(folder, label, values, image=None):
     """Six images with two values of a label."""
+    image = image or tfds.features.Image(shape=(8, 8, 3), encoding_format="png")
     with tfds.core.registered.skip_registration():
 
         class Measured(tfds.core.GeneratorBasedBuilder):
@@ -248,7 +249,7 @@ def prepare(folder, label, values):
             VERSION = tfds.core.Version("1.0.0")
 
             def _info(self):
-                features = {"image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"), "label": label}
+                features = {"image": image, "label": label}
                 return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
             def _split_generators(self, manager):
@@ -256,7 +257,7 @@ def prepare(folder, label, values):
 
             def _generate_examples(self):
                 for k in range(6):
-                    yield k, {"image": np.full((8, 8, 3), k, "uint8"), "label": values[k % 2]}
+                    yield k, {"image": np.full(image.shape, k, image.np_dtype), "label": values[k % 2]}
 
     Measured(data_dir=folder).download_and_prepare()
     return sources.open_source(folder / "measured")
@@ -327,3 +328,15 @@ def test_a_stray_description_beside_images_is_no_data_set_of_tfds(tmp_path):
 def test_no_name_is_refused(data):
     with pytest.raises(ValueError, match="`data` must be a name or a path"):
         sources.open_source(data)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        tfds.features.Image(shape=(8, 8, 1), dtype=np.float32, encoding_format="png"),
+        tfds.features.Tensor(shape=(8, 8, 3), dtype=np.uint8),
+    ],
+)
+def test_images_of_tfds_that_are_no_encoded_bytes_of_colors_are_refused(tmp_path, image):
+    with pytest.raises(ValueError, match="The feature 'image' must hold encoded images of 8 or 16 bits"):
+        prepare(tmp_path, tfds.features.Scalar(np.int64), (0, 1), image)

@@ -177,3 +177,13 @@ def test_pooling_is_one_of_two():
     features = extract_features(Counting(), [(IMAGES, LABELS)])
     with pytest.raises(ValueError, match="`pooling` must be one of"):
         features.pooled("max")
+
+
+def test_an_encoder_with_its_channels_first_sees_the_same_images():
+    sizes = {"image_size": (8, 12), "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2}
+    last, first = (ViTEncoder(**sizes, data_format=f"channels_{place}") for place in ("last", "first"))
+    first.set_weights(last.get_weights())
+    images = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype("float32")
+    found = [extract_features(encoder, [(images, np.arange(3))]) for encoder in (last, first)]
+    np.testing.assert_allclose(found[0].mean, found[1].mean, atol=1e-5)
+    assert random_initialised(first, (8, 12, 3)).data_format == "channels_first"
