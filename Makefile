@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml tests/without_dependencies.txt
 	touch $@
 
 pretrain: $(VENV)/.installed
-	KERAS_BACKEND=$(BACKEND) TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m training.pretrain --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+	KERAS_BACKEND=$(BACKEND) TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m training.pretrain --recipe $(RECIPE) $(if $(filter file,$(origin DATA)),,--data "$(DATA)")
 
 check: $(VENV)/.installed lint
 	$(RUN) -m tests.run_all_backends --backends $(BACKEND) -m "not slow"

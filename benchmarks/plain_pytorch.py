@@ -133,7 +133,7 @@ class PlainSiameseIM(nn.Module):
         decoder_heads: Their attention heads.
         projector_depth: Blocks of the projector.
         decoder_depth: Blocks of the decoder.
-        negative_weight: UniGrad's.
+        negative_weight: UniGrad's. Defaults to the paper's, scaled to the decoder's width.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class PlainSiameseIM(nn.Module):
         decoder_heads,
         projector_depth=2,
         decoder_depth=4,
-        negative_weight=0.02,
+        negative_weight=None,
     ):
         super().__init__()
         self.side = image_size // patch_size
-        self.negative_weight = negative_weight
+        self.negative_weight = 0.02 * (768 / decoder_width) if negative_weight is None else negative_weight
         branch = (self.side, patch_size, width, depth, heads, decoder_width, decoder_heads, projector_depth)
         self.online, self.target = Branch(*branch), Branch(*branch)
         self.decoder_pos_mlp = nn.Linear(2 * decoder_width, decoder_width)

@@ -13,6 +13,7 @@ def add_recipe_options(parser):
     parser.add_argument(
         "--set",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         dest="changes",
@@ -45,5 +46,5 @@ def _value(text):
     """A number, pair, flag or None where the text spells one; the text itself otherwise."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -78,6 +78,9 @@ def main(arguments=None):
         ledger = Ledger(folder / BAD_IMAGES, options.bad_limit)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        print("interrupted before the run began", flush=True)
+        return INTERRUPTED
     try:
         with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.telling():
             # Another process may have finished the run between a look at it and the lock.
@@ -97,7 +100,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print(f"interrupted; keras-siamim pretrain --run {folder} goes on", flush=True)
         return INTERRUPTED
-    except (ValueError, OSError, TrainingFailed) as error:
+    except (ValueError, OSError, RuntimeError, TrainingFailed) as error:
         print(f"{folder}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -50,8 +50,8 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
     Example:
     >>> views = PairedViews(32, seed=1)
     >>> pair = views({"images": np.zeros((2, 48, 64, 3), "uint8"), "index": np.arange(2), "epoch": 0})
-    >>> pair["view_2"].shape, pair["relative_affine"].shape
-    (TensorShape([2, 32, 32, 3]), TensorShape([2, 4]))
+    >>> tuple(pair["view_2"].shape), tuple(pair["relative_affine"].shape)
+    ((2, 32, 32, 3), (2, 4))
     """
 
     def __init__(self, image_size, view_1=ONLINE, view_2=TARGET, seed=0, **kwargs):

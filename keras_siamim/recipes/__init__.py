@@ -33,7 +33,7 @@ def recipe_names():
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _PARTS)
 
 
-def load_recipe(name, **overrides):
+def load_recipe(name, /, **overrides):
     """A recipe by its name.
 
     Args:

@@ -43,6 +43,11 @@ def recipe_from_json(content):
         raise ValueError(
             f"A recipe must have the fields {', '.join(sorted(fields))}. Received also: {', '.join(unknown)}."
         )
+    required = {f.name for f in dataclasses.fields(Recipe) if f.default is f.default_factory is dataclasses.MISSING}
+    if lacking := sorted(required - content.keys()):
+        raise ValueError(
+            f"A recipe must have the fields {', '.join(sorted(required))}. It lacks: {', '.join(lacking)}."
+        )
     recipe = Recipe(**{name: _revived(value) for name, value in content.items()})
     if unknown := sorted(recipe.given_keys() - recipe.keys().keys()):
         raise ValueError(

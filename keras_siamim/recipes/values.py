@@ -5,6 +5,12 @@ import numbers
 
 import keras
 
+from keras_siamim.backbones.vit import POSITION_EMBEDDINGS
+from keras_siamim.data.masking import MODES
+from keras_siamim.layers.block import NORMS
+from keras_siamim.losses.by_name import LOSSES
+from keras_siamim.objectives.components import PREDICTION_TARGETS, RELATIVE_POSITIONS, SCOPES, TARGET_VIEWS
+
 POSITIVE_WHOLE = (
     *("epochs", "batch_size", "accumulation_steps", "encoder.patch_size", "encoder.width", "encoder.depth"),
     *("encoder.num_heads", "encoder.channels", "model.decoder_width", "model.decoder_heads", "model.decoder_depth"),
@@ -31,6 +37,17 @@ BOUNDS = {
     "optimizer.global_clipnorm": (0, math.inf, False, False),
     "masking.mask_ratio": (0, 1, False, False),
 }
+CHOICES = {
+    "encoder.position_embedding": POSITION_EMBEDDINGS,
+    "model.projector_norm": NORMS,
+    "model.decoder_norm": NORMS,
+    "model.target_view": tuple(TARGET_VIEWS),
+    "model.relative_positions": tuple(RELATIVE_POSITIONS),
+    "model.prediction_target": tuple(PREDICTION_TARGETS),
+    "model.scope": tuple(SCOPES),
+    "model.loss": tuple(LOSSES),
+    "masking.mode": MODES,
+}
 
 
 def check_values(recipe):
@@ -50,7 +67,7 @@ def check_values(recipe):
     }
     values |= {name: getattr(recipe, name) for name in (*BOUNDS, *POSITIVE_WHOLE, *WHOLE) if "." not in name}
     for name, value in values.items():
-        if value is None:
+        if value is None and name not in (*POSITIVE_WHOLE, *WHOLE, "base_learning_rate", "warmup"):
             continue
         if name in POSITIVE_WHOLE or name in WHOLE:
             _check_whole(name, value, 1 if name in POSITIVE_WHOLE else 0)
@@ -61,11 +78,28 @@ def check_values(recipe):
         raise ValueError(f"`image_size` must be one or two whole numbers. Received: {recipe.image_size!r}.")
     for side in sides:
         _check_whole("image_size", side, 1)
+    for name, choices in CHOICES.items():
+        if isinstance(value := values.get(name, choices[0]), str) and value not in choices:
+            raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}.")
+    _check_sizes(recipe, sides, values)
     _check_views(recipe)
     try:
         keras.dtype_policies.get(recipe.dtype)
     except (ValueError, TypeError) as error:
         raise ValueError(f"`dtype` must be the name of a Keras dtype policy. Received: {recipe.dtype!r}.") from error
+
+
+def _check_sizes(recipe, sides, values):
+    """Sizes that must divide each other."""
+    pairs = [("image_size", side, "encoder.patch_size", values.get("encoder.patch_size", 16)) for side in sides] + [
+        ("encoder.width", values.get("encoder.width", 768), "encoder.num_heads", values.get("encoder.num_heads", 12)),
+    ]
+    if recipe.objective == "SiameseIM":
+        heads = values.get("model.decoder_heads", 16)
+        pairs.append(("model.decoder_width", values.get("model.decoder_width", 768), "model.decoder_heads", heads))
+    for name, value, divisor_name, divisor in pairs:
+        if value % divisor:
+            raise ValueError(f"`{divisor_name}` must divide `{name}`. Received: {divisor}, {value}.")
 
 
 def _check_views(recipe):
@@ -89,7 +123,7 @@ def _is_number(value):
 
 
 def _check_whole(name, value, low):
-    if not _is_number(value) or not math.isfinite(value) or value != int(value) or value < low:
+    if not _is_number(value) or not isinstance(value, numbers.Integral) or value < low:
         raise ValueError(f"`{name}` must be a whole number, {low} or more. Received: {value!r}.")
 
 

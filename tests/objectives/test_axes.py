@@ -5,7 +5,8 @@ import pytest
 from keras import ops
 
 from keras_siamim.convert.names import siamese_im_names
-from keras_siamim.losses import LOSSES, normalize_pixels
+from keras_siamim.losses import LOSSES, UniGrad, normalize_pixels
+from keras_siamim.losses.unigrad import scaled_negative_weight
 from keras_siamim.ops import patchify, relative_positions
 from tests.nano import GRID, PATCH_SIZE, nano_batch, nano_model
 
@@ -154,7 +155,8 @@ def test_the_loss_by_name_changes_the_loss_alone(name):
     other = twin(model, loss=name)
     ours, theirs = outputs_of(model, batch), outputs_of(other, batch)
     assert_same(ours, theirs, *ONLINE, "prediction", "target")
-    expected = LOSSES[name]()(theirs["prediction"], theirs["target"])["loss"]
+    criterion = UniGrad(scaled_negative_weight(other.decoder_width)) if name == "unigrad" else LOSSES[name]()
+    expected = criterion(theirs["prediction"], theirs["target"])["loss"]
     np.testing.assert_allclose(terms_of(other, batch)["loss"], ops.convert_to_numpy(expected), rtol=1e-5)
 
 
