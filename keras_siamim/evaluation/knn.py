@@ -4,6 +4,7 @@ The protocol of Wu et al., "Unsupervised Feature Learning via Non-Parametric Ins
 arXiv 1805.01978), section 3.4: cosine similarity, votes weighted by exp(similarity / temperature).
 """
 
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -13,8 +14,14 @@ from keras import ops
 from keras_siamim.evaluation.checks import check_splits, describe_splits
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 
-# Similarities are compared to this fraction of 1, a power of two.
-RESOLUTION = 2.0**20
+# Entries of normalized rows are rounded to this fraction of 1, so that float64 holds every product and every partial
+# sum of a dot product exactly: no order of summation, hence no chunk and no backend, changes a similarity.
+_EXACT = 2.0**26
+# Above the error of a float32 dot product of two rows of length 1.
+_MARGIN = 1e-5
+# Candidates beside the k nearest, so that few queries have to be compared exactly to the whole bank.
+_SPARE = 16
+_RESCORED = 64  # queries whose candidates are copied at a time
 
 
 def normalise(features) -> np.ndarray:
@@ -23,14 +30,22 @@ def normalise(features) -> np.ndarray:
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
+def _exact_rows(features):
+    """Rows of length 1 in float64, rounded so that their dot products are exact."""
+    features = np.asarray(features, dtype="float64")
+    features = features / np.maximum(np.sqrt(np.sum(features**2, axis=-1, keepdims=True)), 1e-12)
+    return np.round(features * _EXACT) / _EXACT
+
+
 def nearest_neighbours(
     queries, bank, k: int, query_chunk: int = 1024, bank_chunk: int = 16_384, verbose: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` rows of `bank` most similar to each query, by cosine similarity.
 
-    Every similarity is computed and none is approximated; of rows equally similar, to a millionth, the first wins. Only
-    `query_chunk * bank_chunk` similarities exist at a time, and of `bank` only one chunk is copied, so it may be a
-    memory map of any length.
+    The backend selects candidates in float32; their similarities are then computed exactly, and of equal ones the
+    lowest row number comes first. Where more rows than the candidates are as near as the k-th, the whole bank is
+    compared exactly. Only `query_chunk * bank_chunk` similarities exist at a time, and of `bank` only one chunk is
+    copied, so it may be a memory map of any length.
 
     Args:
         queries: (queries, width) floats.
@@ -44,10 +59,12 @@ def nearest_neighbours(
         Similarities (queries, k) float32, descending, and the row numbers of the bank (queries, k) int64.
 
     Raises:
-        ValueError: if `k` is outside 1...bank.
+        ValueError: if `k` is no whole number in 1...bank.
     """
-    if not 1 <= k <= len(bank):
+    if not _is_count(k) or k > len(bank):
         raise ValueError(f"`k` must be in 1...{len(bank)}, the number of rows of `bank`; received {k}.")
+    k = int(k)
+    kept = min(k + _SPARE, len(bank))
     query_starts = range(0, len(queries), query_chunk)
     chunks = [ops.convert_to_tensor(normalise(queries[i : i + query_chunk])) for i in query_starts]
     best = [(np.empty((len(c), 0), "float32"), np.empty((len(c), 0), "int64")) for c in chunks]
@@ -56,36 +73,61 @@ def nearest_neighbours(
     for start in bank_starts:
         rows = ops.transpose(ops.convert_to_tensor(normalise(bank[start : start + bank_chunk])))
         for number, chunk in enumerate(chunks):
-            # Rounded: equal rows are equally similar, whatever the order of a product's sums.
-            similarities = ops.round(ops.matmul(chunk, rows) * RESOLUTION) / RESOLUTION
-            best[number] = _merge(best[number], *_first_of_the_nearest(similarities, k, start), k)
+            similarities, ids = ops.top_k(ops.matmul(chunk, rows), min(kept, rows.shape[1]))
+            ids = ops.convert_to_numpy(ids).astype("int64") + start
+            best[number] = _merge(best[number], ops.convert_to_numpy(similarities), ids, kept)
             progress.add(1)
-    return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
-
-
-def _first_of_the_nearest(similarities, k, start):
-    """The `k` largest of each row and their numbers from `start`; of equals, those of the lowest numbers."""
-    count = similarities.shape[1]
-    largest, ids = ops.top_k(similarities, min(k, count))
-    largest, ids = ops.convert_to_numpy(largest), ops.convert_to_numpy(ids).astype(np.int64)
-    if k < count:
-        smallest = ops.convert_to_tensor(largest[:, -1:])
-        # Backends differ in which of several rows equal to the k-th they take.
-        among = ops.convert_to_numpy(ops.sum(ops.cast(ops.greater_equal(similarities, smallest), "int32"), axis=1))
-        for row in np.flatnonzero(among > k):
-            values = ops.convert_to_numpy(similarities[int(row)])
-            ids[row] = np.argsort(-values, kind="stable")[:k]
-            largest[row] = values[ids[row]]
-    order = np.lexsort((ids, -largest), axis=1)
-    return np.take_along_axis(largest, order, axis=1), np.take_along_axis(ids, order, axis=1) + start
+    found = [
+        _rescore(queries[start : start + query_chunk], bank, *candidates, k, bank_chunk)
+        for start, candidates in zip(query_starts, best, strict=True)
+    ]
+    return np.concatenate([f[0] for f in found]).astype("float32"), np.concatenate([f[1] for f in found])
 
 
 def _merge(best, similarities, ids, k):
-    """Merge the best so far with those of a further chunk; of equals the earlier row of the bank comes first."""
+    """Merge the best so far with those of a further chunk; of equals the earlier column comes first."""
     similarities = np.concatenate([best[0], similarities], axis=1)
     ids = np.concatenate([best[1], ids], axis=1)
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(similarities, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _rescore(queries, bank, approximate, ids, k, bank_chunk):
+    """The `k` nearest among the candidates by their exact similarities, or among all rows where those may be equal."""
+    similarities = np.empty((len(queries), k))
+    nearest = np.empty((len(queries), k), "int64")
+    for start in range(0, len(queries), _RESCORED):
+        part = slice(start, start + _RESCORED)
+        rows = _exact_rows(bank[ids[part].ravel()]).reshape(*ids[part].shape, -1)
+        exact = np.matmul(rows, _exact_rows(queries[part])[..., None])[..., 0]
+        order = np.lexsort((ids[part], -exact), axis=1)[:, :k]
+        similarities[part] = np.take_along_axis(exact, order, axis=1)
+        nearest[part] = np.take_along_axis(ids[part], order, axis=1)
+    if ids.shape[1] < len(bank):
+        # What is no candidate is at most as similar as the last one, to within the margin.
+        unsure = np.flatnonzero(similarities[:, -1] <= approximate[:, -1] + _MARGIN)
+        if len(unsure):
+            similarities[unsure], nearest[unsure] = _exact_search(queries[unsure], bank, k, bank_chunk)
+    return similarities, nearest
+
+
+def _exact_search(queries, bank, k, bank_chunk):
+    """The `k` nearest of all rows by exact similarities, of equals the first."""
+    queries = _exact_rows(queries)
+    best = np.empty((len(queries), 0)), np.empty((len(queries), 0), "int64")
+    for start in range(0, len(bank), bank_chunk):
+        similarities = queries @ _exact_rows(bank[start : start + bank_chunk]).T
+        count = min(k, similarities.shape[1])
+        least = -np.partition(-similarities, count - 1, axis=1)[:, count - 1 : count]
+        above, equal = similarities > least, similarities == least
+        first = equal & (np.cumsum(equal, axis=1) <= count - above.sum(axis=1, keepdims=True))
+        columns = np.nonzero(above | first)[1].reshape(-1, count)  # ascending, so that a stable sort keeps their order
+        best = _merge(best, np.take_along_axis(similarities, columns, axis=1), columns + start, k)
+    return best
+
+
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
 
 
 def vote(similarities, neighbour_labels, temperature: float) -> np.ndarray:
@@ -152,9 +194,10 @@ def knn(
     """
     arrays = check_splits(train_features, train_labels, test_features, test_labels, num_classes)
     train_features, train_labels, test_features, test_labels, num_classes = arrays
-    wanted = tuple(int(value) for value in np.atleast_1d(k))
-    if not wanted or min(wanted) < 1:
+    wanted = tuple(np.atleast_1d(k))
+    if not wanted or not all(_is_count(value) for value in wanted):
         raise ValueError(f"`k` must be one or more positive integers; received {k}.")
+    wanted = tuple(int(value) for value in wanted)
     if not temperature > 0:
         raise ValueError(f"`temperature` must be above 0; received {temperature}.")
     count = len(train_features)

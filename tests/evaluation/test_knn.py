@@ -72,6 +72,44 @@ def test_of_equal_images_those_first_in_the_training_set_are_the_neighbours(chun
         np.testing.assert_array_equal(found, equal[:10])
 
 
+@pytest.mark.parametrize("chunks", [(1024, 16_384), (1, 700), (7, 100), (64, 333)])
+def test_ties_go_to_the_lowest_training_index_whatever_the_rounding_of_products(chunks):
+    random = np.random.default_rng(0)
+    distinct = random.normal(size=(40, 384)).astype("float32")
+    numbers = random.integers(0, 40, 700)
+    queries = np.concatenate([random.normal(size=(60, 384)), np.zeros((1, 384))]).astype("float32")
+
+    _, ids = nearest_neighbours(queries, distinct[numbers], 20, *chunks)
+
+    of_distinct = queries.astype("float64") @ (distinct / np.linalg.norm(distinct.astype("float64"), axis=1)[:, None]).T
+    expected = np.argsort(-of_distinct[:, numbers], axis=1, kind="stable")[:, :20]
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_rows_that_differ_in_the_order_of_their_values_are_equally_near_the_diagonal():
+    row = np.random.default_rng(0).normal(size=384).astype("float32")
+    bank = np.stack([np.random.default_rng(seed).permutation(row) for seed in range(100)])
+
+    _, ids = nearest_neighbours(np.ones((2, 384), "float32"), bank, 10, 1, 33)
+
+    np.testing.assert_array_equal(ids, np.tile(np.arange(10), (2, 1)))
+
+
+def test_features_that_have_almost_collapsed_keep_their_nearest_neighbours():
+    random = np.random.default_rng(0)
+    center = random.normal(size=384)
+    bank, queries = ((center + 1e-3 * random.normal(size=(count, 384))).astype("float32") for count in (500, 20))
+
+    _, ids = nearest_neighbours(queries, bank, 20)
+
+    wide = [
+        rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        for rows in (queries.astype("float64"), bank.astype("float64"))
+    ]
+    expected = np.argsort(-(wide[0] @ wide[1].T), axis=1)[:, :20]
+    assert np.mean([len(set(ours) & set(theirs)) for ours, theirs in zip(ids, expected, strict=True)]) > 17
+
+
 def test_large_label_ids_cost_no_memory_and_numpy_numbers_are_numbers():
     (bank, bank_labels), (queries, query_labels) = clusters(400, 1), clusters(80, 2)
     expected = knn(bank, bank_labels, queries, query_labels, k=10).numbers
@@ -123,7 +161,7 @@ def test_malformed_splits_are_refused_with_the_reason(message, arguments):
         knn(*arguments)
 
 
-@pytest.mark.parametrize("settings", [{"k": 0}, {"k": ()}, {"temperature": 0.0}])
+@pytest.mark.parametrize("settings", [{"k": 0}, {"k": ()}, {"k": 2.5}, {"k": True}, {"temperature": 0.0}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         knn(FEATURES, LABELS, FEATURES, LABELS, **settings)
