@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import pickle
 import re
 from pathlib import Path
 
@@ -14,7 +13,10 @@ _SAFETENSORS_DTYPES = {
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 # Wrappers of PyTorch, wherever they stand in a name.
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(module|_orig_mod|_fsdp_wrapped_module)\.")
+_WRAPPERS = re.compile(r"(?:^|(?<=\.))(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_SHARD = re.compile(r"\d+-of-0*(\d+)$")
+# In the names of every Vision Transformer.
+_EMBEDDING = re.compile(r"cls_token|patch_embed")
 # First bytes of files that are often saved in place of weights.
 _NO_WEIGHTS = {
     b"<": "a web page: the download failed",
@@ -31,7 +33,7 @@ def read_weights(path, part=None):
             `state_dict`. PyTorch files need PyTorch. They are opened without executing what is pickled in them: of all
             classes only `argparse.Namespace` is allowed, which the authors' programs store.
         part: Key of the state dict in a PyTorch checkpoint that holds several, such as the weights and their moving
-            average. Defaults to the only one.
+            average; of a nested one the keys joined by dots, `"teacher.backbone"`. Defaults to the only one.
 
     Returns:
         Arrays by name, floats as float32; the prefixes `module.` and `_orig_mod.` of PyTorch's wrappers are taken off.
@@ -43,21 +45,43 @@ def read_weights(path, part=None):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
-    with open(path, "rb") as file:
-        start = file.read(64).lstrip()
-    for beginning, what in _NO_WEIGHTS.items():
-        if start.startswith(beginning):
-            raise ValueError(f"{path} must be a weight file. It is {what}.")
-    weights = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, part)
+    _refuse_no_weights(path)
+    if path.suffix == ".safetensors":
+        if part is not None:
+            raise ValueError(f"`part` must be None for {path}: safetensors hold one set. Received: {part!r}.")
+        weights = read_safetensors(path)
+    else:
+        weights = _read_torch(path, part)
     if not weights:
         raise ValueError(f"{path} must hold weights. It holds none.")
-    return {_WRAPPERS.sub("", name): _float32(array) for name, array in weights.items()}
+    names = [_WRAPPERS.sub("", name) for name in weights]
+    if twice := sorted({name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()):
+        raise ValueError(f"{path} must hold every weight once. It holds with and without a wrapper: {twice[:5]}.")
+    return {name: _float32(array) for name, array in zip(names, weights.values(), strict=True)}
+
+
+def _refuse_no_weights(path):
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ValueError(f"{path} must be a weight file. It is empty.")
+    shard = _SHARD.search(path.stem)
+    if shard and int(shard[1]) > 1:
+        raise ValueError(
+            f"{path} must be a whole weight file. It is one of {shard[1]} parts: join them and give that file."
+        )
+    if b"\0" in start:  # of the formats of weights, none of text
+        return
+    for beginning, what in _NO_WEIGHTS.items():
+        if start.lstrip().startswith(beginning):
+            raise ValueError(f"{path} must be a weight file. It is {what}.")
 
 
 def _float32(array):
     # Half precision is exact in float32; ml_dtypes' bfloat16 is no np.floating.
     is_float = array.dtype == ml_dtypes.bfloat16 or np.issubdtype(array.dtype, np.floating)
-    return array.astype("float32") if is_float else array
+    with np.errstate(over="ignore"):  # infinity is refused where it is used
+        return array.astype("float32") if is_float else array
 
 
 def _read_torch(path, part):
@@ -68,8 +92,8 @@ def _read_torch(path, part):
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # bytes that are no pickle raise almost anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is refused: it is no PyTorch weight file, or would execute code. {reason}") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} must hold a dictionary of weights. It holds: {type(checkpoint).__name__}.")
@@ -79,29 +103,38 @@ def _read_torch(path, part):
         raise ValueError(
             f"{path} must hold floats of 16 bits or more. Received: {narrow[0]} of {tensors[narrow[0]].dtype}."
         )
-    return {
-        name: (value.float() if value.is_floating_point() else value).numpy(force=True)
-        for name, value in tensors.items()
-    }
+    try:
+        return {
+            name: (value.float() if value.is_floating_point() else value).numpy(force=True)
+            for name, value in tensors.items()
+        }
+    except (RuntimeError, TypeError) as error:  # quantized, sparse
+        raise ValueError(f"{path} must hold dense arrays of numbers. {error}") from error
 
 
 def _state_dict(path, checkpoint, part, tensor):
-    # The dictionary of weights in a checkpoint.
-    parts = {
-        key: value
-        for key, value in checkpoint.items()
-        if isinstance(value, dict) and value and any(isinstance(entry, tensor) for entry in value.values())
-    }
-    listed = ", ".join(map(str, parts)) or "none"
+    """The dictionary of weights in a checkpoint, however deep it is."""
+    sets = dict(_tensor_dicts(checkpoint, tensor))
+    # Beside the weights a checkpoint may hold the optimizer's moments, a loss's center, a scaler.
+    encoders = {key: value for key, value in sets.items() if any(_EMBEDDING.search(name) for name in value)}
+    sets = encoders or sets
+    listed = ", ".join([key or "'' (the file itself)" for key in sets][:12]) or "none"
     if part is not None:
-        if part not in parts:
+        if part not in sets:
             raise ValueError(f"`part` must be one of {listed} in {path}. Received: {part!r}.")
-        return parts[part]
-    if any(isinstance(value, tensor) for value in checkpoint.values()):
-        return checkpoint
-    if len(parts) > 1:
+        return sets[part]
+    if len(sets) > 1:
         raise ValueError(f"`part` must name one of the sets of weights in {path}: {listed}. Received: None.")
-    return next(iter(parts.values()), {})
+    return next(iter(sets.values()), {})
+
+
+def _tensor_dicts(tree, tensor, key=""):
+    """Yield every dictionary that holds tensors by name, with its keys joined by dots."""
+    if any(isinstance(value, tensor) for value in tree.values()) and all(isinstance(name, str) for name in tree):
+        yield key, tree
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _tensor_dicts(value, tensor, f"{key}.{name}" if key else str(name))
 
 
 def read_safetensors(path):
@@ -126,6 +159,16 @@ def read_safetensors(path):
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no whole safetensors file: {error!r}.") from error
     return arrays
+
+
+def stored_num_heads(path):
+    """Attention heads that `save_encoder` has written into a safetensors file; None where there are none."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    text = (header.get("__metadata__") or {}).get("num_heads", "")
+    return int(text) if text.isdecimal() else None
 
 
 def write_safetensors(path, arrays, metadata=None):

@@ -5,12 +5,12 @@ import re
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert import hugging_face
-from keras_siamim.convert.files import read_weights
+from keras_siamim.convert.files import read_weights, stored_num_heads
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
-from keras_siamim.convert.parts import is_harmless, refuse_unknown
+from keras_siamim.convert.parts import is_head, refuse_outside, refuse_unknown
 from keras_siamim.convert.positions import encoder_positions, sincos_order, square_grid
 from keras_siamim.convert.report import Report, assign
-from keras_siamim.convert.shapes import MOCO_V3_HEADS, architecture, pixels
+from keras_siamim.convert.shapes import MOCO_V3_HEADS, architecture, pixels, weight_of
 from keras_siamim.evaluation.classifier import Classifier
 
 # Where programs that train two branches keep an encoder: SiameseIM bare and `mm_`, MoCo v3 in two modules.
@@ -20,8 +20,13 @@ _OURS = re.compile(
     r"cls_token|pos_embed|(patch_embed\.proj|norm)\.(weight|bias)|"
     r"blocks\.\d+\.((norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)|ls[12]\.gamma)"
 )
-# What the names of an encoder begin with in no program that we know: the encoder is part of a larger model there.
+# An encoder that is part of a larger model has a prefix.
 _INSIDE = re.compile(r"(.*?)(?:embeddings\.)?cls_token")
+# Programs that keep two encoders of which `branch` selects one.
+_FAMILIES = (("base_encoder.", "momentum_encoder."), ("mm_", ""))
+_MOCO_V3 = re.compile(r"(?:^|\.)(base|momentum)_encoder\.")
+# Half precision, in which positions may be stored, is this coarse.
+_HALF = 1e-2
 
 
 def load_encoder(path, image_size=None, num_heads=None, branch="online", grid=None, part=None, prefix=None):
@@ -34,7 +39,8 @@ def load_encoder(path, image_size=None, num_heads=None, branch="online", grid=No
     Args:
         path: `.pth` or `.safetensors`, see `read_weights`.
         image_size: Height and width in pixels, a number or a pair; None for what the file was trained on.
-        num_heads: Attention heads, which no file tells; None for what is usual at the width.
+        num_heads: Attention heads. Defaults to what `save_encoder` wrote into the file, else to what is usual at the
+            width: other files don't tell.
         branch: `"online"`, or `"target"` for the momentum encoder of SiameseIM and MoCo v3.
         grid: (rows, columns) of the file's position embedding where it is no square.
         part: Key of the weights in a checkpoint that holds several sets, see `read_weights`.
@@ -49,13 +55,12 @@ def load_encoder(path, image_size=None, num_heads=None, branch="online", grid=No
     """
     if branch not in _BRANCHES:
         raise ValueError(f"`branch` must be one of {tuple(_BRANCHES)}. Received: {branch!r}.")
-    weights, origins = _timm_names(_of_prefix(read_weights(path, part), prefix))
-    if num_heads is None and "base_encoder.cls_token" in weights:
-        num_heads = MOCO_V3_HEADS.get(weights["base_encoder.cls_token"].shape[-1])
+    weights, origins, outside = _read(path, part, prefix)
     weights, origins = _select_branch(weights, origins, branch)
+    num_heads = num_heads if num_heads is not None else _known_heads(path, origins, weights)
     encoder, used = _build_encoder(weights, image_size, num_heads, grid, final_norm="norm.weight" in weights)
     refuse_unknown(weights, used)
-    return encoder, _report(used, origins, "no part of the encoder")
+    return encoder, _report(used, origins, outside, "no part of the encoder")
 
 
 def load_classifier(path, image_size=None, num_heads=None, grid=None, part=None, prefix=None):
@@ -77,7 +82,7 @@ def load_classifier(path, image_size=None, num_heads=None, grid=None, part=None,
     Raises:
         ValueError: As for `load_encoder`, or if the file has no head.
     """
-    weights, origins = _timm_names(_of_prefix(read_weights(path, part), prefix))
+    weights, origins, outside = _read(path, part, prefix)
     if "head.weight" not in weights:
         raise ValueError(f"{path} has no classifier: it lacks `head.weight` and `classifier.weight`.")
     if weights["head.weight"].ndim != 2:
@@ -89,39 +94,69 @@ def load_classifier(path, image_size=None, num_heads=None, grid=None, part=None,
     pooling, norm = ("mean", "fc_norm") if "fc_norm.weight" in weights else ("token", "norm")
     # The norm of all tokens, of which the class token is taken, is the norm of the class token: the head's.
     rest = {name: array for name, array in weights.items() if not name.startswith("norm.")}
+    num_heads = num_heads if num_heads is not None else _known_heads(path, origins, weights)
     encoder, used = _build_encoder(rest, image_size, num_heads, grid, final_norm=False)
     classifier = Classifier(encoder, len(weights["head.weight"]), pooling)
     classifier.build((None, *encoder.image_shape))
     head = {**norm_names(classifier.head_norm, norm), **dense_names(classifier.head, "head")}
     used_by_head, _ = assign(head, weights)
-    refuse_unknown(weights, (*used, *used_by_head))
-    return classifier, _report((*used, *used_by_head), origins, "no part of the classifier")
+    refuse_unknown(weights, (*used, *used_by_head), head=True)
+    return classifier, _report((*used, *used_by_head), origins, outside, "no part of the classifier")
 
 
-def _timm_names(weights):
-    if hugging_face.is_hugging_face(weights):
-        return hugging_face.to_timm(weights)
-    return weights, {name: (name,) for name in weights}
+def _read(path, part, prefix):
+    """Weights by timm's name, for each the names in the file that it came from, and the names outside the encoder."""
+    stored = read_weights(path, part)
+    inside, outside = _of_prefix(stored, prefix)
+    weights = {name: stored[full] for name, full in inside.items()}
+    if not hugging_face.is_hugging_face(weights):
+        return weights, {name: (full,) for name, full in inside.items()}, outside
+    weights, origins = hugging_face.to_timm(weights)
+    return weights, {name: tuple(inside[theirs] for theirs in origins[name]) for name in weights}, outside
 
 
-def _of_prefix(weights, prefix):
-    """Weights with the encoder's prefix taken off, where the encoder is part of a larger model."""
-    known = {"", "vit.", *(prefix for prefixes in _BRANCHES.values() for prefix in prefixes)}
-    found = {m[1] for name in weights if (m := _INSIDE.fullmatch(name))}
+def _of_prefix(names, prefix):
+    """Full names of an encoder in a larger model by those without its prefix, and the names of the other parts."""
+    found = {m[1] for name in names if (m := _INSIDE.fullmatch(name))}
+    others = ()
     if prefix is None:
-        if found & known or not found:
-            return weights
-        if len(found) > 1:
-            raise ValueError(
-                f"`prefix` must be one of {', '.join(sorted(found))}, the encoders in the file. Received: None."
-            )
-        (prefix,) = found
+        prefix = _common_prefix(found)
     elif prefix not in found:
-        raise ValueError(f"`prefix` must be one of {', '.join(sorted(found)) or 'none'}. Received: {prefix!r}.")
-    # What is not below the prefix is another part of the larger model, of which an encoder needs nothing.
-    inside = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
-    outside = {name: array for name, array in weights.items() if not name.startswith(prefix)}
-    return inside | {name if is_harmless(name) else f"head.{name}": array for name, array in outside.items()}
+        raise ValueError(f"`prefix` must be one of {_listed(found)}. Received: {prefix!r}.")
+    else:
+        others = tuple(other for other in found if other != prefix and other.startswith(prefix))
+    inside = {
+        name.removeprefix(prefix): name for name in names if name.startswith(prefix) and not name.startswith(others)
+    }
+    outside = [name for name in names if name not in inside.values()]
+    refuse_outside(outside, prefix)
+    # A classifier stands beside the encoder that it takes tokens of.
+    heads = {name: name for name in outside if is_head(name) and name not in inside}
+    return inside | heads, [name for name in outside if name not in heads]
+
+
+def _common_prefix(found):
+    """The prefix of the only encoder, or of the two of a program that trains two branches."""
+    for branches in _FAMILIES:
+        for one in found:
+            for branch in branches:
+                common = one[: len(one) - len(branch)]
+                if one.endswith(branch) and found <= {common + name for name in branches}:
+                    return common
+    if found:
+        raise ValueError(f"`prefix` must be one of {_listed(found)}, the encoders in the file. Received: None.")
+    return ""
+
+
+def _listed(prefixes):
+    return ", ".join(prefix or "''" for prefix in sorted(prefixes)) or "none"
+
+
+def _known_heads(path, origins, weights):
+    """Attention heads that the file tells, or that the only program with such names has; else None."""
+    if "cls_token" in weights and any(_MOCO_V3.search(name) for names in origins.values() for name in names):
+        return MOCO_V3_HEADS.get(weights["cls_token"].shape[-1])
+    return stored_num_heads(path)
 
 
 def _select_branch(weights, origins, branch):
@@ -145,17 +180,15 @@ def _build_encoder(weights, image_size, num_heads, grid, final_norm):
     if lacking:
         refuse_unknown(weights, [name for name in weights if _OURS.fullmatch(name)])
         raise ValueError(f"The file is of no known ViT: it lacks {', '.join(lacking)}.")
-    ranks = {"patch_embed.proj.weight": (4,), "pos_embed": (2, 3), "blocks.0.mlp.fc1.weight": (2,)}
-    for name, allowed in ranks.items():
-        if weights[name].ndim not in allowed:
-            raise ValueError(f"{name} must have the rank {allowed[0]}. Received: the shape {weights[name].shape}.")
+    weight_of(weights, "pos_embed", (3, 2))
+    weight_of(weights, "cls_token", (3, 2, 1))
     refuse_unknown(weights, [name for name in weights if _OURS.fullmatch(name)])
     table = weights["pos_embed"].reshape(-1, weights["pos_embed"].shape[-1])
     if grid is None:
         grid, table = square_grid(table)
     width = weights["cls_token"].shape[-1]
     # A fixed table: not timm's model of that width. Of pre-training files, names tell the program.
-    fixed = width in MOCO_V3_HEADS and sincos_order(table, tuple(grid)) is not None
+    fixed = width in MOCO_V3_HEADS and sincos_order(table, tuple(grid), _HALF) is not None
     if num_heads is None and fixed and not any(name.strip("(").startswith("mm_") for name in weights):
         raise ValueError(
             f"`num_heads` must be given: at a width of {width} most programs have 6 and MoCo v3 has 12, and the file "
@@ -175,7 +208,8 @@ def _build_encoder(weights, image_size, num_heads, grid, final_norm):
     return encoder, tuple(dict.fromkeys((*used, "pos_embed")))
 
 
-def _report(used, origins, reason):
+def _report(used, origins, outside, reason):
     """Report in the file's own names."""
     names = tuple(name for ours in used for name in origins[ours])
-    return Report(names, {name: reason for group in origins.values() for name in group if name not in names}, ())
+    skipped = (*(name for group in origins.values() for name in group if name not in names), *outside)
+    return Report(names, dict.fromkeys(skipped, reason), ())

@@ -9,13 +9,15 @@ HARMLESS = re.compile(
     \(?(mm_|base_encoder\.|momentum_encoder\.)?
     (
         mask_token | embeddings\.mask_token | embeddings\.position_ids |
-        (head|heads|fc|fc_norm|classifier|pooler|linear_head|lm_head)\..+ |
+        masked_embed | (head|heads|fc|fc_norm|classifier|pooler|linear_head|lm_head)\..+ |
         (decoder|decoder_\w+|projector|projector_\w+|predictor|predictor_\w+|projection_head|student_norm)(\..+)? |
         .*num_batches_tracked | queue\w* | logit_scale
     )\)?
     """,
     re.VERBOSE,
 )
+# Layers after the encoder, which take part in a classifier's arithmetic.
+HEAD = re.compile(r"(head|heads|fc|fc_norm|classifier|pooler|linear_head)\..+")
 # The whole other branch of programs that train two.
 OTHER_BRANCH = re.compile(
     r"\(?(mm_|base_encoder\.|momentum_encoder\.).+|\((cls_token|patch_embed|pos_embed|blocks|norm)\b.*\)"
@@ -37,22 +39,49 @@ PARTS = {
 }
 
 
-def refuse_unknown(names, used):
+def refuse_unknown(names, used, head=False):
     """Refuse a file that has weights which our model neither takes nor may do without.
 
     Args:
         names: All names of the file.
         used: Those that set a weight of ours.
+        head: Whether the model is a classifier, which may do without none of the layers of its head.
 
     Raises:
         ValueError: Naming the weights and, where it is known, what they are part of.
     """
-    unknown = [name for name in names if name not in used and not is_harmless(name)]
+    _refuse([name for name in names if name not in used and (not is_harmless(name) or (head and is_head(name)))])
+
+
+def refuse_outside(names, prefix):
+    """Refuse a file that keeps parts of an encoder beside the encoder, as `rope.periods` beside `encoder.cls_token`.
+
+    Args:
+        names: Names that don't begin with the encoder's prefix.
+        prefix: The prefix.
+
+    Raises:
+        ValueError: As `refuse_unknown`.
+    """
+    steps = prefix.split(".")
+    parents = [".".join(steps[:count]) + "." if count else "" for count in range(len(steps))]
+    first = {}
+    for parent in parents:  # the longest that fits counts
+        first |= {name: name.removeprefix(parent).split(".")[0] for name in names if name.startswith(parent)}
+    _refuse([name for name, step in first.items() if any(re.search(pattern, step) for pattern in PARTS)])
+
+
+def _refuse(unknown):
     if unknown:
         found = {part for name in unknown for pattern, part in PARTS.items() if re.search(pattern, name)}
         listed = sorted(name.strip("()") for name in unknown)[:12]
         known = f" ({', '.join(sorted(found))})" if found else ""
         raise ValueError(f"The file is of another architecture; we have no place for: {listed}{known}.")
+
+
+def is_head(name):
+    """Return whether a name belongs to a classifier on the encoder."""
+    return bool(HEAD.fullmatch(name))
 
 
 def is_harmless(name):

@@ -22,12 +22,12 @@ def square_grid(table):
     raise ValueError(f"`grid` must be given: a position embedding of {len(table)} rows is of no square grid.")
 
 
-def sincos_order(table, grid):
+def sincos_order(table, grid, tolerance=1e-5):
     """The `axis_order` whose sine-cosine table this is, class row zero; None if it is none, and so is learned."""
-    if table.shape[-1] % 4 or np.any(table[0]):
+    if table.shape[-1] % 4 or np.any(table[0]) or len(table) != 1 + grid[0] * grid[1]:
         return None
     for order in AXIS_ORDERS:
-        if np.allclose(table[1:], sincos_position_table(grid, table.shape[-1], order), atol=1e-5):
+        if np.allclose(table[1:], sincos_position_table(grid, table.shape[-1], order), atol=tolerance):
             return order
     return None
 

@@ -9,14 +9,32 @@ MOCO_V3_HEADS = {384: 12}
 HEADS_BY_WIDTH = {size["width"]: size["num_heads"] for size in VIT_SIZES.values()}
 
 
+def weight_of(weights, name, ranks):
+    """One weight of a file.
+
+    Args:
+        weights: Arrays by name.
+        name: Its name.
+        ranks: Ranks that it may have.
+
+    Raises:
+        ValueError: If the file lacks it, or has it in another rank.
+    """
+    if name not in weights:
+        raise ValueError(f"The file is of no known model: it lacks {name}.")
+    if weights[name].ndim not in ranks:
+        raise ValueError(f"{name} must have the rank {ranks[0]}. Received: the shape {weights[name].shape}.")
+    return weights[name]
+
+
 def architecture(weights, num_heads):
     """Constructor arguments of a `ViTEncoder`.
 
     Raises:
         ValueError: If `num_heads` is None and none is usual at the width.
     """
-    width, channels, patch_size, _ = weights["patch_embed.proj.weight"].shape
-    num_heads = num_heads or HEADS_BY_WIDTH.get(width)
+    width, channels, patch_size, _ = weight_of(weights, "patch_embed.proj.weight", (4,)).shape
+    num_heads = num_heads if num_heads is not None else HEADS_BY_WIDTH.get(width)
     if num_heads is None:
         raise ValueError(f"`num_heads` must be given: no file tells it, and none is usual at a width of {width}.")
     return {
@@ -32,7 +50,7 @@ def architecture(weights, num_heads):
 
 def pixels(weights, grid):
     """Image size (height, width) of a patch grid (rows, columns)."""
-    patch_size = weights["patch_embed.proj.weight"].shape[-1]
+    patch_size = weight_of(weights, "patch_embed.proj.weight", (4,)).shape[-1]
     return tuple(side * patch_size for side in grid)
 
 
@@ -43,5 +61,5 @@ def depth(weights, blocks):
 
 def ratio(weights, blocks):
     """MLP ratio of the blocks below the name `blocks`."""
-    hidden, width = weights[f"{blocks}.0.mlp.fc1.weight"].shape
+    hidden, width = weight_of(weights, f"{blocks}.0.mlp.fc1.weight", (2,)).shape
     return hidden // width if hidden % width == 0 else hidden / width

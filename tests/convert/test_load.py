@@ -352,3 +352,109 @@ def test_every_lacking_or_misshapen_weight_is_a_value_error(tmp_path, torch_vit,
         torch.save(weights if bad is None else {**weights, name: bad}, tmp_path / "vit.pth")
         with pytest.raises(ValueError, match=name.split(".")[0]):
             convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+def test_a_set_of_weights_is_found_in_any_depth_and_beside_other_tensors(tmp_path, torch_vit):
+    weights = torch_vit.state_dict()
+    moments = {"state": {0: {"exp_avg": torch.zeros(3)}}}
+    beside = {"optimizer": moments, "epoch": torch.tensor(3), "dino_loss": {"center": torch.zeros(1, 5)}}
+    torch.save({"checkpoint": {"model": weights}, **beside}, tmp_path / "nested.pth")
+    assert not convert.load_encoder(tmp_path / "nested.pth", num_heads=3)[1].missing
+    both = {"teacher": {"backbone": weights}, "student": {"backbone": weights}, **beside}
+    torch.save(both, tmp_path / "both.pth")
+    with pytest.raises(ValueError, match="`part` must name one .*: teacher.backbone, student.backbone. Received: None"):
+        convert.load_encoder(tmp_path / "both.pth", num_heads=3)
+    convert.load_encoder(tmp_path / "both.pth", num_heads=3, part="teacher.backbone")
+    with pytest.raises(ValueError, match="`part` must be one of teacher.backbone, .* Received: 'ema'"):
+        convert.load_encoder(tmp_path / "both.pth", num_heads=3, part="ema")
+
+
+@pytest.mark.one_backend
+def test_an_average_beside_the_weights_is_never_taken_or_dropped_in_silence(tmp_path, torch_vit):
+    weights = torch_vit.state_dict()
+    ema = {f"ema.{name}": value + 1 for name, value in weights.items()}
+    torch.save({**weights, **ema}, tmp_path / "ema.pth")
+    with pytest.raises(ValueError, match="`prefix` must be one of '', ema., the encoders"):
+        convert.load_encoder(tmp_path / "ema.pth", num_heads=3)
+    for prefix, added in (("", 0), ("ema.", 1)):
+        encoder, report = convert.load_encoder(tmp_path / "ema.pth", num_heads=3, prefix=prefix)
+        close(
+            encoder.class_token.token, (weights["cls_token"] + added).numpy().reshape(encoder.class_token.token.shape)
+        )
+        assert set(report.used) == {prefix + name for name in weights}
+        assert len(report.skipped) == len(weights)
+    torch.save({**weights, **{f"module.{name}": value for name, value in weights.items()}}, tmp_path / "twice.pth")
+    with pytest.raises(ValueError, match="must hold every weight once"):
+        convert.load_encoder(tmp_path / "twice.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+def test_parts_of_an_encoder_beside_its_prefix_are_refused_and_other_towers_skipped(tmp_path, torch_vit):
+    weights = {f"model.encoder.{name}": value for name, value in torch_vit.state_dict().items()}
+    torch.save({**weights, "model.rope_embed.periods": torch.zeros(3)}, tmp_path / "rope.pth")
+    with pytest.raises(ValueError, match="no place for: .*model.rope_embed.periods.*rotary"):
+        convert.load_encoder(tmp_path / "rope.pth", num_heads=3)
+    torch.save({**weights, "text.rope.periods": torch.zeros(3)}, tmp_path / "text.pth")
+    _, report = convert.load_encoder(tmp_path / "text.pth", num_heads=3)
+    assert list(report.skipped) == ["text.rope.periods"]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["head.norm.weight", "pooler.dense.weight", "fc.weight", "head_dist.weight"])
+def test_layers_of_a_head_that_we_lack_are_refused_for_classifiers(tmp_path, name):
+    weights = ViT(classes=5).state_dict()
+    torch.save({**weights, name: torch.zeros(24)}, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match=f"no place for: .*{name}"):
+        convert.load_classifier(tmp_path / "vit.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+def test_heads_are_never_guessed_for_moco_v3(tmp_path):
+    weights = ViT(width=384, heads=12).state_dict()
+    fixed = np.concatenate([np.zeros((1, 384)), sincos_position_table((4, 4), 384)])[None]
+    weights["pos_embed"] = torch.from_numpy(fixed)
+    torch.save({name: value.bfloat16() for name, value in weights.items()}, tmp_path / "half.pth")
+    with pytest.raises(ValueError, match="`num_heads` must be given.*MoCo v3 has 12"):
+        convert.load_encoder(tmp_path / "half.pth")
+    for prefix in ("base_encoder.", "model.base_encoder."):
+        torch.save({prefix + name: value for name, value in weights.items()}, tmp_path / "whole.pth")
+        assert convert.load_encoder(tmp_path / "whole.pth")[0].num_heads == 12
+        assert convert.load_encoder(tmp_path / "whole.pth", prefix=prefix)[0].num_heads == 12
+
+
+@pytest.mark.one_backend
+def test_our_own_files_tell_their_heads(tmp_path):
+    encoder = ViTEncoder(image_size=32, patch_size=8, width=384, depth=1, num_heads=12, position_embedding="learned")
+    convert.save_encoder(encoder, tmp_path / "ours.safetensors")
+    assert convert.load_encoder(tmp_path / "ours.safetensors")[0].num_heads == 12
+
+
+@pytest.mark.one_backend
+def test_parts_of_files_empty_files_and_bytes_that_are_no_pickle_are_told(tmp_path, torch_vit):
+    torch.save(torch_vit.state_dict(), tmp_path / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(ValueError, match="one of 2 parts"):
+        convert.load_encoder(tmp_path / "pytorch_model-00001-of-00002.bin", num_heads=3)
+    for content in (b"", b"Not Found", b"\x80\x02}", b"PK\x03\x04broken", bytes(range(256))):
+        for suffix in ("pth", "safetensors"):
+            (tmp_path / f"bad.{suffix}").write_bytes(content)
+            with pytest.raises(ValueError, match="bad"):
+                convert.load_encoder(tmp_path / f"bad.{suffix}")
+
+
+@pytest.mark.one_backend
+def test_a_header_of_any_length_is_no_text(tmp_path):
+    length = 0x3C20  # begins with a space and "<", as a web page may
+    header = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'.ljust(length)
+    content = length.to_bytes(8, "little") + header + np.float32(2).tobytes()
+    (tmp_path / "vit.safetensors").write_bytes(content)
+    assert read_weights(tmp_path / "vit.safetensors") == {"a": [2.0]}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["pos_embed", "decoder_embed.weight", "predictor_decoder_blocks.0.mlp.fc1.weight"])
+def test_misshapen_weights_of_a_whole_checkpoint_are_value_errors(reference, tmp_path, name):
+    weights = read_weights(reference("siameseim_bn_checkpoint.pth"))
+    write_safetensors(tmp_path / "bad.safetensors", {**weights, name: np.zeros(3, "float32")})
+    with pytest.raises(ValueError, match=f"{name} must have the rank"):
+        convert.load_siamese_im(tmp_path / "bad.safetensors", num_heads=3, decoder_heads=4)
