@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import keras
 
@@ -124,7 +125,7 @@ def fetch(address):
         ConnectionError: If it can't be fetched.
     """
     # Many repositories call their file alike, so the address is in the name.
-    fname = f"{hashlib.sha256(address.encode()).hexdigest()[:12]}-{address.rsplit('/', 1)[-1]}"
+    fname = f"{hashlib.sha256(address.encode()).hexdigest()[:12]}-{urlsplit(address).path.rsplit('/', 1)[-1]}"
     try:
         return Path(keras.utils.get_file(fname, origin=address, cache_subdir="keras_siamim"))
     except Exception as error:  # Keras raises a bare Exception

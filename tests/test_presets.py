@@ -97,3 +97,8 @@ def test_only_keras_s_own_format_is_loaded(tmp_path, load):
 def test_addresses_must_be_encrypted():
     with pytest.raises(ValueError, match="https://"):
         presets.load_preset("http://example.com/weights.safetensors")
+
+
+def test_a_query_of_an_address_is_no_part_of_the_file_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(keras.utils, "get_file", lambda fname, **_: str(tmp_path / fname))
+    assert presets.fetch("https://example.com/a/model.safetensors?download=true").name.endswith("-model.safetensors")

@@ -42,6 +42,7 @@ from keras_siamim.evaluation.robustness import (
     imagenet_classes,
     imagenet_variant,
 )
+from keras_siamim.presets import load_model
 
 # The paper's probe, which sees augmented images and not the features of the others.
 AUGMENTED_PROBE = "lars_augmented"
@@ -111,7 +112,7 @@ def evaluate_classifier(options, protocols):
     """Run robustness protocols on a classifier; return the rows of the table."""
     if not options.classifier:
         raise ValueError(f"--classifier must name a fine-tuned classifier for {', '.join(protocols)}.")
-    classifier = keras.saving.load_model(options.classifier, compile=False)
+    classifier = load_model(options.classifier)
     image_size = parse_image_size(options, getattr(classifier, "encoder", classifier))
     results = []
     for protocol in protocols:

@@ -44,7 +44,7 @@ def main(arguments=None):
             load_model(options.source),
             options.to,
             version=options.version,
-            head=keras.saving.load_model(options.classifier, compile=False) if options.classifier else None,
+            head=load_model(options.classifier) if options.classifier else None,
             pooling=options.pooling,
             image_size=options.image_size,
             crop_fraction=options.crop_fraction,
