@@ -44,9 +44,11 @@ def read_weights(path, part=None):
     if not path.is_file():
         raise FileNotFoundError(f"There is no weight file {str(path)!r}.")
     with open(path, "rb") as file:
-        start = file.read(64).lstrip()
+        start = file.read(64)
+    # A file of safetensors begins with the length of its header, whose bytes may be any.
+    whole = path.suffix == ".safetensors" and 8 + int.from_bytes(start[:8], "little") <= path.stat().st_size
     for beginning, what in _NO_WEIGHTS.items():
-        if start.startswith(beginning):
+        if not whole and start.lstrip().startswith(beginning):
             raise ValueError(f"{path} must be a weight file. It is {what}.")
     weights = read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, part)
     if not weights:
@@ -68,7 +70,7 @@ def _read_torch(path, part):
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} is refused: it is no PyTorch weight file, or would execute code. {reason}") from error
     if not isinstance(checkpoint, dict):
@@ -97,7 +99,9 @@ def _state_dict(path, checkpoint, part, tensor):
         if part not in parts:
             raise ValueError(f"`part` must be one of {listed} in {path}. Received: {part!r}.")
         return parts[part]
-    if any(isinstance(value, tensor) for value in checkpoint.values()):
+    # Programs keep single tensors, such as the best accuracy, beside the weights.
+    named = [key for key, value in checkpoint.items() if isinstance(value, tensor) and value.ndim]
+    if named and (not parts or len(named) > 1):
         return checkpoint
     if len(parts) > 1:
         raise ValueError(f"`part` must name one of the sets of weights in {path}: {listed}. Received: None.")

@@ -7,7 +7,7 @@ from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert import hugging_face
 from keras_siamim.convert.files import read_weights
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
-from keras_siamim.convert.parts import is_harmless, refuse_unknown
+from keras_siamim.convert.parts import is_harmless, part_of, refuse_unknown
 from keras_siamim.convert.positions import encoder_positions, sincos_order, square_grid
 from keras_siamim.convert.report import Report, assign
 from keras_siamim.convert.shapes import MOCO_V3_HEADS, architecture, pixels
@@ -121,7 +121,9 @@ def _of_prefix(weights, prefix):
     # What is not below the prefix is another part of the larger model, of which an encoder needs nothing.
     inside = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
     outside = {name: array for name, array in weights.items() if not name.startswith(prefix)}
-    return inside | {name if is_harmless(name) else f"head.{name}": array for name, array in outside.items()}
+    # Parts that take part in the encoder's arithmetic wherever they stand keep their names, and are refused by them.
+    kept = {name for name in outside if is_harmless(name) or part_of(name)}
+    return inside | {name if name in kept else f"head.{name}": array for name, array in outside.items()}
 
 
 def _select_branch(weights, origins, branch):

@@ -55,6 +55,11 @@ def refuse_unknown(names, used):
         raise ValueError(f"The file is of another architecture; we have no place for: {listed}{known}.")
 
 
+def part_of(name):
+    """Return what a name is part of that our encoder lacks, or None."""
+    return next((part for pattern, part in PARTS.items() if re.search(pattern, name)), None)
+
+
 def is_harmless(name):
     """Return whether a name belongs to nothing that takes part in the encoder's arithmetic."""
     return bool(HARMLESS.fullmatch(name) or OTHER_BRANCH.fullmatch(name))

@@ -352,3 +352,29 @@ def test_every_lacking_or_misshapen_weight_is_a_value_error(tmp_path, torch_vit,
         torch.save(weights if bad is None else {**weights, name: bad}, tmp_path / "vit.pth")
         with pytest.raises(ValueError, match=name.split(".")[0]):
             convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+def test_tensors_beside_the_weights_are_not_the_weights(tmp_path, torch_vit):
+    torch.save({"state_dict": torch_vit.state_dict(), "best_acc1": torch.tensor(71.5)}, tmp_path / "vit.pth")
+    assert convert.load_encoder(tmp_path / "vit.pth", num_heads=3)[0].num_heads == 3
+
+
+@pytest.mark.one_backend
+def test_a_part_outside_the_encoder_s_prefix_is_refused_too(tmp_path, torch_vit):
+    weights = {f"backbone.{name}": value for name, value in torch_vit.state_dict().items()}
+    torch.save({**weights, "register_tokens": torch.zeros(1, 4, 24)}, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match="register_tokens.*register tokens"):
+        convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+def test_a_header_may_have_any_length(tmp_path):
+    arrays = {f"{'n' * 80}{k:04d}": np.zeros(1, "float32") for k in range(0x3C20 // 150)}
+    for size in (0x3C20, 0x7B20):
+        write_safetensors(tmp_path / "a.safetensors", arrays)
+        header = int.from_bytes((tmp_path / "a.safetensors").read_bytes()[:8], "little")
+        pad = {"pad": "x" * (size - header - len(', "pad": ""'))}
+        write_safetensors(tmp_path / "a.safetensors", arrays, pad)
+        assert (tmp_path / "a.safetensors").read_bytes()[:2] == size.to_bytes(2, "little")
+        assert len(read_weights(tmp_path / "a.safetensors")) == len(arrays)
