@@ -4,6 +4,7 @@ The protocol of Wu et al., "Unsupervised Feature Learning via Non-Parametric Ins
 arXiv 1805.01978), section 3.4: cosine similarity, votes weighted by exp(similarity / temperature).
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import keras
@@ -48,6 +49,13 @@ def nearest_neighbours(
     """
     if not 1 <= k <= len(bank):
         raise ValueError(f"`k` must be in 1...{len(bank)}, the number of rows of `bank`; received {k}.")
+    first, members = _equal_rows(bank, bank_chunk, k)
+    if members is not None:
+        # Equal rows are compared once, so that they are equally similar however the products are cut.
+        similarities, ids = nearest_neighbours(
+            queries, bank[first], min(k, len(first)), query_chunk, bank_chunk, verbose
+        )
+        return _expanded(similarities, ids, members, k)
     query_starts = range(0, len(queries), query_chunk)
     chunks = [ops.convert_to_tensor(normalise(queries[i : i + query_chunk])) for i in query_starts]
     best = [(np.empty((len(c), 0), "float32"), np.empty((len(c), 0), "int64")) for c in chunks]
@@ -56,11 +64,37 @@ def nearest_neighbours(
     for start in bank_starts:
         rows = ops.transpose(ops.convert_to_tensor(normalise(bank[start : start + bank_chunk])))
         for number, chunk in enumerate(chunks):
-            # Rounded: equal rows are equally similar, whatever the order of a product's sums.
+            # Rounded: what differs by the order of a product's sums alone is equally similar, but for rare values.
             similarities = ops.round(ops.matmul(chunk, rows) * RESOLUTION) / RESOLUTION
             best[number] = _merge(best[number], *_first_of_the_nearest(similarities, k, start), k)
             progress.add(1)
     return np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best])
+
+
+def _equal_rows(bank, chunk, k):
+    """Numbers of rows that differ, and of each the first `k` rows equal to it; None if all differ."""
+    numbers, members = {}, []
+    for start in range(0, len(bank), chunk):
+        for number, row in enumerate(np.ascontiguousarray(bank[start : start + chunk]), start):
+            # By digest, which is smaller than the row.
+            place = numbers.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(members))
+            if place == len(members):
+                members.append([number])
+            elif len(members[place]) < k:
+                members[place].append(number)
+    if len(members) == len(bank):
+        return None, None
+    return np.array([own[0] for own in members]), members
+
+
+def _expanded(similarities, ids, members, k):
+    """The `k` nearest rows from the nearest of those that differ, equals in the order of their numbers."""
+    rows = []
+    for own_similarities, own_ids in zip(similarities, ids, strict=True):
+        pairs = [(-s, n) for s, i in zip(own_similarities.tolist(), own_ids, strict=True) for n in members[i]]
+        rows.append(sorted(pairs)[:k])
+    found = np.array(rows)
+    return (-found[..., 0]).astype("float32"), found[..., 1].astype("int64")
 
 
 def _first_of_the_nearest(similarities, k, start):
