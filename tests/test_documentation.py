@@ -61,7 +61,7 @@ def commands_of(text):
     text = re.sub(r"\\\n\s+", "", text)
     programs = "|".join(map(re.escape, ("keras-siamim", "python", "torchrun", *OUTSIDE)))
     lines = re.findall(rf"^ {{4,}}((?:[A-Z_]+=\S+ +)*(?:{programs}) .*)$", text, re.M)
-    lines += re.findall(r"`((?:[A-Z_]+=(?:'[^']*'|\S+) )*(?:keras-siamim|torchrun) \S+ [^`]+)`", text)
+    lines += re.findall(r"`((?:[A-Z_]+=(?:'[^']*'|\S+) )*(?:keras-siamim|torchrun) [^\s`]+ [^`\n]+)`", text)
     return [re.sub(r"\s+#.*$", "", line).replace("[", "").replace("]", "").strip() for line in lines]
 
 

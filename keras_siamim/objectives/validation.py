@@ -89,8 +89,11 @@ def last_batch_size(x, batch_size=None, validation_split=0.0, steps_per_epoch=No
     if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
         return _images_of(x[len(x) - 1]) if len(x) and steps_per_epoch in (None, len(x)) else None
     if hasattr(x, "element_spec") and hasattr(x, "cardinality"):
-        if (size := keras.tree.flatten(x.element_spec)[0].shape[0]) is not None:
-            return size
+        spec = keras.tree.flatten(x.element_spec)[0]
+        if not hasattr(spec, "shape"):  # of a distributed data set, which `check_replicas` looks at
+            return None
+        if spec.shape[0] is not None:
+            return spec.shape[0]
         batches = int(x.cardinality())  # negative: infinite or unknown
         if batches > 0 and (steps_per_epoch or batches) >= batches:
             return _images_of(next(iter(x.skip(batches - 1))))

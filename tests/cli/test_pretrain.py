@@ -169,7 +169,7 @@ def test_a_run_goes_on_after_its_bad_images_were_removed_or_repaired(folder_of_p
         str(tmp_path / "out"),
     ]
     settings = ["--set", "epochs=1", "batch_size=8", *TOY]
-    assert main([*arguments, *settings]) == 1
+    assert main([*arguments, *settings, "--bad-limit", "0.06"]) == 1  # one may be bad, so that both are met
     assert "2 of the 24 images" in (refused := capsys.readouterr().err)
     assert "Repair or remove them" in refused
     (dark / "2.png").unlink()

@@ -443,18 +443,34 @@ def test_parts_of_files_empty_files_and_bytes_that_are_no_pickle_are_told(tmp_pa
 
 
 @pytest.mark.one_backend
-def test_a_header_of_any_length_is_no_text(tmp_path):
-    length = 0x3C20  # begins with a space and "<", as a web page may
-    header = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'.ljust(length)
-    content = length.to_bytes(8, "little") + header + np.float32(2).tobytes()
-    (tmp_path / "vit.safetensors").write_bytes(content)
-    assert read_weights(tmp_path / "vit.safetensors") == {"a": [2.0]}
-
-
-@pytest.mark.one_backend
 @pytest.mark.parametrize("name", ["pos_embed", "decoder_embed.weight", "predictor_decoder_blocks.0.mlp.fc1.weight"])
 def test_misshapen_weights_of_a_whole_checkpoint_are_value_errors(reference, tmp_path, name):
     weights = read_weights(reference("siameseim_bn_checkpoint.pth"))
     write_safetensors(tmp_path / "bad.safetensors", {**weights, name: np.zeros(3, "float32")})
     with pytest.raises(ValueError, match=f"{name} must have the rank"):
         convert.load_siamese_im(tmp_path / "bad.safetensors", num_heads=3, decoder_heads=4)
+
+
+def test_tensors_beside_the_weights_are_not_the_weights(tmp_path, torch_vit):
+    torch.save({"state_dict": torch_vit.state_dict(), "best_acc1": torch.tensor(71.5)}, tmp_path / "vit.pth")
+    assert convert.load_encoder(tmp_path / "vit.pth", num_heads=3)[0].num_heads == 3
+
+
+@pytest.mark.one_backend
+def test_a_part_outside_the_encoder_s_prefix_is_refused_too(tmp_path, torch_vit):
+    weights = {f"backbone.{name}": value for name, value in torch_vit.state_dict().items()}
+    torch.save({**weights, "register_tokens": torch.zeros(1, 4, 24)}, tmp_path / "vit.pth")
+    with pytest.raises(ValueError, match="register_tokens.*register tokens"):
+        convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
+
+
+@pytest.mark.one_backend
+def test_a_header_may_have_any_length(tmp_path):
+    arrays = {f"{'n' * 80}{k:04d}": np.zeros(1, "float32") for k in range(0x3C20 // 150)}
+    for size in (0x3C20, 0x7B20):
+        write_safetensors(tmp_path / "a.safetensors", arrays)
+        header = int.from_bytes((tmp_path / "a.safetensors").read_bytes()[:8], "little")
+        pad = {"pad": "x" * (size - header - len(', "pad": ""'))}
+        write_safetensors(tmp_path / "a.safetensors", arrays, pad)
+        assert (tmp_path / "a.safetensors").read_bytes()[:2] == size.to_bytes(2, "little")
+        assert len(read_weights(tmp_path / "a.safetensors")) == len(arrays)

@@ -60,11 +60,11 @@ def test_of_classes_with_equal_votes_the_lowest_wins():
     assert vote([[0.5, 0.5, 0.1]], [[7, 3, 5]], temperature=0.1) == [3]
 
 
+@pytest.mark.parametrize("width", [24, 384])
 @pytest.mark.parametrize("chunks", [(1024, 16_384), (3, 7), (5, 40)])
-def test_of_equal_images_those_first_in_the_training_set_are_the_neighbours(chunks):
-    bank = np.repeat(np.random.default_rng(0).normal(size=(4, 24)), 25, axis=0)[
-        np.random.default_rng(1).permutation(100)
-    ]
+def test_of_equal_images_those_first_in_the_training_set_are_the_neighbours(chunks, width):
+    random = np.random.default_rng(0)
+    bank = random.permutation(np.repeat(random.normal(size=(4, width)), 25, axis=0))
     queries = np.unique(bank, axis=0).astype("float32")
     _, ids = nearest_neighbours(queries, bank.astype("float32"), 10, *chunks)
     for query, found in zip(queries, ids, strict=True):
