@@ -158,6 +158,8 @@ def decode_with_pillow(encoded):
     with opened:
         if opened.width * opened.height > PIXEL_LIMIT:
             raise ValueError(f"{opened.width} x {opened.height} pixels, more than {PIXEL_LIMIT:,}")
+        # Pillow stands a TIFF upright on loading and drops its orientation, so the tag is read after that.
+        opened.load()
         # Read, not `ImageOps.exif_transpose`, which also writes the other tags anew and fails at odd ones.
         turn = _TURNS.get(_orientation(opened))
         image = opened if turn is None else opened.transpose(turn)
@@ -245,8 +247,9 @@ def shape_of(encoded):
     """
     try:
         with _open(encoded) as image:
-            # Orientations from 5 on lie on their side.
-            return image.size if _orientation(image) >= 5 else image.size[::-1]
+            # Orientations from 5 on lie on their side, except in TIFF, whose size Pillow gives upright.
+            on_its_side = image.format != "TIFF" and _orientation(image) >= 5
+            return image.size if on_its_side else image.size[::-1]
     except Exception:  # noqa: BLE001
         return None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 import keras_siamim
 from keras_siamim.callbacks.checkpoint_files import write_text
+from keras_siamim.data.images import refusal
 from keras_siamim.recipes import recipe_differences, recipe_from_json, recipe_to_json
 from keras_siamim.runs.plan import last_stage
 
@@ -127,11 +128,14 @@ def write(folder, description):
 
 
 def _first_images(source):
-    # A digest of each of the first images, `None` where it can't be read.
+    # A digest of each of the first images, `None` where it is bad.
     digests = []
     for entry in source.order(0, 0, shuffle=False).take(SAMPLE):
         try:
             image = np.asarray(source.load(entry)["image"])
+            if not image.ndim and refusal(image.item()):
+                digests.append(None)  # bad, and may be repaired or removed until the run goes on
+                continue
             digests.append(hashlib.sha256(image.tobytes() if image.ndim else image.item()).hexdigest()[:16])
         except Exception:  # noqa: BLE001  whatever a damaged file raises
             digests.append(None)

@@ -265,3 +265,11 @@ def test_sixteen_bit_gray_with_a_transparent_value_is_blended_with_white():
     values = np.tile(np.array([[0, 30_000, 60_000]], "uint16"), (2, 1))
     data = encoded(Image.fromarray(values), "PNG", transparency=30_000)
     np.testing.assert_array_equal(decoded(data)[0, :, 0], [0, 255, 234])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_once(orientation):
+    data = encoded(RGB, "TIFF", exif=exif_of(orientation))
+    upright = decoded(encoded(RGB, "PNG", exif=exif_of(orientation)))
+    np.testing.assert_array_equal(decoded(data), upright)
+    assert images.shape_of(data) == upright.shape[:2]
