@@ -5,7 +5,7 @@
 | JPEG, PNG, BMP, GIF, WebP, TIFF and the other formats of `FORMATS` | decoded by content, whatever the name |
 | gray | repeated to three channels |
 | a palette | its colors |
-| transparency | blended with white; the alpha channel of a BMP is ignored where it is 0 everywhere |
+| transparency | blended with white; the alpha channel of a BMP or TGA is ignored where it is 0 everywhere |
 | CMYK | Pillow's conversion to RGB |
 | more than 8 bits per channel | see the value ranges below |
 | several frames | the first |
@@ -42,9 +42,11 @@ from keras_siamim.data import headers, preprocessing
 # 240 MB decoded; below the size at which PIL begins to warn.
 PIXEL_LIMIT = 80_000_000
 # Formats that Pillow may open. The others are rare as photographs, and some run an interpreter (PostScript).
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "ICO", "PCX", "SGI")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "ICO", "PCX")
 FORMATS += ("QOI", "TGA")
 ORIENTATION = 0x0112
+# Formats that are often written with an alpha channel of zeros that nobody meant.
+UNUSED_ALPHA = ("BMP", "DIB", "TGA")
 
 
 def decode(encoded):
@@ -173,11 +175,13 @@ def decode_with_pillow(encoded):
             return _repeated(as_bytes(values.astype(np.uint16) if sixteen else values, f"{opened.format} of {kind}"))
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            if opened.format != "BMP" or image.getchannel("A").getextrema()[1]:
+            if opened.format not in UNUSED_ALPHA or image.getchannel("A").getextrema()[1]:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         pixels = np.asarray(image.convert("RGB"))
         # Pillow keeps the high byte of 16-bit colors without a word.
         if opened.format == "TIFF" and 16 in _values(opened.tag_v2.get(258, 8)):
+            if not pixels.any():  # values below 256, of which no bit is left
+                raise ValueError("16-bit TIFF whose high bytes are all 0 (scale its values to [0, 65535])")
             as_bytes(pixels.astype(np.uint16) << 8, "16-bit TIFF")
         return pixels
 

@@ -31,14 +31,16 @@ def load(folder, name):
 def main(folder):
     """Load, export, report."""
     settings = json.loads((folder / "settings.json").read_text())
-    for module in settings.pop("modules", ()):  # they register the user's classes
-        importlib.import_module(module)
     with np.load(folder / "reference.npz") as file:
         reference = {name: file[name] for name in file.files}
     try:
+        for module in settings.pop("modules", ()):  # they register the user's classes
+            importlib.import_module(module)
         export = write_version(load(folder, "encoder"), load(folder, "head"), reference, settings)
     except RuntimeError as error:
         result = {"refused": str(error)}
+    except ImportError as error:
+        result = {"refused": f"The process that exports can't import the module of a class of the model: {error}."}
     else:
         result = {**export._asdict(), "path": str(export.path)}
     (folder / "result.json").write_text(json.dumps(result))

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -273,3 +274,19 @@ def test_a_tiff_is_turned_once(orientation):
     upright = decoded(encoded(RGB, "PNG", exif=exif_of(orientation)))
     np.testing.assert_array_equal(decoded(data), upright)
     assert images.shape_of(data) == upright.shape[:2]
+
+
+def test_sixteen_bit_colors_that_would_be_black_are_refused(tmp_path):
+    # Written by hand: Pillow writes no 16-bit colors. One strip of 2 x 2 pixels of value 200.
+    strip = np.full(12, 200, "<u2").tobytes()
+    tags = [(256, 4, 1, 2), (257, 4, 1, 2), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 16)]
+    tags += [(277, 3, 1, 3), (278, 4, 1, 2), (279, 4, 1, len(strip))]
+    head = b"II*\x00" + (16 + len(strip)).to_bytes(4, "little") + np.full(3, 16, "<u2").tobytes() + bytes(2)
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    data = head + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
+    assert "16-bit TIFF" in images.refusal(data)
+
+
+def test_an_unused_alpha_channel_of_a_targa_is_ignored():
+    pixels = np.dstack([np.asarray(RGB), np.zeros(np.asarray(RGB).shape[:2], "uint8")])
+    np.testing.assert_array_equal(decoded(encoded(Image.fromarray(pixels), "TGA")), np.asarray(RGB))
