@@ -32,7 +32,7 @@ from keras_siamim.callbacks.schedules import LogSchedules
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.options import add_recipe_options
 from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, folder_of
-from keras_siamim.data.ledger import LIMIT, Ledger
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import has_labels, open_held_out, sample_of
@@ -146,7 +146,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
         print(f"{folder} goes on after {place.batches} batches", flush=True)
     elif first:
         look_before(model, recipe, source, batches_from(place), folder, distribution.workers)
-        before = knn_accuracy(model.encoder, source, held_out, options.bad_limit)
+        before = knn_accuracy(model.encoder, source, held_out, ledger)
         run["results"]["knn_before"] = before and before[0]
         # What failed before would fail after, and is said once.
         held_out = before and held_out
@@ -165,22 +165,22 @@ def pretrain(run, source, folder, options, distribution, ledger):
     seconds = time.monotonic() - start
     if first:
         print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
-        finish(model, run, source, held_out, folder, options)
+        finish(model, run, source, held_out, ledger, folder, options.export)
 
 
-def finish(model, run, source, held_out, folder, options):
+def finish(model, run, source, held_out, ledger, folder, export_to):
     """Save the model, look at its features, export the encoder, and note that the run is done."""
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
     results = run["results"]
-    after = knn_accuracy(model.encoder, source, held_out, options.bad_limit)
+    after = knn_accuracy(model.encoder, source, held_out, ledger)
     results["knn_after"] = after and after[0]
     if after and results.get("knn_before") is not None:
         neighbors = f"k = {after[1]}" + (", all training images" if after[1] < NEIGHBORS else "")
         images = min(held_out.size, KNN_IMAGES)
         print(f"k-NN accuracy ({neighbors}) of the frozen encoder on {images} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
-    serve_once(keras.saving.load_model(folder / "encoder.keras"), source, options.export / run["name"])
+    serve_once(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
     results["epochs"] = descriptions.stage_of(run).last_epoch
     descriptions.write(folder, run)
 
@@ -230,18 +230,18 @@ def held_out_images(options, source):
     return held_out
 
 
-def knn_accuracy(encoder, source, held_out, bad_limit=LIMIT):
+def knn_accuracy(encoder, source, held_out, ledger):
     """Classify held-out images by their nearest training images in the features of an encoder.
 
     Of large sets a random sample of 50,000 images of each split is taken. Training images that can't be read are left
-    out, up to the limit; with a held-out one there is no accuracy. Images with a label below 0 have none and are left
-    out too.
+    out and listed in the ledger; with a held-out one there is no accuracy. Images with a label below 0 have none and
+    are left out too.
 
     Args:
         encoder: Keras model from images to tokens.
         source: Source of the training images.
         held_out: Source of the held-out images in the same numbering of classes, or None.
-        bad_limit: Share of the training images that may be unreadable.
+        ledger: `Ledger` of the training images.
 
     Returns:
         The accuracy in [0, 1] and the number of neighbors, 20 or all training images; None without held-out images, or
@@ -250,8 +250,8 @@ def knn_accuracy(encoder, source, held_out, bad_limit=LIMIT):
     if held_out is None:
         return None
     try:
-        train = knn_features(encoder, source, bad_limit)
-        test = knn_features(encoder, held_out, 0)
+        train = knn_features(encoder, source, ledger)
+        test = knn_features(encoder, held_out, Ledger(limit=0))
         if not len(train[1]) or not len(test[1]):
             raise ValueError("no image of a sample has a label")
         neighbors = min(NEIGHBORS, len(train[1]))
@@ -272,13 +272,9 @@ def is_small(encoder):
     return max(encoder.image_size) <= SMALL
 
 
-def knn_features(encoder, source, bad_limit):
-    """Features and labels of a source's images, or of a random sample of `KNN_IMAGES`.
-
-    The list of bad images is one of its own: the run's counts them as a share of all images.
-    """
+def knn_features(encoder, source, ledger):
+    """Features and labels of a source's images, or of a random sample of `KNN_IMAGES`."""
     resize = encoder.image_size if is_small(encoder) else None
-    ledger = Ledger(limit=bad_limit)
     sample = sample_of(source, KNN_IMAGES)
     batches = evaluation_batches(sample, encoder.image_size, 250, resize, ledger).as_numpy_iterator()
     with ledger.telling():

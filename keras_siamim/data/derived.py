@@ -1,6 +1,7 @@
 """Sources made of other sources: a random sample, and labels in another numbering."""
 
 import dataclasses
+import functools
 import unicodedata
 
 import numpy as np
@@ -31,8 +32,20 @@ class _Sample(_Derived):
 
     def order(self, seed, epoch, shuffle, buffer=10_000, workers=1, worker=0):
         """The images of the sample, in an order of their own for every seed and epoch if `shuffle`."""
-        numbers = self.source.draw(self.size, self.seed)
-        return self.source.order_of(numbers, seed, epoch, shuffle, buffer).shard(workers, worker)
+        return self.source.order_of(self.numbers, seed, epoch, shuffle, buffer).shard(workers, worker)
+
+    @functools.cached_property
+    def numbers(self):
+        """Numbers of the images in the source: `(size,)` int64."""
+        return self.source.draw(self.size, self.seed)
+
+    def holds(self, index):
+        """Return whether the image of that number is one of the sample."""
+        return index in self._held
+
+    @functools.cached_property
+    def _held(self):
+        return frozenset(self.numbers.tolist())
 
     def load_all(self, entries):
         """`load` of many entries."""

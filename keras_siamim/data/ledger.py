@@ -118,7 +118,8 @@ class Ledger:
             raise self.stopped from error
 
     def _stop_above_the_limit(self, source):
-        bad = [entry for entry in self.entries(source) if entry["reason"] not in SEEN_TO]
+        # A sample is judged by its own images, whatever is known of the others.
+        bad = [e for e in self.entries(source) if e["reason"] not in SEEN_TO and source.holds(e["index"])]
         if len(bad) <= self.limit * source.size:
             return
         first = "; ".join(f"{printable(entry['image'])}: {entry['reason']}" for entry in bad[:EXAMPLES])

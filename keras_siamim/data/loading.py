@@ -29,6 +29,10 @@ def decoded(example):
 class Examples:
     """What every source can give by its `order` and `load`."""
 
+    def holds(self, index):
+        """Return whether the image of that number is one of the source."""
+        return True
+
     def load_all(self, entries):
         """`load` of many entries, a dict of tensors with a common first axis."""
         signature = tf.data.Dataset.from_tensor_slices(entries).map(self.load).element_spec

@@ -13,6 +13,7 @@ from PIL import Image
 from keras_siamim.callbacks.schedules import LogSchedules
 from keras_siamim.cli import pretrain
 from keras_siamim.cli.pretrain import held_out_images, knn_accuracy, main
+from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.evaluation.baselines import RawPixels
 
@@ -136,7 +137,7 @@ def test_knn_matches_classes_by_name_or_says_in_one_line_why_there_is_none(tmp_p
     data = str(tree(tmp_path, **splits))
     source = open_source(data)
     held_out = held_out_images(argparse.Namespace(data=data, test_split="test"), source)
-    found = knn_accuracy(RawPixels8(), source, held_out)
+    found = knn_accuracy(RawPixels8(), source, held_out, Ledger())
     assert (found and found[0]) == accuracy
     printed = capsys.readouterr().out
     assert re.search(line, printed)
@@ -149,9 +150,9 @@ def test_a_sample_that_misses_a_class_and_unreadable_test_images_end_nothing(tmp
     source, held_out = open_source(data), open_source(data, "test")
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "KNN_IMAGES", 5)
-        assert 0 <= knn_accuracy(RawPixels8(), source, held_out)[0] <= 1
+        assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger())[0] <= 1
     (data / "test" / "ant" / "0.png").write_bytes(b"no image")
-    assert knn_accuracy(RawPixels8(), source, held_out) is None
+    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) is None
     assert "no k-NN accuracy: " in capsys.readouterr().out
 
 
@@ -166,8 +167,8 @@ def test_images_with_labels_below_0_have_no_part_in_the_accuracy(capsys):
         return IndexedSource(name, len(labels), read, ("dark", "light"), (8, 8))
 
     train = labeled("train", 0, 1, -1, 0, 1)
-    assert knn_accuracy(RawPixels8(), train, labeled("test", 1, -1, 0)) == (1.0, 4)
-    assert knn_accuracy(RawPixels8(), train, labeled("test", -1, -1)) is None
+    assert knn_accuracy(RawPixels8(), train, labeled("test", 1, -1, 0), Ledger()) == (1.0, 4)
+    assert knn_accuracy(RawPixels8(), train, labeled("test", -1, -1), Ledger()) is None
     assert capsys.readouterr().out == "no k-NN accuracy: no image of a sample has a label\n"
 
 
