@@ -124,9 +124,7 @@ def test_classes_that_training_lacks_are_refused_by_name(place, tmp_path, progra
     shutil.copytree(place / "data", tmp_path / "data")
     (tmp_path / "data" / "test" / "b").rename(tmp_path / "data" / "test" / "B")
     options = ["--encoder", str(place / "run"), "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
-    with pytest.raises(
-        ValueError, match="among those of .*train. Received: only in .*test: B; only in .*train: b"
-    ):
+    with pytest.raises(ValueError, match="among those of .*train. Received: only in .*test: B; only in .*train: b"):
         program.main([*options, "--batch-size", "12"])
     assert not (tmp_path / "out").exists()
 

@@ -1,8 +1,10 @@
 """Folders as users have them: links, splits by many names, files that are no images."""
 
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from PIL import Image
@@ -80,15 +82,17 @@ def test_thumbnails_are_no_class(tmp_path):
     assert opened(tmp_path) == (2, ("ant", "bee"))
 
 
-def test_a_folder_without_permission_is_named(tmp_path):
-    write(tmp_path, "ant/1.png", "bee/1.png")
-    os.chmod(tmp_path / "bee", 0)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid():
-            os.chmod(folder, folder.stat().st_mode | 0o55)
-    command = [sys.executable, "-c", FIND, str(tmp_path), os.getcwd()]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"Received: {str(tmp_path / 'bee')!r}, Permission denied" in printed
+def test_a_folder_without_permission_is_named():
+    # Not below pytest's own folder, which every session closes to other users again.
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        root.chmod(0o755)
+        write(root, "ant/1.png", "bee/1.png")
+        (root / "bee").chmod(0)
+        command = [sys.executable, "-c", FIND, str(root), os.getcwd()]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        (root / "bee").chmod(0o755)
+    assert f"Received: {str(root / 'bee')!r}, Permission denied" in printed
 
 
 @pytest.mark.parametrize("train", ["train", "Training", "TRAIN"])
