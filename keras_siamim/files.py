@@ -1,4 +1,4 @@
-"""Files that several processes share."""
+"""Files that several processes share, and their names in messages."""
 
 
 def lock(file, wait=True):
@@ -25,3 +25,24 @@ def lock(file, wait=True):
             "Linux container."
         ) from error
     fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def printable(name):
+    r"""Return a file's name as text that every stream can print: bytes that are no text become escapes.
+
+    Example:
+    >>> printable(b"caf\xe9".decode(errors="surrogateescape"))
+    'caf\\udce9'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def listed(names, separator=", ", most=10):
+    """Join names for a message, at most `most` of them.
+
+    Example:
+    >>> listed(["ant", "bee", "cat"], most=2)
+    'ant, bee and 1 more'
+    """
+    names = list(names)
+    return separator.join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

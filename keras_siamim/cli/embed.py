@@ -49,7 +49,7 @@ def main(arguments=None):
     if getattr(encoder, "image_size", None) is None:
         raise ValueError(f"--encoder must tell its image size. Received: {options.encoder}, which doesn't.")
     source = open_source(options.data, options.split)
-    print_notes(source)
+    print_notes(source.notes)
     ledger = Ledger(limit=0)
     batches = evaluation_batches(source, encoder.image_size, options.batch_size, options.resize, ledger)
     with ledger.telling():

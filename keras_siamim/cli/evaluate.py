@@ -22,6 +22,7 @@ from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.cli.labeled_batches import (
     cropped_epochs,
     image_names,
+    open_for_classifier,
     open_labelled,
     open_labelled_pair,
     plain_batches,
@@ -124,7 +125,14 @@ def evaluate_classifier(options, protocols):
                 print(f"{corruption}: errors {np.round(errors[corruption], 4).tolist()}", flush=True)
             results.append(imagenet_c(errors))
         elif protocol == "corruption":
-            part = open_labelled(options.data, options.test_split, options.max_images, options.seed)
+            part = open_for_classifier(
+                options.data,
+                options.train_split,
+                options.test_split,
+                getattr(classifier, "num_classes", None),
+                options.max_images,
+                options.seed,
+            )
             batches = plain_batches(part, image_size, options.batch_size, options.resize)
             results.append(
                 corruption_robustness(

@@ -5,9 +5,10 @@ import keras
 from keras_siamim import batch as batch_keys
 from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import IndexedSource, has_labels, match_classes, open_source, sample_of
+from keras_siamim.data.sources import IndexedSource, has_labels, open_held_out, open_source, sample_of
 from keras_siamim.data.view_recipe import ViewRecipe
 from keras_siamim.data.views import PairedViews
+from keras_siamim.files import listed, printable
 
 
 class Batches:
@@ -49,12 +50,10 @@ def open_labelled(data, split, max_images=None, seed=0):
         ValueError: If it has no labels.
     """
     source = open_source(data, split)
-    print_notes(source)
+    print_notes(source.notes)
     if not has_labels(source):
         raise ValueError(f"{source.name} must have labels for this. Received: images without labels.")
-    part = sample_of(source, max_images or source.size, seed)
-    print(f"{source.name}: {part.size} of {source.size} images", flush=True)
-    return part
+    return _part(source, max_images, seed)
 
 
 def open_labelled_pair(data, train_split, test_split, max_train=None, max_test=None, seed=0):
@@ -64,16 +63,43 @@ def open_labelled_pair(data, train_split, test_split, max_train=None, max_test=N
         ValueError: If a split has no labels, or the test split a class that the training split lacks.
     """
     train = open_labelled(data, train_split, max_train, seed)
-    test, missing = match_classes(train, open_labelled(data, test_split, max_test, seed))
-    if missing:
-        print(f"{test.name} has no images of {len(missing)} classes: {', '.join(missing[:10])}")
-    return train, test
+    test, notes = open_held_out(data, test_split, train)
+    print_notes(notes)
+    return train, _part(test, max_test, seed)
 
 
-def print_notes(source):
-    """Print what a user should know of how a source's images were found."""
-    for note in source.notes:
-        print(note, flush=True)
+def open_for_classifier(data, train_split, test_split, num_classes, max_images=None, seed=0):
+    """Open a test split with the labels that a classifier learned: in the numbering of the training split, if any.
+
+    Raises:
+        ValueError: If the test split has no labels, or the splits' classes are not those of the classifier.
+    """
+    try:
+        train = open_source(data, train_split)
+    except ValueError:  # images to test on alone
+        test = named = open_labelled(data, test_split, max_images, seed)
+    else:
+        (test, notes), named = open_held_out(data, test_split, train), train
+        print_notes(notes)
+        test = _part(test, max_images, seed)
+    if num_classes not in (None, len(named.class_names)):
+        raise ValueError(
+            f"{named.name} must have the {num_classes} classes of the classifier. Received: "
+            f"{len(named.class_names)} classes: {listed(named.class_names)}."
+        )
+    return test
+
+
+def _part(source, max_images, seed):
+    part = sample_of(source, max_images or source.size, seed)
+    print(f"{source.name}: {part.size} of {source.size} images", flush=True)
+    return part
+
+
+def print_notes(notes):
+    """Print sentences that a user should know about the images, one line each."""
+    for note in notes:
+        print(printable(note), flush=True)
 
 
 def image_names(source):

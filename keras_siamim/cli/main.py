@@ -48,7 +48,7 @@ def main(arguments=None):
     program = importlib.import_module(f"keras_siamim.cli.{command.replace('-', '_')}")
     try:
         return program.main(arguments[1:]) or 0
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"keras-siamim {command}: {error}", file=sys.stderr)
         return 1
 

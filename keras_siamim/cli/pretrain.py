@@ -35,11 +35,12 @@ from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_ru
 from keras_siamim.data.ledger import Ledger
 from keras_siamim.data.pictures import save_pairs
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import has_labels, match_classes, open_source, sample_of
+from keras_siamim.data.sources import has_labels, open_held_out, sample_of
 from keras_siamim.distribution import set_up
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.export import export_saved_model
+from keras_siamim.files import printable
 from keras_siamim.recipes import build_masking, build_model, build_views, compile_model
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.lock import FolderLock
@@ -48,6 +49,7 @@ from keras_siamim.runs.training import TrainingFailed, take_up, train
 
 # Images of each split that k-NN looks at, at most: a random sample over all classes.
 KNN_IMAGES = 50_000
+NEIGHBORS = 20
 # Images of up to this side are evaluated whole; larger ones are resized a little larger and cut in the middle.
 SMALL = 96
 # Exit status after Ctrl-C, as shells have it.
@@ -135,7 +137,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
 
     if first:
-        print_notes(source)
+        print_notes(source.notes)
         print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
         print(f"{distribution.name}; ", end="")
         print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
@@ -144,7 +146,10 @@ def pretrain(run, source, folder, options, distribution, ledger):
         print(f"{folder} goes on after {place.batches} batches", flush=True)
     elif first:
         look_before(model, recipe, source, batches_from(place), folder, distribution.workers)
-        run["results"]["knn_before"] = knn_accuracy(model.encoder, source, held_out, ledger)
+        before = knn_accuracy(model.encoder, source, held_out, ledger)
+        run["results"]["knn_before"] = before and before[0]
+        # What failed before would fail after, and is said once.
+        held_out = before and held_out
         descriptions.write(folder, run)
 
     start = time.monotonic()
@@ -168,10 +173,12 @@ def finish(model, run, source, held_out, ledger, folder, export_to):
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
     results = run["results"]
-    results["knn_after"] = knn_accuracy(model.encoder, source, held_out, ledger)
-    if None not in (results.get("knn_before"), results["knn_after"]):
-        neighbors, images = min(20, source.size), min(held_out.size, KNN_IMAGES)
-        print(f"k-NN accuracy (k = {neighbors}) of the frozen encoder on {images} held-out images:")
+    after = knn_accuracy(model.encoder, source, held_out, ledger)
+    results["knn_after"] = after and after[0]
+    if after and results.get("knn_before") is not None:
+        neighbors = f"k = {after[1]}" + (", all training images" if after[1] < NEIGHBORS else "")
+        images = min(held_out.size, KNN_IMAGES)
+        print(f"k-NN accuracy ({neighbors}) of the frozen encoder on {images} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
     serve_once(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
     results["epochs"] = descriptions.stage_of(run).last_epoch
@@ -205,44 +212,59 @@ def look_before(model, recipe, source, batches, folder, workers):
 
 
 def held_out_images(options, source):
-    """Images for k-NN, their labels matched with the training images'; None, and one line why, if there are none."""
-    if not has_labels(source):
-        print(f"no k-NN accuracy: {source.name} has no labels")
+    """Open the images for k-NN, their labels in the numbering of the training images.
+
+    Returns:
+        A source; None, after one line that says why, without labels or with classes that training lacks.
+    """
+    try:
+        if not has_labels(source):
+            raise ValueError(f"{source.name} has no labels")
+        if len(source.class_names) == 1:
+            raise ValueError(f"{source.name} has one class, {source.class_names[0]}")
+        held_out, notes = open_held_out(options.data, options.test_split, source)
+    except Exception as error:  # noqa: BLE001  nothing beside training may end it
+        _no_accuracy(error)
         return None
-    # Many collections have labels for training and validation images alone.
-    splits = ("test", "val", "validation") if options.test_split == "test" else (options.test_split,)
-    reason = None
-    for split in splits:
-        try:
-            held_out, missing = match_classes(source, open_source(options.data, split))
-        except (ValueError, OSError) as error:
-            reason = reason or error
-            continue
-        if missing:
-            print(f"{held_out.name} has no images of {len(missing)} classes: {', '.join(missing[:10])}")
-        return held_out
-    print(f"no k-NN accuracy: {reason}")
-    return None
+    print_notes(notes)
+    return held_out
 
 
 def knn_accuracy(encoder, source, held_out, ledger):
-    """Share of held-out images that their 20 nearest training images classify right; None without held-out images.
+    """Classify held-out images by their nearest training images in the features of an encoder.
 
     Of large sets a random sample of 50,000 images of each split is taken. Training images that can't be read are left
-    out and listed in the ledger; with a held-out one there is no accuracy.
+    out and listed in the ledger; with a held-out one there is no accuracy. Images with a label below 0 have none and
+    are left out too.
+
+    Args:
+        encoder: Keras model from images to tokens.
+        source: Source of the training images.
+        held_out: Source of the held-out images in the same numbering of classes, or None.
+        ledger: `Ledger` of the training images.
+
+    Returns:
+        The accuracy in [0, 1] and the number of neighbors, 20 or all training images; None without held-out images, or
+        after one line that says why there is no accuracy.
     """
     if held_out is None:
         return None
     try:
         train = knn_features(encoder, source, ledger)
         test = knn_features(encoder, held_out, Ledger(limit=0))
-        options = {"k": min(20, len(train.labels)), "num_classes": len(source.class_names) or None}
-        result = knn(train.mean, train.labels, test.mean, test.labels, **options)
+        if not len(train[1]) or not len(test[1]):
+            raise ValueError("no image of a sample has a label")
+        neighbors = min(NEIGHBORS, len(train[1]))
+        result = knn(*train, *test, k=neighbors, num_classes=len(source.class_names) or None)
     except Exception as error:  # noqa: BLE001  nothing beside training may end it
-        print(f"no k-NN accuracy: {error}")
+        _no_accuracy(error)
         return None
-    (accuracy,) = result.numbers.values()
-    return accuracy
+    return result.numbers[f"top1_k{neighbors}"], neighbors
+
+
+def _no_accuracy(error):
+    lines = str(error).splitlines() or [type(error).__name__]
+    print(f"no k-NN accuracy: {printable(lines[0])}", flush=True)
 
 
 def is_small(encoder):
@@ -251,11 +273,14 @@ def is_small(encoder):
 
 
 def knn_features(encoder, source, ledger):
-    """Features of a source's images, or of a random sample of `KNN_IMAGES`."""
+    """Features and labels of a source's images, or of a random sample of `KNN_IMAGES`."""
     resize = encoder.image_size if is_small(encoder) else None
-    batches = evaluation_batches(sample_of(source, KNN_IMAGES), encoder.image_size, 250, resize, ledger)
+    sample = sample_of(source, KNN_IMAGES)
+    batches = evaluation_batches(sample, encoder.image_size, 250, resize, ledger).as_numpy_iterator()
     with ledger.telling():
-        return extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches.as_numpy_iterator()))
+        features = extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches))
+    labeled = features.labels >= 0
+    return features.mean[labeled], features.labels[labeled]
 
 
 def serve_once(encoder, source, directory):

@@ -1,14 +1,17 @@
 """Sources made of other sources: a random sample, and labels in another numbering."""
 
 import dataclasses
+import functools
 import unicodedata
 
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim.data import draws
-from keras_siamim.data.indexed import IndexedSource
 from keras_siamim.data.loading import LABEL, Examples
+from keras_siamim.files import listed
+
+# Images whose labels tell whether a split has any.
+FIRST = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,23 +32,24 @@ class _Sample(_Derived):
 
     def order(self, seed, epoch, shuffle, buffer=10_000, workers=1, worker=0):
         """The images of the sample, in an order of their own for every seed and epoch if `shuffle`."""
-        if isinstance(self.source, IndexedSource):
-            sample = draws.permutation(self.seed, draws.ORDER, 0, self.source.size)[: self.size]
-            places = tf.data.Dataset.range(self.size)
-            if shuffle:
-                permuted = tf.numpy_function(
-                    lambda epoch: draws.permutation(seed, draws.ORDER, epoch, self.size), [epoch], tf.int64
-                )
-                places = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(permuted, (self.size,)))
-            numbers = tf.constant(sample, tf.int64)
-            return places.shard(workers, worker).map(lambda place: self.source.entry(numbers[place]))
-        found = self.source.order(self.seed, 0, True).take(self.size)
-        if shuffle:
-            key = draws.tf_stream_keys(seed, draws.ORDER, epoch, 0)
-            found = found.shuffle(
-                min(buffer, self.size), seed=tf.bitcast(key, tf.int64), reshuffle_each_iteration=False
-            )
-        return found.shard(workers, worker)
+        return self.source.order_of(self.numbers, seed, epoch, shuffle, buffer).shard(workers, worker)
+
+    @functools.cached_property
+    def numbers(self):
+        """Numbers of the images in the source: `(size,)` int64."""
+        return self.source.draw(self.size, self.seed)
+
+    def holds(self, index):
+        """Return whether the image of that number is one of the sample."""
+        return index in self._held
+
+    @functools.cached_property
+    def _held(self):
+        return frozenset(self.numbers.tolist())
+
+    def load_all(self, entries):
+        """`load` of many entries."""
+        return self.source.load_all(entries)
 
     def share(self, workers):
         """How many of the images every one of so many workers is sure to have."""
@@ -139,34 +143,31 @@ def match_classes(train, test):
         return test, ()
     ours = _composed(train)
     theirs = _composed(test)
-    if unknown := [name for name in theirs if name not in ours]:
-        raise ValueError(
-            f"The classes of {test.name} must be among those of {train.name}: {_listed(ours)}. "
-            f"Received also: {_listed(unknown)}."
-        )
     missing = tuple(name for name in ours if name not in theirs)
+    if unknown := [name for name in theirs if name not in ours]:
+        alone = f"; only in {train.name}: {listed(missing)}" if missing else ""
+        raise ValueError(
+            f"The classes of {test.name} must be among those of {train.name}. Received: only in {test.name}: "
+            f"{listed(unknown)}{alone}."
+        )
     if train.class_names == test.class_names:
         return test, missing
     return _Relabeled(test, tuple(train.class_names), tuple(np.int32(ours[name]) for name in theirs)), missing
 
 
 def has_labels(source):
-    """Return whether a source has labels; those of an unlabeled split, all below 0, are none."""
-    if source.class_names == () and LABEL not in source.examples(0, 0, False).element_spec:
+    """Return whether a source has labels; those of an unlabeled split, all below 0 in its first images, are none."""
+    if LABEL not in source.examples(0, 0, False).element_spec:
         return False
-    first = source.order(0, 0, shuffle=False).take(1).map(lambda entry: source.load(entry).get(LABEL, 0))
-    return all(int(label) >= 0 for label in first.ignore_errors().as_numpy_iterator())
+    first = source.order(0, 0, shuffle=False).take(FIRST).map(lambda entry: source.load(entry)[LABEL])
+    labels = list(first.ignore_errors().as_numpy_iterator())
+    return not labels or max(labels) >= 0
 
 
 def _composed(source):
     names = {unicodedata.normalize("NFC", name): number for number, name in enumerate(source.class_names)}
     if len(names) < len(source.class_names) or not names:
         raise ValueError(
-            f"{source.name} must have classes of different names. Received: {_listed(source.class_names)}."
+            f"{source.name} must have classes of different names. Received: {listed(source.class_names) or 'none'}."
         )
     return names
-
-
-def _listed(names):
-    names = list(names)
-    return ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "") or "none"

@@ -50,13 +50,19 @@ class IndexedSource(Examples):
             A `tf.data.Dataset` of what `load` takes.
         """
         del buffer
-        order = tf.data.Dataset.range(self.size)
-        if shuffle:
-            permuted = tf.numpy_function(
-                lambda epoch: draws.permutation(seed, draws.ORDER, epoch, self.size), [epoch], tf.int64
-            )
-            order = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(permuted, (self.size,)))
+        order = _permuted(self.size, seed, epoch) if shuffle else tf.data.Dataset.range(self.size)
         return order.shard(workers, worker).map(self.entry)
+
+    def draw(self, size, seed):
+        """Draw the numbers of random images: `(size,)` int64, in random order."""
+        return draws.permutation(seed, draws.ORDER, 0, self.size)[:size]
+
+    def order_of(self, numbers, seed, epoch, shuffle, buffer=0):
+        """Name some images of an epoch, as `order` does all; `numbers` as `draw` gives them."""
+        del buffer
+        places = _permuted(len(numbers), seed, epoch) if shuffle else tf.data.Dataset.range(len(numbers))
+        numbers = tf.constant(numbers, tf.int64)
+        return places.map(lambda place: self.entry(numbers[place]))
 
     def entry(self, index):
         """What `load` takes to read the image of that number."""
@@ -81,6 +87,12 @@ class IndexedSource(Examples):
     def share(self, workers):
         """How many images of an epoch every one of so many workers is sure to have."""
         return self.size // workers
+
+
+def _permuted(size, seed, epoch):
+    # The numbers below size, as an epoch's data set.
+    permuted = tf.numpy_function(lambda epoch: draws.permutation(seed, draws.ORDER, epoch, size), [epoch], tf.int64)
+    return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(permuted, (size,)))
 
 
 def columns_of(columns):

@@ -9,7 +9,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_siamim import files
+from keras_siamim.data import images
 from keras_siamim.data.loading import failure
+from keras_siamim.files import printable
 
 LIMIT = 0.01
 EXAMPLES = 3
@@ -69,14 +71,21 @@ class Ledger:
         with self._lock, self._opened() as append:
             if self.reason(source, index) is None:
                 append(entry)
-                printable = entry["image"].encode("utf-8", "backslashreplace").decode()
-                logging.getLogger(__name__).warning("bad image: %s: %s", printable, reason)
+                logging.getLogger(__name__).warning("bad image: %s: %s", printable(entry["image"]), reason)
         self._stop_above_the_limit(source)
 
     def reason(self, source, index):
         """Why that image of a source is bad, or None if it is not listed."""
         reason = self._entries.get((source.name, int(index)), {}).get("reason")
         return None if reason == REPAIRED else reason
+
+    def failure(self, source, index, shape=None):
+        """Why that image is bad now, as `loading.failure`; `telling` shows an error of the machine in one line."""
+        try:
+            return failure(source, index, shape)
+        except Exception as error:
+            self.stopped = OSError(f"{printable(source.locate(index))} could not be read: {images.reason_of(error)}")
+            raise
 
     def entries(self, source=None):
         """All entries, or those of one source, as a list of dicts in the order of sources' names and images."""
@@ -109,10 +118,11 @@ class Ledger:
             raise self.stopped from error
 
     def _stop_above_the_limit(self, source):
-        bad = [entry for entry in self.entries(source) if entry["reason"] not in SEEN_TO]
+        # A sample is judged by its own images, whatever is known of the others.
+        bad = [e for e in self.entries(source) if e["reason"] not in SEEN_TO and source.holds(e["index"])]
         if len(bad) <= self.limit * source.size:
             return
-        first = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in bad[:EXAMPLES])
+        first = "; ".join(f"{printable(entry['image'])}: {entry['reason']}" for entry in bad[:EXAMPLES])
         self.stopped = TooManyBadImages(
             f"{len(bad):,} of the {source.size:,} images of {source.name} can't be read, more than the limit of "
             f"{self.limit:.3g} of them. {'All' if len(bad) <= EXAMPLES else 'The first'}: {first}. "

@@ -6,6 +6,7 @@ source alone: not on the epoch, the batch, the number of workers, nor on where a
 """
 
 import errno
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,8 @@ from keras_siamim.data import images
 IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
 # Errors of the machine or its network: no image is bad because of them.
-MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ETIMEDOUT)
+MACHINE_ERRORS += (errno.ECONNRESET, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH)
 
 
 def decoded(example):
@@ -26,6 +28,10 @@ def decoded(example):
 
 class Examples:
     """What every source can give by its `order` and `load`."""
+
+    def holds(self, index):
+        """Return whether the image of that number is one of the source."""
+        return True
 
     def load_all(self, entries):
         """`load` of many entries, a dict of tensors with a common first axis."""
@@ -129,10 +135,11 @@ def replacements(source, ledger, numbers, shape=None):
 
     Raises:
         TooManyBadImages: the ledger's limit is exceeded.
+        Exception: as `failure`.
     """
     found = []
     for number in map(int, numbers):
-        while (reason := ledger.reason(source, number) or failure(source, number, shape)) is not None:
+        while (reason := ledger.reason(source, number) or ledger.failure(source, number, shape)) is not None:
             ledger.add(source, number, reason)
             number = source.following(number)
         found.append(number)
@@ -140,18 +147,25 @@ def replacements(source, ledger, numbers, shape=None):
 
 
 def failure(source, number, shape=None):
-    """Why the image of that number is bad, unreadable or not of the shape; None if it is not."""
+    """Why the image of that number is bad, unreadable or not of the shape; None if it is not.
+
+    Raises:
+        Exception: Errors of the machine or its network, such as lack of memory or too many open files.
+    """
     with tf.device("CPU:0"):
         try:
             image = source.load(source.entry(tf.constant(number, tf.int64)))[IMAGE]
-        except (MemoryError, tf.errors.ResourceExhaustedError):
-            raise  # of the machine, not of the image: memory, open files
-        except OSError as error:
-            if error.errno in MACHINE_ERRORS:
-                raise
-            return images.reason_of(error)
         except Exception as error:  # noqa: BLE001  no reader promises a kind of error
-            if "Stale file handle" in str(error) or "Too many open files" in str(error):
+            if _is_of_the_machine(error):
                 raise
             return images.reason_of(error)
         return images.refusal(image.numpy(), shape) if image.dtype == tf.string else None
+
+
+def _is_of_the_machine(error):
+    kinds = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.DeadlineExceededError)
+    if isinstance(error, (MemoryError, tf.errors.AbortedError, *kinds)):
+        return True
+    # TensorFlow passes some on by their text alone.
+    texts = map(os.strerror, MACHINE_ERRORS)
+    return getattr(error, "errno", None) in MACHINE_ERRORS or any(text in str(error) for text in texts)

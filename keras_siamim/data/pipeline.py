@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_siamim import batch as batch_keys
 from keras_siamim.data import preprocessing
 from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded, failure
+from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded
 from keras_siamim.data.roads import EPOCH, NUMBER, loader, rendered
 from keras_siamim.data.shutdown import release_iterators
 
@@ -153,7 +153,7 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
 
     def list_missing(numbers, slots):
         for number in np.delete(numbers, slots):
-            ledger.add(source, number, failure(source, number) or "could not be read at first")
+            ledger.add(source, number, ledger.failure(source, number) or "could not be read at first")
         return np.int64(len(numbers) - len(slots))
 
     batches = source.order(0, 0, shuffle=False).batch(batch_size)

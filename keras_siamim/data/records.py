@@ -1,16 +1,23 @@
 """Sources in files of records, TFRecords and what TFDS prepared, read from front to back."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
-from keras_siamim.data import draws, tfrecord
+from keras_siamim.data import draws, images, tfrecord
 from keras_siamim.data.loading import IMAGE, INDEX, LABEL, Examples
+from keras_siamim.data.splits import SPLITS, choose_split, kind_of
+from keras_siamim.files import printable
 
 RECORD = "record"
+IMAGE_KEY = "image/encoded"
+# Labels without names are read to find them where a split has at most so many bytes.
+READ_FOR_NAMES = 1 << 30
 # Records of one file lie this far from those of the next in the numbering of images.
 FILE_STRIDE = 1 << 40
 # Workers take whole files of their own as long as that keeps at least this share of the images of an epoch.
@@ -32,6 +39,7 @@ class RecordSource(Examples):
         class_names: names of the classes, empty without labels.
         image_shape: `(height, width)` if all images have it, else None.
         notes: what a user should know of how the images were found, one line each.
+        shuffled: whether the records lie in random order, so that any files are a random sample.
     """
 
     name: str
@@ -41,6 +49,7 @@ class RecordSource(Examples):
     class_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
+    shuffled: bool = False
 
     @property
     def size(self):
@@ -70,7 +79,30 @@ class RecordSource(Examples):
         )
         return found if hands else found.shard(workers, worker)
 
-    def _records(self, numbers, seed, epoch, shuffle, buffer):
+    def draw(self, size, seed):
+        """Draw the numbers of random images: `(size,)` int64.
+
+        Of shuffled records, whole files, so that no others are read; else records of all files.
+        """
+        if self.shuffled:
+            places = []
+            for file in draws.permutation(seed, draws.FILES, 0, len(self.files)):
+                places.append(file * FILE_STRIDE + np.arange(min(self.lengths[file], size - sum(map(len, places)))))
+            return np.concatenate(places)
+        places = draws.permutation(seed, draws.ORDER, 0, self.size)[:size]
+        ends = np.cumsum(self.lengths)
+        files = np.searchsorted(ends, places, side="right")
+        return files * FILE_STRIDE + places - (ends - np.array(self.lengths))[files]
+
+    def order_of(self, numbers, seed, epoch, shuffle, buffer=10_000):
+        """Read some records of an epoch alone, as `order` does all; `numbers` as `draw` gives them."""
+        wanted = np.sort(numbers)
+        files = np.unique(wanted // FILE_STRIDE).tolist()
+        return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(
+            lambda epoch: self._records(files, seed, epoch, shuffle, buffer, wanted)
+        )
+
+    def _records(self, numbers, seed, epoch, shuffle, buffer, wanted=None):
         # Traced into a graph of its own, whose seed is set here: the program's global seed would mix into `shuffle`.
         tf.random.set_seed(1)
         count = len(numbers)
@@ -84,6 +116,14 @@ class RecordSource(Examples):
         found = files.interleave(
             self._places, cycle_length=min(16, count) if shuffle else 1, num_parallel_calls=tf.data.AUTOTUNE
         )
+        if wanted is not None:
+            sought = tf.constant(wanted, tf.int64)
+
+            def is_wanted(entry):
+                place = tf.searchsorted(sought, entry[INDEX][None])[0]
+                return sought[tf.minimum(place, len(wanted) - 1)] == entry[INDEX]
+
+            found = found.filter(is_wanted)
         if shuffle:
             key = draws.tf_stream_keys(seed, draws.ORDER, epoch, 0)
             found = found.shuffle(buffer, seed=tf.bitcast(key, tf.int64), reshuffle_each_iteration=False)
@@ -163,33 +203,41 @@ def _readable(path):
 def files_of_split(files, split):
     """Return those of some files of records that hold a split, told by a split's name in the files' names.
 
+    Where a file's name has none, the folder that it lies in may be called like a split.
+
     Args:
         files: Paths.
         split: Name of a split; `val` stands in for `test`. Files of which none names a split are the split `train`.
 
     Raises:
-        ValueError: If none of the files holds the split.
+        ValueError: If none of the files holds the split, or if some name a split and others don't.
     """
-    named = {path: _split_named(path) for path in files}
-    if not any(named.values()) and split == "train":
-        return list(files)
-    for kind in {"test": ("test", "val")}.get(split, (split,)):
-        if found := [path for path, name in named.items() if name == kind]:
-            return found
-    raise ValueError(
-        f"split {split!r} needs files with its name, as `{split}-00000.tfrecord`. Received: {files[0]}"
-        f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}."
-    )
+    named = {str(path): _split_named(str(path)) for path in files}
+    if not any(named.values()):
+        named = dict.fromkeys(named, "train")
+    if unnamed := [path for path, name in named.items() if name is None]:
+        raise ValueError(
+            f"Files of records must all have the name of a split, or none. Received: {unnamed[0]!r} among "
+            f"{len(named):,} files, of which others have one."
+        )
+    kind = choose_split(split, sorted(set(named.values())))
+    if kind is None:
+        raise ValueError(
+            f"split {split!r} needs files with its name, as `{split}-00000.tfrecord`. Received: {files[0]}"
+            f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}."
+        )
+    return [path for path, name in named.items() if name == kind]
 
 
 def _split_named(path):
-    words = re.split(r"[^a-z]+", str(path).replace("\\", "/").rsplit("/", 1)[-1].lower())
-    kinds = {"training": "train", "testing": "test", "valid": "val", "validation": "val"}
-    found = [kinds.get(word, word) for word in words if kinds.get(word, word) in ("train", "test", "val")]
-    return found[0] if found else None
+    folder, _, name = path.replace("\\", "/").rpartition("/")
+    # The last one: a data set's own name, which may hold such a word, stands before the split's.
+    found = [kind_of(word) for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS]
+    folder = folder.rpartition("/")[2].lower()
+    return found[-1] if found else SPLITS.get(folder)
 
 
-def record_source(files, image_key="image/encoded", label_key=None, class_names=()):
+def record_source(files, image_key=None, label_key=None, class_names=()):
     """TFRecord files of `tf.train.Example` with encoded images.
 
     The records are counted by their lengths, without reading them. What lies behind a damaged length counts as so many
@@ -197,7 +245,7 @@ def record_source(files, image_key="image/encoded", label_key=None, class_names=
 
     Args:
         files: paths, or one pattern such as `"data/train-*.tfrecord"`.
-        image_key: feature that holds an image's bytes.
+        image_key: feature that holds an image's bytes; `"image/encoded"` if left out, or the only one that does.
         label_key: feature that holds the class number, or None.
         class_names: names of the classes.
 
@@ -213,20 +261,48 @@ def record_source(files, image_key="image/encoded", label_key=None, class_names=
             f"`files` must hold TFRecords without compression. Received: {packed[0]}, compressed by "
             f"{tfrecord.compression(packed[0])}. Write them with compression_type=''."
         )
-    parse = _parser(image_key, label_key)
-    return RecordSource(str(files), paths, count_records(paths, files), parse, tuple(class_names))
+    lengths = count_records(paths, files)
+    parse = _parser(_image_key(paths[np.argmax(lengths)], image_key), label_key)
+    return RecordSource(str(files), paths, lengths, parse, tuple(class_names))
 
 
-def _parser(image_key, label_key):
-    # Function of one or many serialised `tf.train.Example`.
+def _image_key(path, wanted):
+    # The feature with the images, as far as the first record tells.
+    try:
+        features = tf.train.Example.FromString(tfrecord.read_record(path, 0)).features.feature
+    except (ValueError, DecodeError):
+        features = {}
+    if not features or (wanted or IMAGE_KEY) in features:
+        return wanted or IMAGE_KEY
+    found = [key for key, feature in features.items() if _is_image(feature.bytes_list.value)]
+    if wanted or len(found) != 1:
+        raise ValueError(
+            f"`image_key` must be the feature of the records in {path!r} that holds encoded images. Received: "
+            f"{wanted!r}; there are {', '.join(sorted(features))}."
+        )
+    return found[0]
+
+
+def _is_image(values):
+    return len(values) == 1 and images.refusal(values[0]) is None
+
+
+def _parser(image_key, label_key, dtype=tf.int64, values=None):
+    # Function of one or many serialised `tf.train.Example`. A label is its place among the values, -1 for others.
     features = {image_key: tf.io.FixedLenFeature([], tf.string)}
     if label_key:
-        features[label_key] = tf.io.FixedLenFeature([], tf.int64)
+        features[label_key] = tf.io.FixedLenFeature([], dtype)
 
     def parse(records):
         parsed = tf.io.parse_example(records, features)
         examples = {IMAGE: parsed[image_key]}
-        return {**examples, LABEL: tf.cast(parsed[label_key], tf.int32)} if label_key else examples
+        if not label_key:
+            return examples
+        label = parsed[label_key]
+        if values is not None:
+            equal = label[..., None] == tf.constant(values)
+            label = tf.where(tf.reduce_any(equal, -1), tf.argmax(equal, -1), -1)
+        return {**examples, LABEL: tf.cast(label, tf.int32)}
 
     return parse
 
@@ -263,37 +339,88 @@ def tfds_source(builder, split="train"):
         A `RecordSource`, with labels if the set has a feature `label`.
     """
     info = builder.info
-    if split not in info.splits:
+    name = choose_split(split, list(info.splits))
+    if name is None:
         raise ValueError(f"split must be one of {sorted(info.splits)}; received {split!r}.")
-    if "image" not in info.features:
-        raise ValueError(f"{info.full_name} has no feature 'image'; it has {sorted(info.features)}.")
     if info.file_format is not None and info.file_format.value != "tfrecord":
         raise ValueError(
             f"The data set must be prepared as TFRecords. Received: {info.full_name}, prepared as "
             f"{info.file_format.value}."
         )
+    files = tuple(str(path) for path in info.splits[name].filepaths)
+    image_key, image = _image_feature(info)
+    labels, class_names, notes = _label_feature(info, info.splits[name], files)
+    height, width = image.shape[:2]
+    return RecordSource(
+        f"{info.full_name}, {name}",
+        files,
+        tuple(info.splits[name].shard_lengths),
+        # TFDS keeps features of one value by their names, and images encoded.
+        _parser(image_key, *labels),
+        class_names,
+        (height, width) if height and width else None,
+        notes,
+        not info.disable_shuffling,
+    )
+
+
+def _image_feature(info):
+    # The name of the feature with the images, and the feature.
     import tensorflow_datasets as tfds
 
-    feature = info.features["image"]
+    if not isinstance(info.features, tfds.features.FeaturesDict):
+        raise ValueError(
+            f"The data set must have named features. Received: {info.full_name}, which has {info.features}."
+        )
+    features = dict(info.features.items())
+    found = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    key = "image" if "image" in features or len(found) != 1 else found[0]
+    if key not in features:
+        raise ValueError(
+            f"{info.full_name} must have a feature 'image', or one feature of images. Received: {sorted(features)}, of "
+            f"which {found or 'none'} are images."
+        )
+    feature = features[key]
     # Floats are kept as bit patterns in place of colors, tensors as they are.
     if not isinstance(feature, tfds.features.Image) or feature.np_dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            f"The feature 'image' must hold encoded images of 8 or 16 bits. Received: {info.full_name} with {feature}."
+            f"The feature {key!r} must hold encoded images of 8 or 16 bits. Received: {info.full_name} with {feature}."
         )
-    label = dict(info.features.items()).get("label")
-    names = getattr(label, "names", None)
-    labeled = label is not None and label.shape == () and np.issubdtype(label.np_dtype, np.integer)
-    notes = ()
-    if label is not None and not labeled:
-        notes = (f"no labels in {info.full_name}: they are {label}, not whole numbers",)
-    height, width = info.features["image"].shape[:2]
-    return RecordSource(
-        f"{info.full_name}, {split}",
-        tuple(str(path) for path in info.splits[split].filepaths),
-        tuple(info.splits[split].shard_lengths),
-        # TFDS keeps features of one value by their names, and images encoded.
-        _parser("image", "label" if labeled else None),
-        tuple(names) if labeled and names else (),
-        (height, width) if height and width else None,
-        notes,
-    )
+    return key, feature
+
+
+def _label_feature(info, split, files):
+    """Find the labels of a split.
+
+    Names of classes are those of the feature; else, in a split that is small enough to be read for it, the different
+    values that it has. They make classes if there are two images or more for each.
+
+    Returns:
+        The arguments of `_parser` about labels, the classes' names, and notes.
+    """
+    feature = dict(info.features.items()).get("label")
+    if feature is None:
+        return (None,), (), ()
+    if getattr(feature, "names", None) and feature.shape == ():
+        return ("label",), tuple(feature.names), ()
+    whole = np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype == np.bool_
+    if feature.shape != () or not (whole or feature.tf_dtype == tf.string):
+        return (None,), (), (f"no labels in {info.full_name}: they are {feature}, not one class for each image",)
+    dtype = tf.int64 if whole else tf.string
+    if split.num_bytes <= READ_FOR_NAMES:
+        values = _values_of(files, "label", dtype)
+        if 0 < len(values) <= split.num_examples / 2:
+            names = values.astype(str) if whole else map(printable, map(os.fsdecode, values))
+            return ("label", dtype, values), tuple(names), ()
+    elif whole:
+        return ("label",), (), ()
+    return (None,), (), (f"no labels in {info.full_name}: {feature} has too many values to be classes",)
+
+
+def _values_of(files, key, dtype):
+    # All different values of a feature, sorted, without negative numbers.
+    features = {key: tf.io.FixedLenFeature([], dtype)}
+    records = tf.data.TFRecordDataset(list(files)).batch(1024)
+    batches = records.map(lambda batch: tf.io.parse_example(batch, features)[key]).as_numpy_iterator()
+    values = np.unique(np.concatenate([np.zeros(0, dtype.as_numpy_dtype), *batches]))
+    return values[values >= 0] if dtype == tf.int64 else values

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate, finetune
+from keras_siamim.cli.labeled_batches import cropped_epochs, open_for_classifier, open_labelled_pair
 from keras_siamim.evaluation.linear_probe import linear_probe
 from tests.evaluation.stand_in import make_images
 
@@ -122,7 +124,7 @@ def test_classes_that_training_lacks_are_refused_by_name(place, tmp_path, progra
     shutil.copytree(place / "data", tmp_path / "data")
     (tmp_path / "data" / "test" / "b").rename(tmp_path / "data" / "test" / "B")
     options = ["--encoder", str(place / "run"), "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
-    with pytest.raises(ValueError, match="must be among those of .*: a, b, c. Received also: B"):
+    with pytest.raises(ValueError, match="among those of .*train. Received: only in .*test: B; only in .*train: b"):
         program.main([*options, "--batch-size", "12"])
     assert not (tmp_path / "out").exists()
 
@@ -135,6 +137,30 @@ def test_a_class_without_test_images_changes_no_other_class(place, tmp_path, cap
     options = ["--encoder", str(place / "run"), "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
     options += ["--protocols", "knn", "--resize", "8", "--no-baselines", "--cache", str(tmp_path / "cache")]
     evaluate.main(options)
-    assert "has no images of 1 classes: a" in capsys.readouterr().out
+    assert "has no images of these classes: a" in capsys.readouterr().out
     (result,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]["run"]
     assert result["numbers"]["top1_k10"] > 0.3
+
+
+@pytest.mark.one_backend
+def test_a_classifier_is_tested_in_the_numbering_of_its_training_split(place, tmp_path):
+    shutil.copytree(place / "data", tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "test" / "a")
+    numbers = {"a": 0, "b": 1, "c": 2}
+    test = open_for_classifier(tmp_path / "data", "train", "test", 3)
+    for example in test.examples(0, 0, False).as_numpy_iterator():
+        assert example["label"] == numbers[Path(test.locate(example["index"])).parent.name]
+    with pytest.raises(ValueError, match="train must have the 4 classes of the classifier. Received: 3 classes: a, b"):
+        open_for_classifier(tmp_path / "data", "train", "test", 4)
+    shutil.rmtree(tmp_path / "data" / "train")
+    with pytest.raises(ValueError, match="test must have the 3 classes of the classifier. Received: 2 classes: b, c"):
+        open_for_classifier(tmp_path / "data", "train", "test", 3)
+
+
+@pytest.mark.one_backend
+def test_a_part_of_the_training_images_has_another_order_in_every_epoch(place):
+    train, _ = open_labelled_pair(place / "data", "train", "test", max_train=12)
+    epochs = cropped_epochs(train, (8, 8), 12, seed=0)
+    (_, first), (_, second) = epochs[0], epochs[1]
+    assert sorted(first) == sorted(second)
+    assert list(first) != list(second)

@@ -1,18 +1,20 @@
 import argparse
 import csv
 import json
+import re
 import signal
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.callbacks.schedules import LogSchedules
 from keras_siamim.cli import pretrain
 from keras_siamim.cli.pretrain import held_out_images, knn_accuracy, main
 from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.sources import open_source
+from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.evaluation.baselines import RawPixels
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
@@ -99,7 +101,7 @@ def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path
 
 def tree(root, **splits):
     """Splits of images in the color of their classes; the class None is the split's folder itself."""
-    colors = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), None: (9, 9, 9)}
+    colors = {"ant": (200, 0, 0), "Ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), None: (9, 9, 9)}
     for split, classes in splits.items():
         for name, count in classes.items():
             folder = root / split / (name or "")
@@ -111,15 +113,20 @@ def tree(root, **splits):
 
 TWO = {"ant": 3, "bee": 3}
 TREES = {
-    "a flat test split": ({"train": TWO, "test": {None: 2}}, None, "must have labels"),
-    "a stray image": ({"train": TWO, "test": {"ant": 1, "bee": 1, None: 1}}, None, "must have labels"),
+    "a flat test split": ({"train": TWO, "test": {None: 2}}, None, "has no labels"),
+    "a stray image": ({"train": TWO, "test": {"ant": 1, "bee": 1, None: 1}}, None, "has no labels; no labels in"),
     "one class": ({"train": {"ant": 3}, "test": {"ant": 1}}, None, "has no labels"),
-    "more classes in test": ({"train": TWO, "test": {"ant": 1, "bee": 1, "cat": 1}}, None, "also: cat"),
-    "labels in val alone": ({"train": TWO, "test": {None: 2}, "val": {"ant": 1, "bee": 2}}, 1.0, ""),
+    "one class in test": ({"train": TWO, "test": {"bee": 1}}, 1.0, "no images of these classes: ant"),
+    "one folder in test that is no class": ({"train": TWO, "test": {"cat": 1}}, None, "has no labels"),
+    "more classes in test": ({"train": TWO, "test": {"ant": 1, "bee": 1, "cat": 1}}, None, "test: cat."),
+    "renamed classes": ({"train": TWO, "test": {"Ant": 1, "bee": 1}}, None, "test: Ant; only in .*train: ant"),
+    "labels in val alone": ({"train": TWO, "test": {None: 2}, "val": {"ant": 1, "bee": 2}}, 1.0, "val takes its place"),
+    "no test": ({"train": TWO, "Validation": {"ant": 1, "bee": 2}}, 1.0, ""),
+    "no labels anywhere": ({"train": {None: 3}, "test": TWO}, None, "train has no labels"),
     "a first class without test images": (
         {"train": {"ant": 30, "bee": 30, "cat": 30}, "test": {"bee": 2, "cat": 2}},
         1.0,
-        "no images of 1 classes: ant",
+        "no images of these classes: ant",
     ),
 }
 
@@ -130,9 +137,10 @@ def test_knn_matches_classes_by_name_or_says_in_one_line_why_there_is_none(tmp_p
     data = str(tree(tmp_path, **splits))
     source = open_source(data)
     held_out = held_out_images(argparse.Namespace(data=data, test_split="test"), source)
-    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) == accuracy
+    found = knn_accuracy(RawPixels8(), source, held_out, Ledger())
+    assert (found and found[0]) == accuracy
     printed = capsys.readouterr().out
-    assert line in printed
+    assert re.search(line, printed)
     assert printed.count("\n") == bool(line)
 
 
@@ -142,10 +150,26 @@ def test_a_sample_that_misses_a_class_and_unreadable_test_images_end_nothing(tmp
     source, held_out = open_source(data), open_source(data, "test")
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "KNN_IMAGES", 5)
-        assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger()) <= 1
+        assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger())[0] <= 1
     (data / "test" / "ant" / "0.png").write_bytes(b"no image")
     assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) is None
     assert "no k-NN accuracy: " in capsys.readouterr().out
+
+
+@pytest.mark.one_backend
+def test_images_with_labels_below_0_have_no_part_in_the_accuracy(capsys):
+    def labeled(name, *labels):
+        columns = {
+            "image": tf.constant([np.full((8, 8, 3), 200 * max(label, 0), "uint8") for label in labels]),
+            "label": tf.constant(labels),
+        }
+        read = lambda index: {key: values[index] for key, values in columns.items()}  # noqa: E731
+        return IndexedSource(name, len(labels), read, ("dark", "light"), (8, 8))
+
+    train = labeled("train", 0, 1, -1, 0, 1)
+    assert knn_accuracy(RawPixels8(), train, labeled("test", 1, -1, 0), Ledger()) == (1.0, 4)
+    assert knn_accuracy(RawPixels8(), train, labeled("test", -1, -1), Ledger()) is None
+    assert capsys.readouterr().out == "no k-NN accuracy: no image of a sample has a label\n"
 
 
 class RawPixels8(RawPixels):

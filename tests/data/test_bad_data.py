@@ -1,7 +1,10 @@
 """Images that can't be read: replaced in their place, listed, counted, and too many of them stop the run."""
 
+import errno
 import itertools
 import json
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -150,6 +153,34 @@ def test_files_that_vanish_are_bad_too(tmp_path):
     ledger = Ledger(limit=0.5)
     assert 3 not in labels(batches(source, 5, ledger=ledger))
     assert "No such file" in ledger.entries()[0]["reason"]
+
+
+def test_errors_of_the_machine_make_no_image_bad(tmp_path):
+    source = make_folder(tmp_path)
+    ledger = Ledger(limit=0.5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(tf.errors.ResourceExhaustedError, match="Too many open files"):
+            loading.replacements(source, ledger, [0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ledger.entries() == []
+    with pytest.raises(OSError, match="00/a.png could not be read: .*Too many open files"), ledger.telling():
+        raise tf.errors.UnknownError(None, None, "as a pipeline passes it on")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM])
+def test_only_errors_of_the_file_make_an_image_bad(number):
+    def read(index):
+        raise OSError(error, os.strerror(error), "a.png")
+
+    source = sources.IndexedSource("some", 3, read)
+    error = number
+    with pytest.raises(OSError, match="a.png"):
+        loading.failure(source, 0)
+    for error in (errno.ENOENT, errno.EACCES):
+        assert os.strerror(error) in loading.failure(source, 0)
 
 
 def test_images_of_one_size_are_noticed_and_one_of_another_size_costs_nothing(tmp_path):

@@ -1,8 +1,10 @@
 """Folders as users have them: links, splits by many names, files that are no images."""
 
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from PIL import Image
@@ -44,8 +46,18 @@ def test_links_to_folders_and_files_are_followed_and_loops_are_not(tmp_path):
     os.symlink("nowhere.png", tmp_path / "data" / "ant" / "gone.png")
     source = sources.open_source(tmp_path / "data")
     assert (source.size, source.class_names) == (4, ("ant", "cat"))
-    assert "1 dangling links" in source.notes[0]
-    assert "1 links to a folder that contains them" in source.notes[0]
+    assert "dangling links (1)" in source.notes[0]
+    assert "links to folders that are read already (1)" in source.notes[0]
+
+
+def test_a_folder_is_read_once_however_many_links_lead_to_it(tmp_path):
+    write(tmp_path, "outside/1.png", "data/ant/1.png", "data/bee/1.png")
+    for name, target in (("again", "ant"), ("up", "../.."), ("self", "self"), ("ant/other", "../bee")):
+        os.symlink(target, tmp_path / "data" / name)
+    source = sources.open_source(tmp_path / "data")
+    assert (source.size, source.class_names) == (2, ("ant", "bee"))
+    assert "links to folders that are read already (3)" in source.notes[0]
+    assert "dangling links (1)" in source.notes[0]
 
 
 def test_all_endings_that_are_read_are_found_and_others_are_counted(tmp_path):
@@ -55,7 +67,13 @@ def test_all_endings_that_are_read_are_found_and_others_are_counted(tmp_path):
         (tmp_path / name).write_text("")
     source = sources.open_source(tmp_path)
     assert source.size == 7
-    for part in ("2 files .heic", "1 files .txt", "1 files without an ending", "1 hidden", "1 folders @eaDir"):
+    for part in (
+        "files .heic (2)",
+        "files .txt (1)",
+        "files without an ending (1)",
+        "hidden (1)",
+        "folders @eaDir (1)",
+    ):
         assert part in source.notes[0]
 
 
@@ -64,15 +82,17 @@ def test_thumbnails_are_no_class(tmp_path):
     assert opened(tmp_path) == (2, ("ant", "bee"))
 
 
-def test_a_folder_without_permission_is_named(tmp_path):
-    write(tmp_path, "ant/1.png", "bee/1.png")
-    os.chmod(tmp_path / "bee", 0)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid():
-            os.chmod(folder, folder.stat().st_mode | 0o55)
-    command = [sys.executable, "-c", FIND, str(tmp_path), os.getcwd()]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"Received: {tmp_path / 'bee'}, Permission denied" in printed
+def test_a_folder_without_permission_is_named():
+    # Not below pytest's own folder, which every session closes to other users again.
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        root.chmod(0o755)
+        write(root, "ant/1.png", "bee/1.png")
+        (root / "bee").chmod(0)
+        command = [sys.executable, "-c", FIND, str(root), os.getcwd()]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        (root / "bee").chmod(0o755)
+    assert f"Received: {str(root / 'bee')!r}, Permission denied" in printed
 
 
 @pytest.mark.parametrize("train", ["train", "Training", "TRAIN"])
@@ -103,7 +123,7 @@ def test_folders_without_images_beside_a_split_do_not_make_it_a_class(tmp_path):
 
 def test_two_folders_of_one_split_are_refused(tmp_path):
     write(tmp_path, "train/1.png", "test/1.png", "Test/1.png")
-    with pytest.raises(ValueError, match="`split` must name one folder.*Test and .*test"):
+    with pytest.raises(ValueError, match="`split` must name one split.*Test.*test"):
         opened(tmp_path, "test")
 
 
@@ -111,4 +131,51 @@ def test_an_image_beside_class_folders_is_named(tmp_path):
     write(tmp_path, "ant/1.png", "bee/1.png", "sheet.png")
     source = sources.open_source(tmp_path)
     assert (source.size, source.class_names) == (3, ())
-    assert "1 images lie beside the class folders, sheet.png" in source.notes[0]
+    assert "images (1) lie beside the class folders, such as sheet.png" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/ant/1.png", "train/bee/1.png", "unlabeled/1.png"),
+        ("train/1.png", "test/1.png", "bus/1.png"),
+    ],
+)
+def test_folders_that_may_be_splits_or_classes_are_a_question(tmp_path, names):
+    write(tmp_path, *names)
+    with pytest.raises(ValueError, match="`data` must hold one folder for each split, or one for each class.*train"):
+        opened(tmp_path)
+    assert opened(tmp_path / "train")[0] == sum(name.startswith("train") for name in names)
+
+
+def test_splits_with_classes_are_splits_whatever_lies_beside_them(tmp_path):
+    write(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "test") for name in ("ant", "bee")))
+    write(tmp_path, "unlabeled/1.png", "cover.png")
+    source = sources.open_source(tmp_path)
+    assert (source.size, source.class_names) == (2, ("ant", "bee"))
+    assert "beside the splits: the folders unlabeled and images outside of all folders (1)" in source.notes[0]
+    assert opened(tmp_path, "unlabeled") == (1, ())
+
+
+def test_a_single_folder_is_a_class_if_another_split_has_it(tmp_path):
+    write(tmp_path, "train/ant/1.png", "train/caf\u00e9/1.png", "test/cafe\u0301/1.png", "val/images/1.png")
+    assert opened(tmp_path, "test") == (1, ("cafe\u0301",))
+    assert opened(tmp_path, "val") == (1, ())
+
+
+def test_class_folders_without_images_are_named(tmp_path):
+    write(tmp_path, "ant/1.png", "bee/1.png")
+    (tmp_path / "cat").mkdir()
+    assert sources.open_source(tmp_path).notes == (f"no images in these folders of {tmp_path}: cat",)
+
+
+def test_names_that_are_no_text_can_be_printed(tmp_path):
+    for name in (b"\xff", b"\xfe"):
+        write(tmp_path, "image.png")
+        os.makedirs(os.fsencode(tmp_path) + b"/" + name)
+        os.rename(tmp_path / "image.png", os.fsencode(tmp_path) + b"/" + name + b"/image.png")
+    with open(os.fsencode(tmp_path) + b"/a.\xff", "w"):
+        pass
+    source = sources.open_source(tmp_path)
+    assert "".join((*source.notes, *source.class_names, source.name)).encode()
+    assert len(list(source.examples(0, 0, False))) == 2

@@ -1,14 +1,23 @@
 import json
 import multiprocessing
-import types
 
+import numpy as np
 import pytest
 
+from keras_siamim.data.derived import sample_of
 from keras_siamim.data.ledger import Ledger, TooManyBadImages
+from keras_siamim.data.loading import Examples
+from keras_siamim.data.sources import array_source
 
 pytestmark = pytest.mark.one_backend
 
-SOURCE = types.SimpleNamespace(name="photos", size=1000, locate="file {}".format)
+
+class Named(Examples):
+    def __init__(self, name, size, locate):
+        self.name, self.size, self.locate = name, size, locate
+
+
+SOURCE = Named("photos", 1000, "file {}".format)
 
 
 def fill(path, start):
@@ -33,7 +42,7 @@ def test_the_limit_is_a_share_of_each_source():
     ledger = Ledger()
     for index in range(10):
         ledger.add(SOURCE, index, "empty file")
-    other = types.SimpleNamespace(name="others", size=100, locate="{}".format)
+    other = Named("others", 100, "{}".format)
     ledger.add(other, 0, "no image")
     for _ in range(2):
         with pytest.raises(
@@ -42,6 +51,19 @@ def test_the_limit_is_a_share_of_each_source():
             ledger.add(SOURCE, 10, "empty file")
     with pytest.raises(ValueError, match=r"limit must be a share .*received 1\.5"):
         Ledger(limit=1.5)
+
+
+def test_the_limit_of_a_sample_is_a_share_of_its_own_images():
+    source = array_source(np.zeros((200, 4, 4, 3), "uint8"))
+    sample = sample_of(source, 100, seed=1)
+    inside = [int(number) for number in sample.numbers]
+    ledger = Ledger(limit=0.02)
+    for number in sorted(set(range(200)) - set(inside))[:4]:
+        ledger.add(source, number, "empty file")
+    for number in inside[:2]:
+        ledger.add(sample, number, "empty file")
+    with pytest.raises(TooManyBadImages, match="3 of the 100 images"):
+        ledger.add(sample, inside[2], "empty file")
 
 
 def test_a_later_run_goes_on_counting_and_repairs_a_torn_line(tmp_path):
@@ -56,9 +78,7 @@ def test_a_later_run_goes_on_counting_and_repairs_a_torn_line(tmp_path):
 
 
 def test_names_need_not_be_text(tmp_path):
-    source = types.SimpleNamespace(
-        name="a", size=1000, locate=lambda index: b"\xff\n.png".decode(errors="surrogateescape")
-    )
+    source = Named("a", 1000, lambda index: b"\xff\n.png".decode(errors="surrogateescape"))
     Ledger(tmp_path / "bad.jsonl").add(source, 1, "empty file")
     assert Ledger(tmp_path / "bad.jsonl").entries()[0]["image"] == "\udcff\n.png"
 

@@ -1,3 +1,5 @@
+import concurrent.futures
+import dataclasses
 import os
 
 import numpy as np
@@ -6,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_siamim.data import images, sources
+from keras_siamim.data import images, records, sources
 from tests.data.photographs import photographs
 
 pytestmark = pytest.mark.one_backend
@@ -101,9 +103,18 @@ def test_a_sample_is_seeded_and_of_all_classes(tmp_path):
         sources.sample_of(source, 0)
 
 
-def test_a_sample_of_records_is_seeded_and_changes_its_order(tmp_path):
+def test_a_sample_of_records_is_seeded_and_of_all_files(tmp_path):
     write_records(tmp_path)
-    assert_all_once_and_another_order_each_epoch(sources.sample_of(sources.record_source(str(tmp_path / "part-*")), 25))
+    source = sources.record_source(str(tmp_path / "part-*"))
+    sample = sources.sample_of(source, 25)
+    assert_all_once_and_another_order_each_epoch(sample)
+    found = {example["index"] for example in examples(sample)}
+    assert {index // records.FILE_STRIDE for index in found} == {0, 1, 2}
+    assert found <= {example["index"] for example in examples(source)}
+    # Of shuffled records whole files are a sample.
+    shuffled = sources.sample_of(dataclasses.replace(source, shuffled=True), 25)
+    assert_all_once_and_another_order_each_epoch(shuffled)
+    assert len({example["index"] // records.FILE_STRIDE for example in examples(shuffled)}) == 2
 
 
 def test_file_names_need_not_be_text(tmp_path):
@@ -116,7 +127,7 @@ def test_folders_without_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`path` must hold images .*none is"):
         sources.folder_source(tmp_path)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="`path` must hold images.*1 files .txt"):
+    with pytest.raises(ValueError, match="`path` must hold images.*files .txt .1"):
         sources.open_source(str(tmp_path))
     with pytest.raises(ValueError, match="which is not a folder"):
         sources.folder_source(tmp_path / "notes.txt")
@@ -238,46 +249,83 @@ def test_directories_prepared_by_tfds(tmp_path):
         sources.open_source(f"tfds_dir:{tmp_path}/nowhere")
 
 
-def prepare(folder, label, values, image=None):
-    """Six images with two values of a label."""
-    image = image or tfds.features.Image(shape=(8, 8, 3), encoding_format="png")
+with tfds.core.registered.skip_registration():
+
+    class Measured(tfds.core.GeneratorBasedBuilder):
+        """Six images with labels."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        image = tfds.features.Image(shape=(8, 8, 3), encoding_format="png")
+        label, values = tfds.features.Scalar(np.int64), (0, 1)
+
+        def _info(self):
+            features = {"image": self.image, "label": self.label}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for k in range(6):
+                pixels = np.full(self.image.shape, k, self.image.np_dtype)
+                yield k, {"image": pixels, "label": self.values[k % len(self.values)]}
+
+
+def prepare(folder, label, values, image=Measured.image):
+    """Prepare a data set and open it."""
     with tfds.core.registered.skip_registration():
 
-        class Measured(tfds.core.GeneratorBasedBuilder):
-            """Images with labels."""
+        class Prepared(Measured):
+            """The same with other labels."""
 
-            VERSION = tfds.core.Version("1.0.0")
-
-            def _info(self):
-                features = {"image": image, "label": label}
-                return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
-
-            def _split_generators(self, manager):
-                return {"train": self._generate_examples()}
-
-            def _generate_examples(self):
-                for k in range(6):
-                    yield k, {"image": np.full(image.shape, k, image.np_dtype), "label": values[k % 2]}
-
-    Measured(data_dir=folder).download_and_prepare()
-    return sources.open_source(folder / "measured")
+    Prepared.label, Prepared.values, Prepared.image = label, values, image
+    Prepared(data_dir=folder).download_and_prepare()
+    return sources.open_source(folder / "prepared")
 
 
 @pytest.mark.parametrize(
     ("label", "values", "found"),
     [
-        (tfds.features.Text(), ("even", "odd"), None),
+        (tfds.features.Text(), ("odd", "even"), ("even", "odd")),
+        (tfds.features.Scalar(np.int64), (7, 3), ("3", "7")),
+        (tfds.features.Scalar(np.bool_), (True, False), ("0", "1")),
+        (tfds.features.Scalar(np.int32), (-1, -1), None),
         (tfds.features.Scalar(np.float32), (0.5, 1.5), None),
-        (tfds.features.Scalar(np.int64), (0, 1), [0, 0, 0, 1, 1, 1]),
+        (tfds.features.Text(), tuple("abcdef"), None),
+        (tfds.features.Sequence(tfds.features.ClassLabel(names=["even", "odd"])), ([0], [1, 0]), None),
     ],
 )
-def test_labels_of_tfds_that_are_no_classes_do_not_keep_a_set_from_being_opened(tmp_path, label, values, found):
+def test_labels_of_tfds_are_classes_or_do_not_keep_a_set_from_being_opened(tmp_path, label, values, found):
     source = prepare(tmp_path, label, values)
     read = examples(source)
     assert len(read) == 6
-    assert sources.has_labels(source) == (found is not None)
-    assert (sorted(example["label"] for example in read) if found else None) == found
+    assert (sources.has_labels(source), source.class_names) == (found is not None, found or ())
     assert bool(source.notes) == (found is None)
+    for example in read if found else ():
+        value = values[images.decode(example["image"])[0, 0, 0].numpy() % 2]
+        assert found[example["label"]] == (value if isinstance(value, str) else str(int(value)))
+
+
+def test_a_set_of_tfds_that_other_processes_prepare_is_opened_when_they_are_done(tmp_path, monkeypatch):
+    prepared = []
+
+    class Slow(Measured):
+        def _generate_examples(self):
+            prepared.append(1)
+            yield from super()._generate_examples()
+
+    monkeypatch.setattr(tfds, "builder", lambda name: Slow(data_dir=tmp_path))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(sources.open_source, ["tfds:slow"] * 3))
+    assert [source.size for source in found] == [6, 6, 6]
+    assert len(prepared) == 1
+
+
+def test_what_tfds_cannot_open_is_refused(tmp_path):
+    for name in ("dataset_info.json", "features.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match="`data` must be a directory that TFDS can open"):
+        sources.open_source(tmp_path)
 
 
 def test_one_file_and_a_folder_of_records_are_opened(tmp_path):
@@ -298,6 +346,54 @@ def test_files_of_records_hold_the_split_that_their_names_have(tmp_path):
     for split in ("test", "extra"):
         with pytest.raises(ValueError, match=f"split '{split}' needs files with its name.*train-0"):
             sources.open_source(str(tmp_path / "train-*.tfrecord"), split)
+
+
+def test_records_lie_in_folders_of_their_splits(tmp_path):
+    for split, count in (("Train", 3), ("valid", 2)):
+        (tmp_path / split).mkdir()
+        write_records(tmp_path / split, files=1, records=count)
+    for data in (tmp_path, str(tmp_path / "*" / "*.tfrecord")):
+        assert [sources.open_source(data, split).size for split in ("train", "test")] == [3, 2]
+    with pytest.raises(ValueError, match="split 'train' needs files with its name"):
+        sources.open_source(str(tmp_path / "valid" / "*"))
+    files = [tmp_path / "Train" / "part-0.tfrecord", tmp_path / "part-0.tfrecord"]
+    with pytest.raises(ValueError, match="must all have the name of a split, or none.*part-0"):
+        records.files_of_split(files, "train")
+
+
+def test_the_feature_that_holds_images_is_found_or_the_features_are_named(tmp_path):
+    def written(**features):
+        features = {
+            key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in features.items()
+        }
+        with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+        return tmp_path / "a.tfrecord"
+
+    png = tf.io.encode_png(np.full((8, 8, 3), 5, "uint8")).numpy()
+    (example,) = examples(sources.open_source(written(photo=png, name=b"ant")))
+    assert images.decode(example["image"])[0, 0, 0] == 5
+    for features in ({"left": png, "right": png}, {"name": b"ant"}):
+        with pytest.raises(ValueError, match=f"`image_key` must be the feature.*{', '.join(features)}"):
+            sources.open_source(written(**features))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("photo.jpg", "a folder of images, not the images"),
+        ("photos.zip", "an archive"),
+        ("part.array_record-00000-of-00001", "ArrayRecord"),
+        ("train.parquet", "Parquet"),
+        ("text.tfrecord", "no record can be found"),
+    ],
+)
+def test_files_that_are_no_records_are_refused_with_the_reason(tmp_path, name, reason):
+    (tmp_path / name).write_bytes(b"no records, but a text")
+    with pytest.raises(ValueError, match=reason):
+        sources.open_source(tmp_path / name)
+    with pytest.raises(ValueError, match=reason):
+        sources.open_source(str(tmp_path / "*"))
 
 
 @pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
@@ -340,3 +436,28 @@ def test_no_name_is_refused(data):
 def test_images_of_tfds_that_are_no_encoded_bytes_of_colors_are_refused(tmp_path, image):
     with pytest.raises(ValueError, match="The feature 'image' must hold encoded images of 8 or 16 bits"):
         prepare(tmp_path, tfds.features.Scalar(np.int64), (0, 1), image)
+
+
+def test_accuracies_are_of_val_where_test_has_no_labels(tmp_path):
+    for name in ("train/ant", "train/bee", "val/bee", "test"):
+        save(tmp_path / name / "1.png")
+    train = sources.open_source(tmp_path)
+    held_out, notes = sources.open_held_out(tmp_path, "test", train)
+    assert [example["label"] for example in examples(held_out)] == [1]
+    assert notes == [
+        f"{tmp_path / 'test'} has no labels; {tmp_path / 'val'} takes its place",
+        f"{tmp_path / 'val'} has no images of these classes: ant",
+    ]
+    for split in ("train", "val"):
+        (tmp_path / split / "bee" / "1.png").rename(tmp_path / split / "1.png")
+    with pytest.raises(ValueError, match="test has no labels"):
+        sources.open_held_out(tmp_path, "test", train)
+
+
+def test_splits_without_labels_are_told_by_more_than_one_image():
+    pixels = np.zeros((3, 8, 8, 3), "uint8")
+    columns = {"image": tf.constant(pixels), "label": tf.constant([-1, 0, 1])}
+    source = sources.IndexedSource("some", 3, lambda index: {key: value[index] for key, value in columns.items()})
+    assert sources.has_labels(source)
+    columns["label"] = tf.constant([-1, -1, -1])
+    assert not sources.has_labels(source)
