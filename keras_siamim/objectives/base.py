@@ -68,13 +68,22 @@ class Objective(TrainStep, keras.Model):
         raise AttributeError(f"{type(self).__name__} has no loss.")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the loss for Keras's training step, penalties of regularizers included; labels play no part."""
+        """Return the loss for Keras's training step, penalties of regularizers included; labels play no part.
+
+        Raises:
+            ValueError: If there are sample weights.
+        """
+        if sample_weight is not None:
+            raise ValueError("`sample_weight` must be None: objectives weight no images. Received weights of a batch.")
         terms = self.loss_terms(y_pred)
         for name, tracker in self.trackers.items():
             tracker.update_state(terms[name])
-        loss = terms["loss"] + sum(ops.cast(penalty, "float32") for penalty in self.losses)
+        loss = self._penalized(terms["loss"])
         # A loss that is not finite shall have no finite gradient either, by which a step is judged.
         return share_of_loss(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
+
+    def _penalized(self, loss):
+        return loss + sum(ops.cast(penalty, "float32") for penalty in self.losses)
 
     @property
     def recompute(self):
@@ -238,8 +247,8 @@ class Objective(TrainStep, keras.Model):
     def expected_initial_loss(self, batch):
         """Loss of a model that has learned nothing, to hold the first steps against.
 
-        A copy of this model as it is now predicts the batch as in training, and every prediction is held against the
-        target of another image.
+        The model as it is now predicts the batch as in training, and every prediction is compared with the target of
+        another image. Nothing of the model changes.
 
         Args:
             batch: One training batch.
@@ -247,11 +256,15 @@ class Objective(TrainStep, keras.Model):
         Returns:
             A float.
         """
-        copy = type(self).from_config(self.get_config())
-        copy.set_weights(self.get_weights())
-        outputs = copy(batch, training=True)
+        # Running averages and seeds move in every call for training.
+        before = [np.array(ops.convert_to_numpy(variable)) for variable in self.passing_variables]
+        try:
+            outputs = self(batch, training=True)
+        finally:
+            for variable, value in zip(self.passing_variables, before, strict=True):
+                variable.assign(value)
         outputs |= {name: ops.roll(outputs[name], 1, axis=0) for name in self.answers}
-        return float(ops.convert_to_numpy(self.loss_terms(outputs)["loss"]))
+        return float(ops.convert_to_numpy(self._penalized(self.loss_terms(outputs)["loss"])))
 
     def embed(self, images, batch_size=256, pooling="mean"):
         """Features of whole images from the encoder as it stands.

@@ -1,5 +1,7 @@
 """Objectives with a momentum target."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -33,8 +35,9 @@ class MomentumObjective(Objective):
 
     def __init__(self, target_momentum, **kwargs):
         super().__init__(**kwargs)
-        if not callable(target_momentum) and not 0 <= target_momentum <= 1:
-            raise ValueError(f"`target_momentum` must be within 0...1 or a schedule. Received: {target_momentum}.")
+        in_range = isinstance(target_momentum, numbers.Real) and 0 <= target_momentum <= 1
+        if not callable(target_momentum) and not in_range:
+            raise ValueError(f"`target_momentum` must be in [0, 1] or a schedule. Received: {target_momentum!r}.")
         self.target_momentum = target_momentum
         self._online_weights = self._target_weights = ()
         # Counts batches learned from. The optimiser's own counter can't be read inside a compiled JAX step.

@@ -1,12 +1,11 @@
 """Siamese Image Modeling."""
 
-import numbers
-
 import keras
 from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim.layers import Dense, TransformerBlock
+from keras_siamim.layers.arguments import height_and_width, positive_number, whole_number
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import UniGrad, get_loss
 from keras_siamim.losses.unigrad import scaled_negative_weight
@@ -102,6 +101,7 @@ class SiameseIM(MomentumObjective):
         target_momentum=0.995,
         **kwargs,
     ):
+        decoder_width = whole_number("decoder_width", decoder_width)
         if loss == "unigrad":
             weight = scaled_negative_weight(decoder_width) if negative_weight is None else negative_weight
             criterion = UniGrad(weight)
@@ -112,25 +112,24 @@ class SiameseIM(MomentumObjective):
         super().__init__(target_momentum=target_momentum, loss_names=criterion.terms, **kwargs)
         sincos_position_table((1, 1), decoder_width)  # refuses a width that positions do not divide
         self.decoder_width = decoder_width
-        self.decoder_heads = decoder_heads
-        self.projector_depth = projector_depth
-        self.decoder_depth = decoder_depth
+        self.decoder_heads = decoder_heads = whole_number("decoder_heads", decoder_heads)
+        self.projector_depth = whole_number("projector_depth", projector_depth, minimum=0)
+        self.decoder_depth = decoder_depth = whole_number("decoder_depth", decoder_depth)
         self.projector_norm = projector_norm
         self.decoder_norm = decoder_norm
-        self.decoder_mlp_ratio = decoder_mlp_ratio
+        self.decoder_mlp_ratio = positive_number("decoder_mlp_ratio", decoder_mlp_ratio)
         self.train_patch_embedding = train_patch_embedding
         self.normalize_prediction = normalize_prediction
         self.target_view = target_view
-        self.target_image_size = target_image_size and (
-            (target_image_size,) * 2 if isinstance(target_image_size, numbers.Integral) else tuple(target_image_size)
-        )
+        self.target_image_size = None
+        if target_image_size is not None:
+            self.target_image_size = height_and_width("target_image_size", target_image_size)
+            checked_grid(*self.target_image_size, encoder.patch_size)
         self.target_keep_ratio = target_keep_ratio
         self.relative_positions = relative_positions
         self.prediction_target = prediction_target
         self.scope = scope_weights(scope)
         self.criterion = criterion
-        if target_image_size is not None:
-            checked_grid(*self.target_image_size, encoder.patch_size)
         if not 0 < target_keep_ratio <= 1:
             raise ValueError(f"`target_keep_ratio` must be above 0 and at most 1. Received: {target_keep_ratio}.")
         self.seed_generator = keras.random.SeedGenerator() if target_keep_ratio < 1 else None

@@ -75,7 +75,7 @@ def test_evaluate_and_predict_move_nothing_but_metrics():
 
 
 def test_momentum_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match="`target_momentum` must be within 0...1 or a schedule. Received: 1.5"):
+    with pytest.raises(ValueError, match=r"`target_momentum` must be in \[0, 1\] or a schedule. Received: 1.5"):
         nano_moco(target_momentum=1.5)
 
 
