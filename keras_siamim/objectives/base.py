@@ -54,6 +54,7 @@ class Objective(TrainStep, keras.Model):
     """
 
     batch_keys = ()
+    train_patch_embedding = True
     answers = ("target",)
 
     def __init__(self, loss_names=(), **kwargs):
@@ -102,6 +103,14 @@ class Objective(TrainStep, keras.Model):
 
     def _blocks(self):
         return [layer for layer in self._flatten_layers() if isinstance(layer, TransformerBlock)]
+
+    @property
+    def frozen_variables(self):
+        """Variables that training must not change: the patch embedding's where it is not trained."""
+        return [] if self.train_patch_embedding else self.encoder.patch_embedding.variables
+
+    def restart_schedule(self):
+        """Begin a new run from a trained model; there is no schedule here but the optimizer's."""
 
     def begin_step(self):
         """What a training step does first."""
@@ -176,8 +185,8 @@ class Objective(TrainStep, keras.Model):
         """Train as `keras.Model.fit`; the values of the first batch are checked before the first step.
 
         Raises:
-            ValueError: If the model is not compiled; if the first batch lacks a key, or holds what no training should
-                see (see `check_batch`); if an epoch is known to end with a batch of one image and the model has
+            ValueError: If the model is not compiled; if a weight that training must not change is trainable; if the
+                first batch lacks a key, or holds what no training should see (see `check_batch`); if an epoch is known to end with a batch of one image and the model has
                 BatchNorm; for class or sample weights, which no objective uses.
         """
         if not self.compiled:
@@ -187,6 +196,11 @@ class Objective(TrainStep, keras.Model):
                 raise ValueError(
                     f"`{name}` must be None: objectives without labels weight no images. Received: {value!r:.40}."
                 )
+        if thawed := [variable.path for variable in self.frozen_variables if variable.trainable]:
+            raise ValueError(
+                "`trainable` must stay False for the target branch, and for a patch embedding that is not trained. "
+                f"Received: True for {len(thawed)} of their variables, first {thawed[0]}. Set it to False and compile."
+            )
         self._check_replicas(x, batch_size)
         start_alike(self)
         x = self._checked(x, batch_size, training=True)
@@ -227,12 +241,16 @@ class Objective(TrainStep, keras.Model):
     def _checked(self, x, batch_size=None, training=False):
         first, x = peek(x)
         # Training that goes on skips a bad batch wherever it comes; an interruption before it must change nothing.
-        goes_on = training and getattr(self, "optimizer", None) and int(ops.convert_to_numpy(self.optimizer.iterations))
+        goes_on = training and int(ops.convert_to_numpy(self.optimizer.iterations))
         if first is not None and not goes_on:
-            check_batch(first, self.batch_keys, self.encoder, getattr(self, "target_image_size", None))
+            self.check_values(first)
             if training and self._has_batch_norm():
                 require_several_images(min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])))
         return x
+
+    def check_values(self, batch):
+        """Check the values of a batch of NumPy arrays, see `check_batch`."""
+        check_batch(batch, self.batch_keys, self.encoder)
 
     def _has_batch_norm(self):
         return any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers())

@@ -21,8 +21,8 @@ from keras_siamim.objectives.components import (
     random_patches,
     scope_weights,
 )
-from keras_siamim.objectives.momentum import MomentumObjective, freeze
-from keras_siamim.objectives.validation import require_count, require_float, require_keys
+from keras_siamim.objectives.momentum import MomentumObjective
+from keras_siamim.objectives.validation import check_batch, require_count, require_float, require_keys
 from keras_siamim.ops import gather_tokens, sincos_position_table
 
 
@@ -184,7 +184,7 @@ class SiameseIM(MomentumObjective):
         self.head.build(tokens)
         if self.prediction_norm is not None:
             self.prediction_norm.build((None, None, self.head.units))
-            freeze(self.prediction_norm.variables)
+            self.prediction_norm.trainable = False
         if self.target is not None:
             self.target.build()
             self.pair_branches(self.online, self.target)
@@ -260,6 +260,10 @@ class SiameseIM(MomentumObjective):
             for scope, weight in self.scope.items()
         ]
         return {term: sum(part[term] * weight for weight, part in parts) for term in ("loss", *self.criterion.terms)}
+
+    def check_values(self, batch):
+        """Check the values of a batch of NumPy arrays, see `check_batch`."""
+        check_batch(batch, self.batch_keys, self.encoder, self.target_image_size)
 
     def _check(self, batch):
         """What shapes and dtypes alone can tell; `fit` checks values too."""
