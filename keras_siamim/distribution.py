@@ -13,6 +13,8 @@ The batch is global: token BatchNorm, UniGrad's correlation and MoCo v3's keys s
 a step are those of one device with the same batch.
 """
 
+import numbers
+
 from keras_siamim._backend import Distribution
 from keras_siamim._backend import set_up as _set_up
 
@@ -50,6 +52,6 @@ def set_up(devices=None, model_parallel=1):
         ValueError: If there are not as many devices, or the backend can't do it.
     """
     for name, value in (("devices", devices), ("model_parallel", model_parallel)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (not isinstance(value, numbers.Integral) or value < 1):
             raise ValueError(f"`{name}` must be a whole number of 1 or more. Received: {value!r}.")
     return _set_up(devices, None if model_parallel == 1 else (model_parallel, BLOCK_LAYOUT))

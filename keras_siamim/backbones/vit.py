@@ -1,12 +1,12 @@
 """The plain Vision Transformer (arXiv 2010.11929) without a head."""
 
-import numbers
 import re
 
 import keras
 from keras import ops
 
 from keras_siamim.layers import LearnedPositions, PatchEmbedding, Token, TransformerBlock
+from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import sincos_position_table
 
@@ -86,16 +86,12 @@ class ViTEncoder(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.image_size = (image_size, image_size) if isinstance(image_size, numbers.Integral) else tuple(image_size)
-        for name, value in (("patch_size", patch_size), ("width", width), ("depth", depth), ("num_heads", num_heads)):
-            if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number, 1 or more. Received: {value!r}.")
-        # NumPy's whole numbers are no JSON.
-        self.image_size = tuple(int(side) for side in self.image_size)
-        patch_size, width, depth, num_heads = int(patch_size), int(width), int(depth), int(num_heads)
+        self.image_size = height_and_width("image_size", image_size)
+        patch_size, width = whole_number("patch_size", patch_size), whole_number("width", width)
+        depth, num_heads = whole_number("depth", depth), whole_number("num_heads", num_heads)
         self.grid = checked_grid(*self.image_size, patch_size)
         sincos_position_table(self.grid, width, axis_order)  # refuses a width or an axis order that does not fit
-        if num_heads < 1 or width % num_heads:
+        if width % num_heads:
             raise ValueError(f"`num_heads` must divide `width`. Received: num_heads={num_heads}, width={width}.")
         if position_embedding not in POSITION_EMBEDDINGS:
             raise ValueError(
@@ -111,7 +107,7 @@ class ViTEncoder(keras.Model):
         self.final_norm = final_norm
         self.position_embedding = position_embedding
         self.axis_order = axis_order
-        self.channels = channels
+        self.channels = whole_number("channels", channels)
         policy = self.dtype_policy
         self.patch_embedding = PatchEmbedding(width, patch_size, data_format, dtype=policy, name="patch_embedding")
         self.data_format = self.patch_embedding.data_format

@@ -10,6 +10,7 @@ before it deleted. What is found damaged later is set aside, and the one before 
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
@@ -69,6 +70,7 @@ class CheckpointFiles:
             raise ValueError(f"`keep` must be 1 or more. Received: {keep}.")
         self.folder = Path(folder)
         self.keep = keep
+        self._intact = {}  # stamps of the checkpoints whose checksum this process has verified
 
     def write(self, place, arrays):
         """Write a checkpoint, then delete those beyond the last `keep`.
@@ -86,12 +88,11 @@ class CheckpointFiles:
         try:
             aside.mkdir()
             with open(aside / ARRAYS, "wb") as file:
-                np.savez(file, **arrays)
+                hashed = _Hashed(file)
+                np.savez(hashed, **arrays)
                 _to_disk(file)
-            with open(aside / ARRAYS, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
             with open(aside / MANIFEST, "w") as file:
-                json.dump({"place": dataclasses.asdict(place), "sha256": digest}, file, indent=1)
+                json.dump({"place": dataclasses.asdict(place), "sha256": hashed.digest()}, file, indent=1)
                 _to_disk(file)
             _folder_to_disk(aside)
             if final.exists():  # the same place is the same state: keep the one on disk unless it is damaged
@@ -131,7 +132,7 @@ class CheckpointFiles:
             NewerCheckpoint: If a newer version of this package wrote a checkpoint that comes first.
         """
         for path in self.paths():
-            problem = damage(path)
+            problem = self._damage(path)
             if problem:
                 report(f"passed over checkpoint {path}: {problem}")
             elif usable(place := read_place(path)):
@@ -159,11 +160,49 @@ class CheckpointFiles:
             report(f"deleted an unfinished checkpoint: {path.name.removeprefix(ASIDE)}")
         for path in self.paths():
             try:
-                problem = damage(path, reading_fails=True)
+                problem = self._damage(path, reading_fails=True)
             except OSError:  # perhaps only for now
                 continue
             if problem:
                 report(f"set aside checkpoint {set_aside(path)}: {problem}")
+
+
+    def _damage(self, path, reading_fails=False):
+        # A checkpoint of gigabytes is read once per process, unless its files change.
+        stamp = _stamp(path)
+        if stamp is not None and self._intact.get(path) == stamp:
+            return None
+        problem = damage(path, reading_fails)
+        if problem is None:
+            self._intact[path] = stamp
+        return problem
+
+
+class _Hashed(io.RawIOBase):
+    """A stream into a file that computes the SHA-256 of what passes; it can't go back, so nothing is written twice."""
+
+    def __init__(self, file):
+        self._file = file
+        self._sha256 = hashlib.sha256()
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self._sha256.update(data)
+        return self._file.write(data)
+
+    def digest(self):
+        return self._sha256.hexdigest()
+
+
+def _stamp(path):
+    # Changes whenever one of a checkpoint's files does.
+    try:
+        files = [(path / name).stat() for name in (ARRAYS, MANIFEST)]
+    except OSError:
+        return None
+    return [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
 
 
 def damage(path, reading_fails=False):
@@ -174,8 +213,7 @@ def damage(path, reading_fails=False):
         reading_fails: Whether files that are there and can't be read are an `OSError` rather than damage.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        _place(path, manifest["place"])
+        manifest = _manifest(path)
         with open(path / ARRAYS, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -184,7 +222,7 @@ def damage(path, reading_fails=False):
         return f"{error.filename or path} can't be read ({error.strerror or error})"
     except NewerCheckpoint:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is not whole ({error!r})"
     size = (path / ARRAYS).stat().st_size
     return None if digest == manifest["sha256"] else f"the checksum of {ARRAYS} ({size} bytes) is not the recorded one"
@@ -200,17 +238,22 @@ def set_aside(path):
 
 def read_place(path):
     """The `Place` of a whole checkpoint."""
-    return _place(path, json.loads((path / MANIFEST).read_text())["place"])
+    return Place(**_manifest(path)["place"])
 
 
-def _place(path, fields):
-    unknown = set(fields) - {field.name for field in dataclasses.fields(Place)}
+def _manifest(path):
+    manifest = json.loads((path / MANIFEST).read_text())
+    places = {field.name for field in dataclasses.fields(Place)}
+    unknown = manifest.keys() - {"place", "sha256"} | manifest["place"].keys() - places
     if unknown:
         raise NewerCheckpoint(
-            f"{path / MANIFEST} must have no fields but {', '.join(f.name for f in dataclasses.fields(Place))}. "
+            f"{path / MANIFEST} must have no fields but place, sha256 and, of a place, {', '.join(sorted(places))}. "
             f"Received: {', '.join(sorted(unknown))}. A newer version of keras_siamim wrote it: resume with that one."
         )
-    return Place(**fields)
+    Place(**manifest["place"])
+    if "sha256" not in manifest:
+        raise KeyError("sha256")
+    return manifest
 
 
 def read_arrays(path):

@@ -3,6 +3,7 @@
 import keras
 
 from keras_siamim._backend.kernels import self_attention
+from keras_siamim.layers.arguments import whole_number
 from keras_siamim.layers.dense import Dense
 
 
@@ -19,7 +20,7 @@ class Attention(keras.layers.Layer):
 
     def __init__(self, num_heads, **kwargs):
         super().__init__(**kwargs)
-        self.num_heads = num_heads
+        self.num_heads = whole_number("num_heads", num_heads)
 
     def build(self, input_shape):
         """Create both projections for tokens (batch, tokens, width)."""

@@ -3,6 +3,7 @@
 import keras
 
 from keras_siamim._backend.kernels import gelu
+from keras_siamim.layers.arguments import positive_number, whole_number
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
@@ -35,7 +36,7 @@ class Mlp(keras.layers.Layer):
 
     def __init__(self, hidden_width, **kwargs):
         super().__init__(**kwargs)
-        self.hidden_width = hidden_width
+        self.hidden_width = whole_number("hidden_width", hidden_width)
 
     def build(self, input_shape):
         """Create both dense layers."""
@@ -77,8 +78,8 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(self, num_heads, mlp_ratio=4, norm="layer", layer_scale_init=None, drop_path_rate=0.0, **kwargs):
         super().__init__(**kwargs)
-        self.num_heads = num_heads
-        self.mlp_ratio = mlp_ratio
+        self.num_heads = whole_number("num_heads", num_heads)
+        self.mlp_ratio = positive_number("mlp_ratio", mlp_ratio)
         self.norm = norm
         self.layer_scale_init = layer_scale_init
         self.drop_path_rate = drop_path_rate

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_siamim.layers.arguments import whole_number
 from keras_siamim.ops import resize_positions
 
 
@@ -18,8 +19,8 @@ class LearnedPositions(keras.layers.Layer):
 
     def __init__(self, width, grid, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
-        self.grid = tuple(grid)
+        self.width = whole_number("width", width)
+        self.grid = tuple(whole_number("grid", side) for side in grid)
 
     def build(self, input_shape=None):
         """Create the weight (1, 1 + rows * columns, width), the class token's first."""

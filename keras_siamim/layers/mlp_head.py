@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_siamim.layers.arguments import whole_number
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
@@ -20,7 +21,7 @@ class MlpHead(keras.layers.Layer):
 
     def __init__(self, widths, **kwargs):
         super().__init__(**kwargs)
-        self.widths = list(widths)
+        self.widths = [whole_number("widths", width) for width in widths]
         policy = self.dtype_policy
         self.dense = [
             Dense(width, use_bias=False, dtype=policy, name=f"dense_{index}") for index, width in enumerate(self.widths)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_siamim.layers.arguments import whole_number
 from keras_siamim.ops import gather_tokens, patchify
 
 
@@ -36,8 +37,8 @@ class PatchEmbedding(keras.layers.Layer):
 
     def __init__(self, width, patch_size, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
-        self.patch_size = patch_size
+        self.width = whole_number("width", width)
+        self.patch_size = whole_number("patch_size", patch_size)
         self.data_format = data_format or keras.config.image_data_format()
 
     def grid(self, image_shape):

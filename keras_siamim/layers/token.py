@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_siamim.layers.arguments import whole_number
+
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class Token(keras.layers.Layer):
@@ -18,7 +20,7 @@ class Token(keras.layers.Layer):
 
     def __init__(self, width, **kwargs):
         super().__init__(**kwargs)
-        self.width = width
+        self.width = whole_number("width", width)
 
     def build(self, input_shape=None):
         """Create the weight."""

@@ -1,5 +1,7 @@
 """The dense loss of SiameseIM."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -56,7 +58,10 @@ class UniGrad(Loss):
     """`(positive + negative_weight * negative) / width`, see `unigrad_terms`.
 
     Args:
-        negative_weight: Weight of the term that keeps features apart.
+        negative_weight: Weight of the term that keeps features apart, 0 or more.
+
+    Raises:
+        ValueError: If `negative_weight` is negative or not finite.
 
     Call:
         prediction, target: (..., width).
@@ -66,6 +71,8 @@ class UniGrad(Loss):
     terms = ("positive_term", "negative_term")
 
     def __init__(self, negative_weight=0.02):
+        if not 0 <= negative_weight < math.inf:
+            raise ValueError(f"`negative_weight` must be finite and 0 or more. Received: {negative_weight}.")
         self.negative_weight = negative_weight
 
     def __call__(self, prediction, target):

@@ -54,6 +54,7 @@ class Objective(TrainStep, keras.Model):
     """
 
     batch_keys = ()
+    train_patch_embedding = True
     answers = ("target",)
 
     def __init__(self, loss_names=(), **kwargs):
@@ -68,13 +69,22 @@ class Objective(TrainStep, keras.Model):
         raise AttributeError(f"{type(self).__name__} has no loss.")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the loss for Keras's training step, penalties of regularizers included; labels play no part."""
+        """Return the loss for Keras's training step, penalties of regularizers included; labels play no part.
+
+        Raises:
+            ValueError: If there are sample weights.
+        """
+        if sample_weight is not None:
+            raise ValueError("`sample_weight` must be None: objectives weight no images. Received weights of a batch.")
         terms = self.loss_terms(y_pred)
         for name, tracker in self.trackers.items():
             tracker.update_state(terms[name])
-        loss = terms["loss"] + sum(ops.cast(penalty, "float32") for penalty in self.losses)
+        loss = self._penalized(terms["loss"])
         # A loss that is not finite shall have no finite gradient either, by which a step is judged.
         return share_of_loss(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
+
+    def _penalized(self, loss):
+        return loss + sum(ops.cast(penalty, "float32") for penalty in self.losses)
 
     @property
     def recompute(self):
@@ -93,6 +103,14 @@ class Objective(TrainStep, keras.Model):
 
     def _blocks(self):
         return [layer for layer in self._flatten_layers() if isinstance(layer, TransformerBlock)]
+
+    @property
+    def frozen_variables(self):
+        """Variables that training must not change: the patch embedding's where it is not trained."""
+        return [] if self.train_patch_embedding else self.encoder.patch_embedding.variables
+
+    def restart_schedule(self):
+        """Begin a new run from a trained model; there is no schedule here but the optimizer's."""
 
     def begin_step(self):
         """What a training step does first."""
@@ -167,8 +185,8 @@ class Objective(TrainStep, keras.Model):
         """Train as `keras.Model.fit`; the values of the first batch are checked before the first step.
 
         Raises:
-            ValueError: If the model is not compiled; if the first batch lacks a key, or holds what no training should
-                see (see `check_batch`); if an epoch is known to end with a batch of one image and the model has
+            ValueError: If the model is not compiled; if a weight that training must not change is trainable; if the
+                first batch lacks a key, or holds what no training should see (see `check_batch`); if an epoch is known to end with a batch of one image and the model has
                 BatchNorm; for class or sample weights, which no objective uses.
         """
         if not self.compiled:
@@ -178,6 +196,11 @@ class Objective(TrainStep, keras.Model):
                 raise ValueError(
                     f"`{name}` must be None: objectives without labels weight no images. Received: {value!r:.40}."
                 )
+        if thawed := [variable.path for variable in self.frozen_variables if variable.trainable]:
+            raise ValueError(
+                "`trainable` must stay False for the target branch, and for a patch embedding that is not trained. "
+                f"Received: True for {len(thawed)} of their variables, first {thawed[0]}. Set it to False and compile."
+            )
         self._check_replicas(x, batch_size)
         start_alike(self)
         x = self._checked(x, batch_size, training=True)
@@ -218,12 +241,16 @@ class Objective(TrainStep, keras.Model):
     def _checked(self, x, batch_size=None, training=False):
         first, x = peek(x)
         # Training that goes on skips a bad batch wherever it comes; an interruption before it must change nothing.
-        goes_on = training and getattr(self, "optimizer", None) and int(ops.convert_to_numpy(self.optimizer.iterations))
+        goes_on = training and int(ops.convert_to_numpy(self.optimizer.iterations))
         if first is not None and not goes_on:
-            check_batch(first, self.batch_keys, self.encoder, getattr(self, "target_image_size", None))
+            self.check_values(first)
             if training and self._has_batch_norm():
                 require_several_images(min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])))
         return x
+
+    def check_values(self, batch):
+        """Check the values of a batch of NumPy arrays, see `check_batch`."""
+        check_batch(batch, self.batch_keys, self.encoder)
 
     def _has_batch_norm(self):
         return any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers())
@@ -238,8 +265,8 @@ class Objective(TrainStep, keras.Model):
     def expected_initial_loss(self, batch):
         """Loss of a model that has learned nothing, to hold the first steps against.
 
-        A copy of this model as it is now predicts the batch as in training, and every prediction is held against the
-        target of another image.
+        The model as it is now predicts the batch as in training, and every prediction is compared with the target of
+        another image. Nothing of the model changes.
 
         Args:
             batch: One training batch.
@@ -247,11 +274,15 @@ class Objective(TrainStep, keras.Model):
         Returns:
             A float.
         """
-        copy = type(self).from_config(self.get_config())
-        copy.set_weights(self.get_weights())
-        outputs = copy(batch, training=True)
+        # Running averages and seeds move in every call for training.
+        before = [np.array(ops.convert_to_numpy(variable)) for variable in self.passing_variables]
+        try:
+            outputs = self(batch, training=True)
+        finally:
+            for variable, value in zip(self.passing_variables, before, strict=True):
+                variable.assign(value)
         outputs |= {name: ops.roll(outputs[name], 1, axis=0) for name in self.answers}
-        return float(ops.convert_to_numpy(self.loss_terms(outputs)["loss"]))
+        return float(ops.convert_to_numpy(self._penalized(self.loss_terms(outputs)["loss"])))
 
     def embed(self, images, batch_size=256, pooling="mean"):
         """Features of whole images from the encoder as it stands.

@@ -4,6 +4,8 @@ They are the axes of the paper's comparison (arXiv 2206.01204, section 4.3) betw
 discrimination.
 """
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -172,7 +174,7 @@ def scope_weights(scope):
     weights = {scope: 1.0} if isinstance(scope, str) else dict(scope)
     for name, weight in weights.items():
         choose(SCOPES, "scope", name)
-        if not weight >= 0:
+        if not 0 <= weight < math.inf:
             raise ValueError(f"Weights in `scope` must be 0 or more. Received: {scope!r}.")
     weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
     if not weights:

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim.layers import MlpHead
+from keras_siamim.layers.arguments import whole_number
 from keras_siamim.losses import InfoNCE
 from keras_siamim.objectives.momentum import MomentumObjective
 from keras_siamim.objectives.validation import require_float, require_keys
@@ -87,8 +88,8 @@ class MoCoV3(MomentumObjective):
         **kwargs,
     ):
         super().__init__(target_momentum=target_momentum, **kwargs)
-        self.projector_width = projector_width
-        self.embedding_width = embedding_width
+        self.projector_width = projector_width = whole_number("projector_width", projector_width)
+        self.embedding_width = embedding_width = whole_number("embedding_width", embedding_width)
         self.temperature = temperature
         self.train_patch_embedding = train_patch_embedding
         self.contrast = InfoNCE(temperature)

@@ -1,17 +1,13 @@
 """Objectives with a momentum target."""
 
+import numbers
+
 import keras
 from keras import ops
 
 from keras_siamim._backend import kernels
 from keras_siamim.objectives.base import Objective
 from keras_siamim.optimizers import innermost
-
-
-def freeze(variables):
-    """Take variables out of training one by one; unlike `layer.trainable = False` this keeps layers in their mode."""
-    for variable in variables:
-        variable.trainable = False
 
 
 class MomentumObjective(Objective):
@@ -33,8 +29,9 @@ class MomentumObjective(Objective):
 
     def __init__(self, target_momentum, **kwargs):
         super().__init__(**kwargs)
-        if not callable(target_momentum) and not 0 <= target_momentum <= 1:
-            raise ValueError(f"`target_momentum` must be within 0...1 or a schedule. Received: {target_momentum}.")
+        in_range = isinstance(target_momentum, numbers.Real) and 0 <= target_momentum <= 1
+        if not callable(target_momentum) and not in_range:
+            raise ValueError(f"`target_momentum` must be in [0, 1] or a schedule. Received: {target_momentum!r}.")
         self.target_momentum = target_momentum
         self._online_weights = self._target_weights = ()
         # Counts batches learned from. The optimiser's own counter can't be read inside a compiled JAX step.
@@ -46,15 +43,16 @@ class MomentumObjective(Objective):
         return type(encoder).from_config({**encoder.get_config(), "drop_path_rate": 0.0})
 
     def pair_branches(self, online, target):
-        """Make `target` a frozen copy of `online` that `update_target` moves.
+        """Make `target` a frozen copy of `online` that `update_target` moves; both are built and of one architecture.
 
-        Both are built and of one architecture, and `target` is new: what is trainable there is a weight and moves, even
-        where the online one is frozen.
+        All weights move, those too that are frozen in the online branch; running averages and seeds do not.
         """
         pairs = [pair for pair in zip(online.variables, target.variables, strict=True) if pair[1].trainable]
         self._online_weights = [online for online, _ in pairs]
         self._target_weights = [target for _, target in pairs]
-        freeze(self._target_weights)
+        # One by one: on TensorFlow a layer ignores `trainable` set to what it is, as in the copy of a frozen encoder.
+        for variable in self._target_weights:
+            variable.trainable = False
         self.reset_target()
 
     def reset_target(self):
@@ -63,33 +61,19 @@ class MomentumObjective(Objective):
             target.assign(ops.convert_to_numpy(online))  # through NumPy: two variables must not share a buffer
 
     @property
-    def trainable(self):
-        """As for every Keras model; what pre-training holds still stays still when a model is thawed."""
-        return keras.Model.trainable.fget(self)
+    def frozen_variables(self):
+        """The target's weights, beside those of every objective."""
+        return [*super().frozen_variables, *self._target_weights]
 
-    @trainable.setter
-    def trainable(self, value):
-        keras.Model.trainable.fset(self, value)
-        self.hold_still()
-
-    def fit(self, *args, **kwargs):
-        """As `Objective.fit`."""
-        self.hold_still()
-        return super().fit(*args, **kwargs)
-
-    def hold_still(self):
-        """Freeze again what training must not touch: the target, and the patch embedding where it is not trained."""
-        freeze(getattr(self, "_target_weights", ()))
-        if not getattr(self, "train_patch_embedding", True):
-            self.encoder.patch_embedding.set_trainable(False)
-
-    def restart_schedule(self, target_momentum):
-        """Begin a new run from a trained model: another momentum or schedule, counted from step 0 again.
+    def restart_schedule(self, target_momentum=None):
+        """Begin a new run from a trained model: the momentum is counted from step 0 again.
 
         Args:
-            target_momentum: As for the constructor. Compile anew for a learning rate that starts again, too.
+            target_momentum: Another number or schedule, as for the constructor. Defaults to the present one. Compile
+                anew for a learning rate that starts again, too.
         """
-        self.target_momentum = target_momentum
+        if target_momentum is not None:
+            self.target_momentum = target_momentum
         self.batches_seen.assign(0)
 
     def momentum_at(self, step):
@@ -100,8 +84,7 @@ class MomentumObjective(Objective):
 
     def batches_per_step(self):
         """Batches per optimiser step: 1 without gradient accumulation."""
-        optimizer = innermost(getattr(self, "optimizer", None))  # absent before `compile`
-        return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+        return (self.compiled and innermost(self.optimizer).gradient_accumulation_steps) or 1
 
     def begin_step(self):
         """Move the target."""

@@ -1,12 +1,11 @@
 """Siamese Image Modeling."""
 
-import numbers
-
 import keras
 from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim.layers import Dense, TransformerBlock
+from keras_siamim.layers.arguments import height_and_width, positive_number, whole_number
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import UniGrad, get_loss
 from keras_siamim.losses.unigrad import scaled_negative_weight
@@ -22,8 +21,8 @@ from keras_siamim.objectives.components import (
     random_patches,
     scope_weights,
 )
-from keras_siamim.objectives.momentum import MomentumObjective, freeze
-from keras_siamim.objectives.validation import require_count, require_float, require_keys
+from keras_siamim.objectives.momentum import MomentumObjective
+from keras_siamim.objectives.validation import check_batch, require_count, require_float, require_keys
 from keras_siamim.ops import gather_tokens, sincos_position_table
 
 
@@ -102,6 +101,7 @@ class SiameseIM(MomentumObjective):
         target_momentum=0.995,
         **kwargs,
     ):
+        decoder_width = whole_number("decoder_width", decoder_width)
         if loss == "unigrad":
             weight = scaled_negative_weight(decoder_width) if negative_weight is None else negative_weight
             criterion = UniGrad(weight)
@@ -112,25 +112,24 @@ class SiameseIM(MomentumObjective):
         super().__init__(target_momentum=target_momentum, loss_names=criterion.terms, **kwargs)
         sincos_position_table((1, 1), decoder_width)  # refuses a width that positions do not divide
         self.decoder_width = decoder_width
-        self.decoder_heads = decoder_heads
-        self.projector_depth = projector_depth
-        self.decoder_depth = decoder_depth
+        self.decoder_heads = decoder_heads = whole_number("decoder_heads", decoder_heads)
+        self.projector_depth = whole_number("projector_depth", projector_depth, minimum=0)
+        self.decoder_depth = decoder_depth = whole_number("decoder_depth", decoder_depth)
         self.projector_norm = projector_norm
         self.decoder_norm = decoder_norm
-        self.decoder_mlp_ratio = decoder_mlp_ratio
+        self.decoder_mlp_ratio = positive_number("decoder_mlp_ratio", decoder_mlp_ratio)
         self.train_patch_embedding = train_patch_embedding
         self.normalize_prediction = normalize_prediction
         self.target_view = target_view
-        self.target_image_size = target_image_size and (
-            (target_image_size,) * 2 if isinstance(target_image_size, numbers.Integral) else tuple(target_image_size)
-        )
+        self.target_image_size = None
+        if target_image_size is not None:
+            self.target_image_size = height_and_width("target_image_size", target_image_size)
+            checked_grid(*self.target_image_size, encoder.patch_size)
         self.target_keep_ratio = target_keep_ratio
         self.relative_positions = relative_positions
         self.prediction_target = prediction_target
         self.scope = scope_weights(scope)
         self.criterion = criterion
-        if target_image_size is not None:
-            checked_grid(*self.target_image_size, encoder.patch_size)
         if not 0 < target_keep_ratio <= 1:
             raise ValueError(f"`target_keep_ratio` must be above 0 and at most 1. Received: {target_keep_ratio}.")
         self.seed_generator = keras.random.SeedGenerator() if target_keep_ratio < 1 else None
@@ -185,7 +184,7 @@ class SiameseIM(MomentumObjective):
         self.head.build(tokens)
         if self.prediction_norm is not None:
             self.prediction_norm.build((None, None, self.head.units))
-            freeze(self.prediction_norm.variables)
+            self.prediction_norm.trainable = False
         if self.target is not None:
             self.target.build()
             self.pair_branches(self.online, self.target)
@@ -261,6 +260,10 @@ class SiameseIM(MomentumObjective):
             for scope, weight in self.scope.items()
         ]
         return {term: sum(part[term] * weight for weight, part in parts) for term in ("loss", *self.criterion.terms)}
+
+    def check_values(self, batch):
+        """Check the values of a batch of NumPy arrays, see `check_batch`."""
+        check_batch(batch, self.batch_keys, self.encoder, self.target_image_size)
 
     def _check(self, batch):
         """What shapes and dtypes alone can tell; `fit` checks values too."""

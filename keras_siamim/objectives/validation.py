@@ -9,6 +9,10 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim.layers.patch_embedding import checked_grid
 
+# Batches of a `tf.data.Dataset` that may be read before training to see the last one. A longer epoch would keep the
+# user waiting for a first step, and random access (`tf.data.experimental.at`) ends the process on some pipelines.
+READ_AT_MOST = 100
+
 
 def require_keys(batch, required):
     """Refuse anything but a dictionary that has the keys `required`.
@@ -73,7 +77,7 @@ def last_batch_size(x, batch_size=None, validation_split=0.0, steps_per_epoch=No
     """Return the number of images in the last batch of an epoch, or None where it can't be known beforehand.
 
     Dictionaries of arrays, map-style data sets, PyTorch's data loaders and `tf.data` of known cardinality can tell. Of
-    a `tf.data.Dataset` without a static batch size the last batch is read once.
+    a `tf.data.Dataset` without a static batch size the last batch is read, if there are at most `READ_AT_MOST`.
 
     Args:
         x: Training data of `fit`.
@@ -84,10 +88,12 @@ def last_batch_size(x, batch_size=None, validation_split=0.0, steps_per_epoch=No
     if hasattr(x, "keys"):
         images = int(len(next(iter(x.values()))) * (1 - validation_split))
         return images % (batch_size or 32) or (batch_size or 32)
-    if hasattr(x, "dataset") and getattr(x, "batch_size", None):  # torch.utils.data.DataLoader
-        return x.batch_size if x.drop_last else len(x.dataset) % x.batch_size or x.batch_size
-    if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
-        return _images_of(x[len(x) - 1]) if len(x) and steps_per_epoch in (None, len(x)) else None
+    if getattr(x, "batch_size", None) and hasattr(x, "sampler"):  # torch.utils.data.DataLoader
+        if x.drop_last:
+            return x.batch_size
+        return len(x.sampler) % x.batch_size or x.batch_size if hasattr(x.sampler, "__len__") else None
+    if (batches := _number_of_batches(x)) is not None:
+        return _images_of(x[batches - 1]) if batches and (steps_per_epoch or batches) >= batches else None
     if hasattr(x, "element_spec") and hasattr(x, "cardinality"):
         spec = keras.tree.flatten(x.element_spec)[0]
         if not hasattr(spec, "shape"):  # of a distributed data set, which `check_replicas` looks at
@@ -95,9 +101,16 @@ def last_batch_size(x, batch_size=None, validation_split=0.0, steps_per_epoch=No
         if spec.shape[0] is not None:
             return spec.shape[0]
         batches = int(x.cardinality())  # negative: infinite or unknown
-        if batches > 0 and (steps_per_epoch or batches) >= batches:
+        if 0 < batches <= READ_AT_MOST and (steps_per_epoch or batches) >= batches:
             return _images_of(next(iter(x.skip(batches - 1))))
     return None
+
+
+def _number_of_batches(x):
+    # Of map-style data; None for all other kinds and for endless ones.
+    if isinstance(x, keras.utils.PyDataset):
+        return x.num_batches
+    return len(x) if hasattr(x, "__getitem__") and hasattr(x, "__len__") else None
 
 
 def _images_of(batch):
@@ -109,14 +122,17 @@ def peek(x):
     """The first batch of training data, as NumPy arrays, and data that still begin with it.
 
     Dictionaries of arrays give themselves. `tf.data` and map-style data are read once more from their start by
-    training; one-shot iterators continue behind a copy of their first batch. Kinds of data that can't be looked at give
-    None.
+    training; one-shot iterators continue behind a copy of their first batch. Of kinds of data that can't be looked at
+    the first batch is None.
+
+    Raises:
+        ValueError: If the batch carries sample weights.
     """
     if hasattr(x, "keys"):
         return {key: _numpy(value) for key, value in x.items()}, x
-    if hasattr(x, "__getitem__") and hasattr(x, "__len__"):
-        first = x[0] if len(x) else None
-    elif hasattr(x, "take"):
+    if isinstance(x, keras.utils.PyDataset) or _number_of_batches(x) is not None:
+        first = None if _number_of_batches(x) == 0 else x[0]
+    elif hasattr(x, "element_spec") and hasattr(x, "take"):
         first = next(iter(x.take(1)), None)
     elif hasattr(x, "__next__"):
         first = next(x, None)

@@ -49,8 +49,7 @@ def take_up(model, stage, checkpoint, report=print):
         checkpoint.start_at(place, model, path)
     else:
         checkpoint.start_at(place.next_order(stage=stage.number), model, path, groups=(MODEL,))
-        if hasattr(model, "restart_schedule"):
-            model.restart_schedule(model.target_momentum)
+        model.restart_schedule()
     if path is None or place.stage != stage.number:
         checkpoint.save_surely(model)  # so that there is a good one, whatever comes
     return checkpoint.place

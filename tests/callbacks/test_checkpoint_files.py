@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -93,6 +94,27 @@ def test_a_truncated_one_is_set_aside_with_its_reason_and_the_one_before_it_take
     assert batches_of(files) == 10
 
 
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"place": 1, "sha256": ""}', '{"place": {}}'])
+def test_a_manifest_of_another_kind_is_damage(files, told, content):
+    (files.paths()[0] / MANIFEST).write_text(content)
+    assert batches_of(files, told.append) == 10
+    assert MANIFEST in told[0]
+
+
+def test_a_checkpoint_is_read_once_per_process_unless_it_changes(files, told, monkeypatch):
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *arguments: read.append(1) or digest(*arguments))
+    files.clean(told.append)
+    assert batches_of(files) == 20
+    assert len(read) == 2
+    files.write(Place(batches=30), {"batches": np.int32(30)})
+    assert len(read) == 2  # the checksum was computed while writing
+    path = files.paths()[1] / ARRAYS
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    files.clean(told.append)
+    assert "batch-000000020" in told[0]
+
+
 def test_one_flipped_bit_is_damage(files, told):
     path = files.paths()[0] / ARRAYS
     content = bytearray(path.read_bytes())
@@ -142,10 +164,12 @@ def test_none_are_kept_is_refused(tmp_path):
         CheckpointFiles(tmp_path, keep=0)
 
 
-def test_a_checkpoint_of_a_newer_version_is_named_and_left_alone(files, told):
+@pytest.mark.parametrize("where", ["manifest", "place"])
+def test_a_checkpoint_of_a_newer_version_is_named_and_left_alone(files, told, where):
     path = files.paths()[0] / MANIFEST
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "place": {**manifest["place"], "shard": 1}}))
+    {"manifest": manifest, "place": manifest["place"]}[where]["shard"] = 1
+    path.write_text(json.dumps(manifest))
     for look in (files.clean, files.newest):
         with pytest.raises(NewerCheckpoint, match="Received: shard.*newer version"):
             look(report=told.append)

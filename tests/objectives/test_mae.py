@@ -24,7 +24,8 @@ def test_masked_pixels_are_predicted_without_being_seen():
 
 def test_every_token_returns_to_its_place():
     """Without decoder blocks, a patch's prediction is a function of its own token and place alone."""
-    model, batch = nano_mae(decoder_depth=0), nano_batch(2)
+    model, batch = nano_mae(), nano_batch(2)
+    model.decoder = []
     whole = {**batch, "visible_ids": np.tile(np.arange(5, dtype="int32"), (2, 1))}
     ids = whole["visible_ids"]
     latent = ops.convert_to_numpy(model.encoder(whole["view_1"], ids))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_siamim import AdamW
-from tests.nano import compiled_nano_model, nano_batch, nano_moco, nano_model
+from keras_siamim import AdamW, SiameseIM
+from tests.nano import compiled_nano_model, nano_batch, nano_encoder, nano_moco, nano_model
 
 momentum_objectives = pytest.mark.parametrize("build", [nano_model, nano_moco], ids=["SiameseIM", "MoCoV3"])
 
@@ -75,19 +75,28 @@ def test_evaluate_and_predict_move_nothing_but_metrics():
 
 
 def test_momentum_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match="`target_momentum` must be within 0...1 or a schedule. Received: 1.5"):
+    with pytest.raises(ValueError, match=r"`target_momentum` must be in \[0, 1\] or a schedule. Received: 1.5"):
         nano_moco(target_momentum=1.5)
 
 
-def test_thawing_the_model_leaves_the_target_and_the_patch_embedding_frozen():
+@pytest.mark.parametrize("part", ["target", "encoder"])
+def test_a_model_whose_target_or_patch_embedding_was_thawed_is_not_trained(part):
     model = compiled_nano_model()
-    trained = len(model.trainable_variables)
-    model.trainable = False
-    model.trainable = True
-    assert len(model.trainable_variables) == trained
-    model.encoder.trainable = True
-    model.fit(nano_batch(), verbose=0)
-    assert len(model.trainable_variables) == trained
+    before = model.get_weights()
+    for trainable in (False, True):  # TensorFlow ignores a flag that is set to what it is
+        getattr(model, part).trainable = trainable
+    with pytest.raises(ValueError, match="`trainable` must stay False for the target branch"):
+        model.fit(nano_batch(), verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_all_weights_of_a_frozen_encoder_are_averaged_too():
+    encoder = nano_encoder()
+    encoder.trainable = False
+    model, usual = SiameseIM(encoder, decoder_width=16, decoder_heads=2, projector_depth=1), nano_model()
+    assert len(model._target_weights) == len(usual._target_weights)
+    assert not any(variable.trainable for variable in model.target.variables)
 
 
 def test_a_new_run_begins_its_momentum_schedule_again():
