@@ -72,7 +72,7 @@ class Ledger:
             if self.reason(source, index) is None:
                 append(entry)
                 logging.getLogger(__name__).warning("bad image: %s: %s", printable(entry["image"]), reason)
-        self._stop_above_the_limit(source)
+        self.check_limit(source)
 
     def reason(self, source, index):
         """Why that image of a source is bad, or None if it is not listed."""
@@ -117,7 +117,12 @@ class Ledger:
                 raise
             raise self.stopped from error
 
-    def _stop_above_the_limit(self, source):
+    def check_limit(self, source):
+        """Raise if more of a source's images are bad than the limit allows.
+
+        Raises:
+            TooManyBadImages: With the number of bad images and the first of them.
+        """
         # A sample is judged by its own images, whatever is known of the others.
         bad = [e for e in self.entries(source) if e["reason"] not in SEEN_TO and source.holds(e["index"])]
         if len(bad) <= self.limit * source.size:

@@ -139,8 +139,14 @@ def replacements(source, ledger, numbers, shape=None):
     """
     found = []
     for number in map(int, numbers):
-        while (reason := ledger.reason(source, number) or ledger.failure(source, number, shape)) is not None:
-            ledger.add(source, number, reason)
+        while True:
+            # What is listed is not added again: another process may have taken it off the list since.
+            if ledger.reason(source, number) is not None:
+                ledger.check_limit(source)
+            elif (reason := ledger.failure(source, number, shape)) is not None:
+                ledger.add(source, number, reason)
+            else:
+                break
             number = source.following(number)
         found.append(number)
     return np.array(found, np.int64)

@@ -3,11 +3,12 @@ import multiprocessing
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_siamim.data.derived import sample_of
 from keras_siamim.data.ledger import Ledger, TooManyBadImages
-from keras_siamim.data.loading import Examples
-from keras_siamim.data.sources import array_source
+from keras_siamim.data.loading import Examples, replacements
+from keras_siamim.data.sources import array_source, folder_source
 
 pytestmark = pytest.mark.one_backend
 
@@ -75,6 +76,21 @@ def test_a_later_run_goes_on_counting_and_repairs_a_torn_line(tmp_path):
     assert len(ledger.entries(SOURCE)) == 1
     ledger.add(SOURCE, 2, "no image")
     assert [entry["index"] for entry in Ledger(path).entries()] == [1, 2]
+
+
+def test_a_repaired_image_stays_off_the_list_of_those_who_met_it_before(tmp_path):
+    pixels = tf.io.encode_png(np.zeros((4, 4, 3), "uint8")).numpy()
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(pixels if name != "b" else b"no image")
+    source = folder_source(tmp_path)
+    before = Ledger(tmp_path / "bad.jsonl", limit=0.5)
+    assert replacements(source, before, [1]).tolist() == [2]
+    (tmp_path / "b.png").write_bytes(pixels)
+    after = Ledger(tmp_path / "bad.jsonl")
+    after.review(source)
+    assert replacements(source, before, [1]).tolist() == [2]
+    assert replacements(source, after, [1]).tolist() == [1]
+    assert Ledger(tmp_path / "bad.jsonl").reason(source, 1) is None
 
 
 def test_names_need_not_be_text(tmp_path):
