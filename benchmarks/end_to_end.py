@@ -41,7 +41,7 @@ def training(data, seconds):
     from keras_siamim.data.masking import Masking
     from keras_siamim.data.pipeline import training_batches
     from keras_siamim.data.sources import open_source
-    from keras_siamim.data.views import PairedViews
+    from keras_siamim.data.views.paired_views import PairedViews
 
     grid = (IMAGE_SIZE // PATCH_SIZE,) * 2
     source, views = open_source(data), PairedViews(IMAGE_SIZE)

@@ -1,7 +1,7 @@
 """Floating-point operations of one training step, counted from its shapes.
 
 A product of (m, k) by (k, n) takes 2 m k n. Matrix products alone count, as usual: norms, GELU, softmax and the
-optimiser are small beside them. A gradient takes twice the forward pass: one product for the input, one for
+optimizer are small beside them. A gradient takes twice the forward pass: one product for the input, one for
 the weights.
 """
 

@@ -19,14 +19,14 @@ def make_features(images: int, width: int, seed: int):
 
 
 def ours(bank, queries, k):
-    """Return the row numbers of the nearest neighbours by `keras_siamim`."""
-    from keras_siamim.evaluation.knn import nearest_neighbours
+    """Return the row numbers of the nearest neighbors by `keras_siamim`."""
+    from keras_siamim.evaluation.knn import nearest_neighbors
 
-    return nearest_neighbours(queries, bank, k)[1]
+    return nearest_neighbors(queries, bank, k)[1]
 
 
 def scikit_learn(bank, queries, k):
-    """Return the row numbers of the nearest neighbours by scikit-learn's brute force."""
+    """Return the row numbers of the nearest neighbors by scikit-learn's brute force."""
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(bank)
@@ -34,7 +34,7 @@ def scikit_learn(bank, queries, k):
 
 
 def measure(search, options, results):
-    """Run one search in this process and put name, seconds, MiB and neighbours into the queue."""
+    """Run one search in this process and put name, seconds, MiB and neighbors into the queue."""
     bank, queries = make_features(options.train, options.width, 0), make_features(options.test, options.width, 1)
     search(bank[:256], queries[:256], options.k)  # imports and first-use costs are not the search
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -46,7 +46,7 @@ def measure(search, options, results):
 
 
 def main():
-    """Parse, measure both, print a Markdown table and the share of equal neighbours."""
+    """Parse, measure both, print a Markdown table and the share of equal neighbors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("train", 50_000), ("test", 10_000), ("width", 384), ("k", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -63,7 +63,7 @@ def main():
     print("| search | seconds | peak memory above the features, MiB |\n|---|---|---|")
     for name, seconds, mebibytes, _ in rows:
         print(f"| {name} | {seconds:.2f} | {mebibytes:.0f} |")
-    print(f"\nequal neighbours: {(rows[0][3] == rows[1][3]).mean():.6f}")
+    print(f"\nequal neighbors: {(rows[0][3] == rows[1][3]).mean():.6f}")
 
 
 if __name__ == "__main__":

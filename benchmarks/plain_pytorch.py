@@ -181,10 +181,10 @@ class PlainSiameseIM(nn.Module):
 
     def relative_positions(self, affine):
         """Where the patches of view 2 lie in view 1: (images, patches, 2 * decoder width) (section 3.2)."""
-        centre = (torch.arange(self.side, device=affine.device) + 0.5) / self.side
+        center = (torch.arange(self.side, device=affine.device) + 0.5) / self.side
         frequencies = self.decoder_pos_mlp.out_features // 4
         offset, scale = affine[:, :2, None], affine[:, 2:, None]
-        y, x = sincos((offset + scale * centre) * self.side - 0.5, frequencies).unbind(1)
+        y, x = sincos((offset + scale * center) * self.side - 0.5, frequencies).unbind(1)
         height, width = sincos(10 * scale[..., 0].abs().log(), frequencies).unbind(1)
         grid = (-1, self.side, self.side, -1)
         chunks = (y[:, :, None], x[:, None], height[:, None, None], width[:, None, None])
@@ -214,7 +214,7 @@ class PlainSiameseIM(nn.Module):
 
 
 class PlainStep:
-    """Model, optimiser and one step: momentum update, forward, backward, clip, AdamW."""
+    """Model, optimizer and one step: momentum update, forward, backward, clip, AdamW."""
 
     def __init__(self, model, learning_rate=1e-4, weight_decay=0.05, betas=(0.9, 0.95), momentum=0.995, clip=1.0):
         self.model = model.train()

@@ -13,10 +13,10 @@ import time
 import keras
 import numpy as np
 
-from keras_siamim.callbacks.checkpoint_files import CheckpointFiles, Place
-from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint
-from keras_siamim.callbacks.training_state import training_state
 from keras_siamim.recipes import build_masking, build_model, compile_model, load_recipe
+from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
+from keras_siamim.runs.training_state import training_state
 
 
 def main():
@@ -41,7 +41,7 @@ def main():
         for background in (False, True):
             files = CheckpointFiles(pathlib.Path(folder) / str(background))
             checkpoint = ExactCheckpoint(files, 10**9, options.batches // 3, None, background)
-            checkpoint.start_at(Place(), model)
+            checkpoint.start_at(Progress(), model)
             extra = seconds(model, batch, options.batches, checkpoint) - without
             stopped, thread = checkpoint.seconds / checkpoint.saves, "background" if background else "training thread"
             share = stopped / (60 * options.save_minutes)

@@ -1,6 +1,6 @@
 """Siamese Image Modeling (SiameseIM, arXiv 2206.01204) for Keras 3 on TensorFlow, JAX and PyTorch.
 
-Models, losses and optimiser are here by name. Images become batches in `keras_siamim.data` (which needs TensorFlow),
+Models, losses and optimizer are here by name. Images become batches in `keras_siamim.data` (which needs TensorFlow),
 representations are judged in `keras_siamim.evaluation`, how to train stands in `keras_siamim.recipes`.
 """
 
@@ -11,13 +11,13 @@ from keras_siamim.backbones import ViTEncoder
 from keras_siamim.export import export_saved_model
 from keras_siamim.losses import InfoNCE, MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError, UniGrad
 from keras_siamim.objectives import MAE, MoCoV3, SiameseIM
-from keras_siamim.optimizers import AdamW
+from keras_siamim.optimizers.adamw import AdamW
 from keras_siamim.schedules import CosineMomentum, scaled_learning_rate, warmup_cosine
 
 __version__ = "0.1.0"
 
 # Imported when they are used: the data pipeline needs TensorFlow, the models do not.
-_SUBPACKAGES = ("callbacks", "data", "distribution", "evaluation")
+_SUBPACKAGES = ("callbacks", "data", "distribution", "evaluation", "runs")
 
 
 def __getattr__(name):

@@ -5,8 +5,8 @@
 
 | key | shape | dtype | meaning |
 |---|---|---|---|
-| `VIEW_1` | (batch, height, width, 3) | float32 | the online view, normalised |
-| `VIEW_2` | (batch, height, width, 3) | float32 | the target view, normalised |
+| `VIEW_1` | (batch, height, width, 3) | float32 | the online view, normalized |
+| `VIEW_2` | (batch, height, width, 3) | float32 | the target view, normalized |
 | `RELATIVE_AFFINE` | (batch, 4) | float32 | where view 2 lies in view 1: `offset_y, offset_x, scale_y, scale_x` |
 | `VISIBLE_IDS` | (batch, visible) | int32 | ascending patch numbers (row-major) of view 1 that are *not* masked |
 | `TARGET_IDS` | (batch, asked) | int32 | optional: the ascending patch numbers of view 2 that are predicted |
@@ -30,7 +30,7 @@ LABEL = "label"
 
 RELATIVE_AFFINE_SIZE = 4
 
-# Views are normalised by ImageNet's mean and standard deviation per channel (red, green, blue), of values 0...1.
+# Views are normalized by ImageNet's mean and standard deviation per channel (red, green, blue), of values 0...1.
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], "float32")
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], "float32")
 

@@ -20,12 +20,12 @@ class Released(NamedTuple):
 
     Attributes:
         page: Where they describe them.
-        licence: Of the weights.
+        license: Of the weights.
         address: Of the file; None where none is known.
     """
 
     page: str
-    licence: str
+    license: str
     address: str | None = None
 
 
@@ -89,8 +89,8 @@ def load_preset(name, sha256=None, **options):
         released = RELEASED[name]
         if released.address is None:
             raise ValueError(
-                f"No address of the file of {name!r} is known. Get it from {released.page} (licence: "
-                f"{released.licence}) and give its path."
+                f"No address of the file of {name!r} is known. Get it from {released.page} (license: "
+                f"{released.license}) and give its path."
             )
         name = released.address
     if name.startswith(_HUGGING_FACE):

@@ -1,4 +1,4 @@
-"""Schedules per optimiser step: learning rate and target momentum."""
+"""Schedules per optimizer step: learning rate and target momentum."""
 
 import math
 
@@ -7,7 +7,7 @@ from keras import ops
 
 
 def scaled_learning_rate(base_learning_rate, batch_size):
-    """Linear scaling rule: a rate given per 256 images, for the global batch of one optimiser step.
+    """Linear scaling rule: a rate given per 256 images, for the global batch of one optimizer step.
 
     Example:
         >>> scaled_learning_rate(6.25e-5, 4096)
@@ -17,7 +17,7 @@ def scaled_learning_rate(base_learning_rate, batch_size):
 
 
 def warmup_cosine(peak, warmup_steps, total_steps):
-    """Learning rate: linear from 0 to `peak`, then half a cosine to 0, per optimiser step.
+    """Learning rate: linear from 0 to `peak`, then half a cosine to 0, per optimizer step.
 
     Args:
         peak: Highest rate.
@@ -50,7 +50,7 @@ class CosineMomentum:
 
     Args:
         initial: Momentum of the first step, 0...1.
-        total_steps: T, optimiser steps of the whole run; later steps keep momentum 1.
+        total_steps: T, optimizer steps of the whole run; later steps keep momentum 1.
 
     Raises:
         ValueError: If `initial` is outside 0...1 or `total_steps` below 1.
@@ -69,7 +69,7 @@ class CosineMomentum:
         self.total_steps = total_steps
 
     def __call__(self, step):
-        """Momentum of optimiser step `step` (whole number or integer tensor), as a float32 tensor."""
+        """Momentum of optimizer step `step` (whole number or integer tensor), as a float32 tensor."""
         progress = ops.minimum(ops.cast(step, "float32") / self.total_steps, 1.0)
         return 1.0 - (1.0 + ops.cos(math.pi * progress)) * (0.5 * (1.0 - self.initial))
 

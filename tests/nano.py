@@ -36,7 +36,7 @@ NANO_OBJECTIVES = {"SiameseIM": nano_model, "MAE": nano_mae, "MoCoV3": nano_moco
 
 
 def compiled_nano_model(dtype="float32", optimizer=None, model=None, **compile_arguments):
-    """The same, compiled with the whole optimiser."""
+    """The same, compiled with the whole optimizer."""
     model = nano_model(dtype, **(model or {}))
     model.compile(AdamW(warmup_cosine(1e-2, 2, 20), global_clipnorm=1.0, **(optimizer or {})), **compile_arguments)
     return model

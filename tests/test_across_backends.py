@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_siamim.callbacks.checkpoint_files import CheckpointFiles, read_arrays
-from keras_siamim.callbacks.training_state import restore
+from keras_siamim.runs.checkpoint_files import CheckpointFiles, read_arrays
+from keras_siamim.runs.training_state import restore
 from tests.nano import compiled_nano_model, nano_batch
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_weights_optimiser_and_target_of_a_saved_model_go_on(saved, backend):
+def test_weights_optimizer_and_target_of_a_saved_model_go_on(saved, backend):
     check(keras.saving.load_model(saved / f"{backend}.keras"), saved, backend)
 
 

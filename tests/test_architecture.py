@@ -1,4 +1,4 @@
-"""The levels of the house: a module imports only from lower levels, and frameworks live in their own room."""
+"""The levels of the packages: a module imports only from lower levels, and frameworks live in their own packages."""
 
 import ast
 import pathlib
@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = {
     "batch": 0,
     "files": 0,
+    "types": 0,
     "_backend": 0,
     "ops": 1,
     "losses": 1,
@@ -21,24 +22,17 @@ LEVELS = {
     "backbones": 3,
     "objectives": 4,
     "evaluation": 5,
-    "callbacks": 5,
+    "visualization": 5,
     "distribution": 5,
+    "callbacks": 6,
     "convert": 6,
-    "export": 6,
-    "presets": 6,
-    "recipes": 6,
-    "recordings": 6,
-    "runs": 6,
-    "cli": 7,
-    "training": 8,
-}
-# Neighbours on one level that may use each other, one way.
-NEIGHBOURS = {
-    ("recordings", "convert"),
-    ("presets", "convert"),
-    ("export", "presets"),
-    ("losses", "ops"),
-    ("runs", "recipes"),
+    "presets": 7,
+    "recipes": 7,
+    "export": 8,
+    "verification": 8,
+    "runs": 8,
+    "cli": 9,
+    "training": 10,
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "keras_cv", "tensorflow_datasets"}
 
@@ -63,35 +57,35 @@ def imports(path, top_level_only=False):
 
 def test_every_module_imports_only_from_lower_levels():
     wrong = []
-    for path, room in modules():
+    for path, package in modules():
         for name in imports(path):
-            if name.startswith("training") and room != "training":
+            if name.startswith("training") and package != "training":
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
             if not name.startswith("keras_siamim."):
                 continue
             other = name.split(".")[1]
-            if other in LEVELS and other != room and LEVELS[other] >= LEVELS[room] and (room, other) not in NEIGHBOURS:
+            if other in LEVELS and other != package and LEVELS[other] >= LEVELS[package]:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_data_and_objectives_know_each_other_only_through_the_batch():
-    for path, room in modules():
-        rooms = {name.split(".")[1] for name in imports(path) if name.startswith("keras_siamim.")}
-        if room == "data":
-            assert rooms <= {"data", "batch", "files", "ops"}, path
-        if room == "objectives":
-            assert "data" not in rooms, path
+    for path, package in modules():
+        packages = {name.split(".")[1] for name in imports(path) if name.startswith("keras_siamim.")}
+        if package == "data":
+            assert packages <= {"data", "batch", "files", "types", "ops"}, path
+        if package == "objectives":
+            assert "data" not in packages, path
 
 
-def test_frameworks_are_imported_by_their_own_rooms_only():
-    for path, room in modules():
+def test_frameworks_are_imported_by_their_own_packages_only():
+    for path, package in modules():
         frameworks = {name.split(".")[0] for name in imports(path)} & FRAMEWORKS
-        if room == "_backend":
+        if package == "_backend":
             assert frameworks <= {path.stem}, path
-        elif room not in ("data", "export", "convert", "runs", "cli", "training"):
+        elif package not in ("data", "visualization", "export", "convert", "runs", "cli", "training"):
             assert not frameworks, f"{path} imports {frameworks}"
 
 
-def test_the_package_table_lists_every_room():
-    assert {room for _, room in modules()} <= set(LEVELS)
+def test_the_package_table_lists_every_package():
+    assert {package for _, package in modules()} <= set(LEVELS)

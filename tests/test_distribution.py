@@ -6,7 +6,7 @@ import pytest
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.pipeline import training_batches
 from keras_siamim.data.sources import digits_source
-from keras_siamim.data.views import PairedViews
+from keras_siamim.data.views.paired_views import PairedViews
 from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.objectives.validation import check_replicas
 

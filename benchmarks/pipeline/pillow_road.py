@@ -30,7 +30,7 @@ def crop_box(width, height, rng):
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def turn_hue(image, shift):
+def adjust_hue(image, shift):
     """Shift the hue by a share of its circle."""
     hue, saturation, value = image.convert("HSV").split()
     turned = np.asarray(hue) + np.uint8(int(shift * 255) % 256)
@@ -38,12 +38,12 @@ def turn_hue(image, shift):
 
 
 def jitter(image, rng):
-    """Distort colours in random order."""
+    """Distort colors in random order."""
     operations = [
         lambda image: ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4)),
         lambda image: ImageEnhance.Contrast(image).enhance(rng.uniform(0.6, 1.4)),
         lambda image: ImageEnhance.Color(image).enhance(rng.uniform(0.8, 1.2)),
-        lambda image: turn_hue(image, rng.uniform(-0.1, 0.1)),
+        lambda image: adjust_hue(image, rng.uniform(-0.1, 0.1)),
     ]
     rng.shuffle(operations)
     for operation in operations:
@@ -51,8 +51,8 @@ def jitter(image, rng):
     return image
 
 
-def view(image, size, rng, blur, solarise):
-    """Make one view of a PIL image: `(size, size, 3)` float32, normalised, and its box."""
+def view(image, size, rng, blur, solarize):
+    """Make one view of a PIL image: `(size, size, 3)` float32, normalized, and its box."""
     flip = rng.random() < 0.5
     if flip:
         image = image.transpose(Image.FLIP_LEFT_RIGHT)
@@ -64,7 +64,7 @@ def view(image, size, rng, blur, solarise):
         image = image.convert("L").convert("RGB")
     if rng.random() < blur:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 2)))
-    if rng.random() < solarise:
+    if rng.random() < solarize:
         image = ImageOps.solarize(image, 128)
     return (np.asarray(image, "float32") / 255 - MEAN) / STD, (top, left, height, width, flip)
 

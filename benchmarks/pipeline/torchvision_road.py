@@ -24,7 +24,7 @@ class GaussianBlur:
         return image.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0)))
 
 
-def distortions(blur, solarise):
+def distortions(blur, solarize):
     """Everything after crop and flip, as torchvision's users compose it."""
     jitter = transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)
     return transforms.Compose(
@@ -32,7 +32,7 @@ def distortions(blur, solarise):
             transforms.RandomApply([jitter], p=0.8),
             transforms.RandomGrayscale(p=0.2),
             transforms.RandomApply([GaussianBlur()], p=blur),
-            transforms.RandomSolarize(128, p=solarise),
+            transforms.RandomSolarize(128, p=solarize),
             transforms.ToTensor(),
             transforms.Normalize(MEAN.tolist(), STD.tolist()),
         ]

@@ -20,9 +20,9 @@ def measure(setting="base16-224", batch=64):
     The seconds are those of the second step; a program that the machine has not enough memory for has neither.
     """
     rows = []
-    for program, recompute in PROGRAMS:
-        row = {"program": program, "recompute": recompute, "batch": batch, "setting": setting}
-        options = ("--recompute",) if recompute else ()
+    for program, gradient_checkpointing in PROGRAMS:
+        row = {"program": program, "gradient_checkpointing": gradient_checkpointing, "batch": batch, "setting": setting}
+        options = ("--gradient-checkpointing",) if gradient_checkpointing else ()
         with Process(program, "SiameseIM", setting, batch=batch, options=options) as process:
             try:
                 process("build")
@@ -54,4 +54,4 @@ def report(rows):
 
 
 def _name(row):
-    return NAMES[row["program"]] + (", recomputing" if row["recompute"] else "")
+    return NAMES[row["program"]] + (", recomputing" if row["gradient_checkpointing"] else "")

@@ -31,12 +31,17 @@ class Worker:
         objective: Name of the objective.
         setting: A `Setting`.
         dtype: Keras's dtype policy.
-        recompute: Whether the model recomputes its activations.
+        gradient_checkpointing: Whether the model recomputes its activations.
     """
 
-    def __init__(self, program, objective, setting, dtype, recompute=False):
+    def __init__(self, program, objective, setting, dtype, gradient_checkpointing=False):
         self.plain = program == "plain"
-        self.objective, self.setting, self.dtype, self.recompute = objective, setting, dtype, recompute
+        self.objective, self.setting, self.dtype, self.gradient_checkpointing = (
+            objective,
+            setting,
+            dtype,
+            gradient_checkpointing,
+        )
         if self.plain:
             import torch
 
@@ -65,7 +70,7 @@ class Worker:
             self.step = lambda: peer(tensors, dtype).item()
         else:
             model = model_of(self.objective, self.setting, self.dtype)
-            model.recompute = self.recompute
+            model.gradient_checkpointing = self.gradient_checkpointing
             tensors = {name: self.to_tensor(array) for name, array in batch.items()}
             self.step = lambda: np.atleast_1d(model.train_on_batch(tensors))[0]
         built = time.perf_counter()
@@ -118,12 +123,12 @@ def main():
     parser.add_argument("setting", choices=SETTINGS)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--batch", type=int)
-    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
     options = parser.parse_args()
     setting = SETTINGS[options.setting]
     if options.batch:
         setting = setting._replace(batch=options.batch)
-    worker = Worker(options.program, options.objective, setting, options.dtype, options.recompute)
+    worker = Worker(options.program, options.objective, setting, options.dtype, options.gradient_checkpointing)
     for line in sys.stdin:
         command, *arguments = line.split()
         print(json.dumps(getattr(worker, command)(*arguments)), flush=True)

@@ -1,15 +1,15 @@
-"""The only room that knows which framework computes: one small file each, with the same functions.
+"""Backend abstraction: the only package that calls TensorFlow, JAX or PyTorch to compute. One file per backend.
 
 `TrainStep`: mixin of `keras.Model` that puts `begin_step` and `end_step` around Keras's own training step.
 `mean_over_replicas(x)`: mean of a tensor over the replicas that share a global batch, differentiable.
-`concat_over_replicas(x)`: the tensors `x` of all replicas joined along axis 0; no gradient flows.
-`replica_count()`: how many replicas share it. `replica_rank()`: the place of this one among them, from 0.
-`share_of_loss(loss)`: the loss of this replica as what `reduce_gradients(gradients)` expects to be its derivative.
-`agreed(verdict)`: whether a bool holds on all replicas.
-`set_up(devices, layout)`: spread what comes over devices and processes, see `keras_siamim.distribution`.
-`optimizer_replicas(model)`: replicas among which the model's optimiser must reduce gradients.
-`parts_of_a_batch(model)`: into how many parts `fit` cuts each batch that this process hands it.
-`start_alike(model)`: give the model of all processes, and its optimiser, the values of the first.
+`concat_over_replicas(x)`: the tensors `x` of all replicas joined along axis 0, without gradient.
+`replica_count()`: number of replicas that share a global batch. `replica_rank()`: index of this one, from 0.
+`scale_loss_for_replicas(loss)`: the loss of this replica, scaled for `reduce_gradients(gradients)`.
+`all_replicas_true(verdict)`: whether a bool holds on all replicas.
+`set_up(devices, layout)`: distribute training over devices and processes, see `keras_siamim.distribution`.
+`gradient_replicas(model)`: number of replicas among which the model's optimizer must reduce gradients.
+`local_batch_shards(model)`: number of shards into which `fit` splits each batch of this process.
+`broadcast_initial_state(model)`: copy the state of the first process's model and optimizer to all processes.
 """
 
 import importlib
@@ -23,33 +23,33 @@ BACKENDS = ("tensorflow", "jax", "torch")
 if keras.config.backend() not in BACKENDS:
     raise ImportError(f"keras_siamim trains on {', '.join(BACKENDS)}. Received: {keras.config.backend()!r}.")
 
-_room = importlib.import_module(f"{__name__}.{keras.config.backend()}")
+_backend = importlib.import_module(f"{__name__}.{keras.config.backend()}")
 
-TrainStep = _room.TrainStep
-mean_over_replicas = _room.mean_over_replicas
-concat_over_replicas = _room.concat_over_replicas
-replica_count = _room.replica_count
-replica_rank = _room.replica_rank
-share_of_loss = _room.share_of_loss
-reduce_gradients = _room.reduce_gradients
-agreed = _room.agreed
-set_up = _room.set_up
-optimizer_replicas = _room.optimizer_replicas
-parts_of_a_batch = _room.parts_of_a_batch
-start_alike = _room.start_alike
+TrainStep = _backend.TrainStep
+mean_over_replicas = _backend.mean_over_replicas
+concat_over_replicas = _backend.concat_over_replicas
+replica_count = _backend.replica_count
+replica_rank = _backend.replica_rank
+scale_loss_for_replicas = _backend.scale_loss_for_replicas
+reduce_gradients = _backend.reduce_gradients
+all_replicas_true = _backend.all_replicas_true
+set_up = _backend.set_up
+gradient_replicas = _backend.gradient_replicas
+local_batch_shards = _backend.local_batch_shards
+broadcast_initial_state = _backend.broadcast_initial_state
 
 __all__ = [
     "Distribution",
     "TrainStep",
-    "agreed",
+    "all_replicas_true",
     "concat_over_replicas",
     "mean_over_replicas",
-    "optimizer_replicas",
-    "parts_of_a_batch",
+    "gradient_replicas",
+    "local_batch_shards",
     "reduce_gradients",
     "replica_count",
     "replica_rank",
     "set_up",
-    "share_of_loss",
-    "start_alike",
+    "scale_loss_for_replicas",
+    "broadcast_initial_state",
 ]

@@ -15,7 +15,7 @@ class TrainStep:
     def train_step(self, state, data):
         """One training step: `state` are Keras's four lists of arrays, `data` as Keras hands it over."""
         with self._standing_for(state) as scope:
-            before = [keras.ops.convert_to_tensor(variable) for variable in self.passing_variables]
+            before = [keras.ops.convert_to_tensor(variable) for variable in self.rollback_variables]
             self.begin_step()
         state = self._current(scope, state)
         _, after = super().train_step(state, data)
@@ -61,7 +61,7 @@ def concat_over_replicas(x):
     return jax.lax.stop_gradient(x)
 
 
-def share_of_loss(loss):
+def scale_loss_for_replicas(loss):
     """All of it: the loss is that of the global batch."""
     return loss
 
@@ -71,23 +71,23 @@ def reduce_gradients(gradients):
     return gradients
 
 
-def agreed(verdict):
+def all_replicas_true(verdict):
     """Nothing to ask: there is one program."""
     return verdict
 
 
-def optimizer_replicas(model):
+def gradient_replicas(model):
     """One: gradients are those of the global batch."""
     return 1
 
 
-def parts_of_a_batch(model):
+def local_batch_shards(model):
     """Into how many parts Keras's distribution cuts the batch of this process."""
     distribution = keras.distribution.distribution()
     return 1 if distribution is None else max(1, distribution.num_model_replicas // distribution.num_processes)
 
 
-def start_alike(model):
+def broadcast_initial_state(model):
     """Nothing to do: processes make the same global arrays from the same seed, which JAX verifies."""
 
 

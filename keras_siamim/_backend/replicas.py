@@ -38,7 +38,7 @@ class Distribution:
         workers: How many processes.
         worker: The number of this one, from 0.
         name: What to call it in a report.
-        scope: `with distribution.scope():` is where models and optimisers are made and trained.
+        scope: `with distribution.scope():` is where models and optimizers are made and trained.
         feed: Turns the `tf.data.Dataset` of this worker's batches into what `fit` takes.
     """
 

@@ -1,6 +1,6 @@
 """TensorFlow: variables change in place; replicas are those of `tf.distribute`.
 
-What a step assigns inside a replica, it assigns to that replica's own copy (all but the optimiser's counter). Copies of
+What a step assigns inside a replica, it assigns to that replica's own copy (all but the optimizer's counter). Copies of
 weights stay equal because every replica computes the same from what was reduced; those of metrics are summed when read.
 """
 
@@ -21,7 +21,7 @@ class TrainStep:
         # Not before there are data, or the step that finds them at their end would begin.
         with tf.control_dependencies([value for value in tf.nest.flatten(data) if tf.is_tensor(value)]):
             count = tf.identity(self.step_counter)
-            before = [tf.identity(variable) for variable in self.passing_variables]
+            before = [tf.identity(variable) for variable in self.rollback_variables]
             self.begin_step()
             # A stream of random numbers of its own for every replica; the states stay equal between steps.
             if replica_count() > 1:
@@ -71,7 +71,7 @@ def mean_over_replicas(x):
 
 
 def replica_rank():
-    """Place of this replica among those that share a global batch, from 0."""
+    """Index of this replica among those that share a global batch, from 0."""
     context = _replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
@@ -82,7 +82,7 @@ def concat_over_replicas(x):
     return tf.stop_gradient(x if context is None else context.all_gather(x, axis=0))
 
 
-def share_of_loss(loss):
+def scale_loss_for_replicas(loss):
     """Keras's convention: the losses of replicas, and so their gradients, are summed."""
     return loss / replica_count()
 
@@ -93,7 +93,7 @@ def reduce_gradients(gradients):
     return gradients if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
 
 
-def agreed(verdict):
+def all_replicas_true(verdict):
     """Whether a bool holds on all replicas."""
     context = _replica_context()
     if context is None:
@@ -101,17 +101,17 @@ def agreed(verdict):
     return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(verdict, tf.float32)), replica_count())
 
 
-def optimizer_replicas(model):
+def gradient_replicas(model):
     """Replicas of the strategy under which the model was made."""
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def parts_of_a_batch(model):
+def local_batch_shards(model):
     """One for each replica, whichever worker it is on: Keras takes the batches of a data set for global ones."""
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def start_alike(model):
+def broadcast_initial_state(model):
     """Nothing to do: `tf.distribute` starts variables from the first worker's values."""
 
 

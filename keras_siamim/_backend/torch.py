@@ -14,7 +14,7 @@ class TrainStep:
         """One training step; `data` as Keras hands it over."""
         with torch.no_grad():
             count = self.step_counter.value.clone()
-            before = [variable.value.clone() for variable in self.passing_variables]
+            before = [variable.value.clone() for variable in self.rollback_variables]
             self.begin_step()
             # A stream of random numbers of its own for every replica; the states stay equal between steps.
             if replica_count() > 1:
@@ -58,7 +58,7 @@ def mean_over_replicas(x):
 
 
 def replica_rank():
-    """Place of this process among those that share a global batch, from 0."""
+    """Index of this process among those that share a global batch, from 0."""
     return torch.distributed.get_rank() if replica_count() > 1 else 0
 
 
@@ -72,7 +72,7 @@ def concat_over_replicas(x):
     return torch.cat(parts)
 
 
-def share_of_loss(loss):
+def scale_loss_for_replicas(loss):
     """As it is; `reduce_gradients` takes the mean."""
     return loss
 
@@ -86,7 +86,7 @@ def reduce_gradients(gradients):
     return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
 
-def agreed(verdict):
+def all_replicas_true(verdict):
     """Whether a bool holds on all processes."""
     if replica_count() == 1:
         return verdict
@@ -95,18 +95,18 @@ def agreed(verdict):
     return votes > 0
 
 
-def optimizer_replicas(model):
+def gradient_replicas(model):
     """All processes."""
     return replica_count()
 
 
-def parts_of_a_batch(model):
+def local_batch_shards(model):
     """One: every process has a batch of its own."""
     return 1
 
 
-def start_alike(model):
-    """Give the compiled model of all processes, and its optimiser, the values of the first."""
+def broadcast_initial_state(model):
+    """Give the compiled model of all processes, and its optimizer, the values of the first."""
     if replica_count() > 1:
         if not model.optimizer.built:  # one process may have built its own, to save it
             model.optimizer.build(model.trainable_variables)

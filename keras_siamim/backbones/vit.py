@@ -54,7 +54,7 @@ class ViTEncoder(keras.Model):
         **kwargs: As for every Keras model (`name`, `dtype`).
 
     Call:
-        images: (batch, height, width, channels) float, normalised.
+        images: (batch, height, width, channels) float, normalized.
         visible_ids: (batch, visible) int32, the patches to encode, or None for all.
         training: Whether stochastic depth is on.
         Returns tokens (batch, 1 + patches, width), the class token first, the patches in the order given.

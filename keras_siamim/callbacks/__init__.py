@@ -1,7 +1,6 @@
 """Callbacks for `fit`."""
 
 from keras_siamim.callbacks.divergence import Diverged, StopWhenDiverged
-from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint
-from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.callbacks.log_schedules import LogSchedules
 
-__all__ = ["Diverged", "ExactCheckpoint", "LogSchedules", "StopWhenDiverged"]
+__all__ = ["Diverged", "LogSchedules", "StopWhenDiverged"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_siamim import batch as keys
 from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import open_source
 from keras_siamim.evaluation.encoders import load_encoder
@@ -52,7 +52,7 @@ def main(arguments=None):
     print_notes(source.notes)
     ledger = Ledger(limit=0)
     batches = evaluation_batches(source, encoder.image_size, options.batch_size, options.resize, ledger)
-    with ledger.telling():
+    with ledger.short_errors():
         pairs = ((b[keys.VIEW_1], b.get(keys.LABEL, np.zeros(len(b[keys.VIEW_1]), "int32"))) for b in _arrays(batches))
         features = extract_features(encoder, pairs, verbose=1)
     numbers = [int(entry["index"]) for entry in source.order(0, 0, shuffle=False).as_numpy_iterator()]

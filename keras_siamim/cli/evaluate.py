@@ -1,4 +1,4 @@
-"""Judge an encoder by frozen, named protocols, beside raw pixels and its own random initialisation.
+"""Judge an encoder by frozen, named protocols, beside raw pixels and its own random initialization.
 
     keras-siamim evaluate --encoder RUN_OR_FILE --data tfds:cifar10 --protocols knn,linear,few_shot,health
 
@@ -23,13 +23,13 @@ from keras_siamim.cli.labeled_batches import (
     cropped_epochs,
     image_names,
     open_for_classifier,
-    open_labelled,
-    open_labelled_pair,
+    open_labeled,
+    open_labeled_pair,
     plain_batches,
     second_views,
 )
 from keras_siamim.evaluation import suite
-from keras_siamim.evaluation.baselines import RawPixels, random_initialised
+from keras_siamim.evaluation.baselines import RawPixels, random_initialized
 from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.features import FEATURES, extract_features
 from keras_siamim.evaluation.few_shot import read_image_list
@@ -56,7 +56,7 @@ def evaluate_features(options, protocols):
     """Run protocols on frozen features; return the rows of the table."""
     encoder = load_encoder(options.encoder)
     image_size = parse_image_size(options, encoder)
-    train, test = open_labelled_pair(
+    train, test = open_labeled_pair(
         options.data, options.train_split, options.test_split, options.max_images, options.max_images, options.seed
     )
     num_classes = len(train.class_names) or None
@@ -70,9 +70,9 @@ def evaluate_features(options, protocols):
     if not options.no_baselines:
         encoders["raw pixels"] = RawPixels()
         if isinstance(encoder, keras.Model):
-            encoders["random initialisation"] = random_initialised(encoder, (*image_size, 3), options.seed)
+            encoders["random initialization"] = random_initialized(encoder, (*image_size, 3), options.seed)
         else:
-            print("No row of the random initialisation: an exported model cannot be initialised anew.")
+            print("No row of the random initialization: an exported model cannot be initialized anew.")
     encoders[options.name or Path(options.encoder).stem] = encoder
     for name, candidate in encoders.items():
         print(f"{name}: features", flush=True)
@@ -149,7 +149,7 @@ def evaluate_classifier(options, protocols):
 
 def imagenet_logits(classifier, folder, options, image_size):
     """Logits and labels 0...999 of a tree whose class folders are WordNet ids."""
-    part = open_labelled(str(folder), options.test_split, options.max_images, options.seed)
+    part = open_labeled(str(folder), options.test_split, options.max_images, options.seed)
     batches = plain_batches(part, image_size, options.batch_size, options.resize)
     logits, labels = predict_logits(classifier, batches, verbose=1)
     return logits, imagenet_classes(part.class_names)[labels]
@@ -168,7 +168,7 @@ def describe(options, image_size):
     return {
         "command": vars(options) | {"output": str(options.output), "cache": str(options.cache)},
         "image_size": list(image_size),
-        "transform": "bicubic antialiased resize, centre crop, ImageNet normalisation",
+        "transform": "bicubic antialiased resize, center crop, ImageNet normalization",
         "backend": keras.backend.backend(),
         "versions": {name: importlib.metadata.version(name) for name in ("keras", "numpy", "scikit-learn")},
     }
@@ -193,15 +193,15 @@ def parse(arguments):
     )
     parser.add_argument("--pooling", choices=FEATURES, help="default: what the paper's protocol uses")
     parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages, and numbers per class")
-    parser.add_argument("--shots-list", help="few-shot: a file that names the labelled images of a folder")
+    parser.add_argument("--shots-list", help="few-shot: a file that names the labeled images of a folder")
     parser.add_argument("--penalty", type=float, default=0.1, help="few-shot: 0.1 for Base, 0.01 for Large")
     parser.add_argument("--image-size", type=int, help="default: what the encoder was built for")
-    parser.add_argument("--resize", type=int, help="side to cover before the centre crop; default: size / 0.875")
+    parser.add_argument("--resize", type=int, help="side to cover before the center crop; default: size / 0.875")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--max-images", type=int, help="of each split, drawn by the seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="of the row; default: the file's name")
-    parser.add_argument("--no-baselines", action="store_true", help="leave out raw pixels and random initialisation")
+    parser.add_argument("--no-baselines", action="store_true", help="leave out raw pixels and random initialization")
     parser.add_argument("--cache", type=Path, default=Path("runs/feature_cache"))
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
     return parser.parse_args(arguments)

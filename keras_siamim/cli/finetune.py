@@ -14,9 +14,9 @@ from pathlib import Path
 import keras
 
 from keras_siamim.cli.evaluate import parse_image_size
-from keras_siamim.cli.labeled_batches import cropped_epochs, open_labelled_pair, plain_batches
-from keras_siamim.data import colour
-from keras_siamim.data.augment import fine_tuning_batches
+from keras_siamim.cli.labeled_batches import cropped_epochs, open_labeled_pair, plain_batches
+from keras_siamim.data.augmentation import fine_tuning_batches
+from keras_siamim.data.views import color
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.fine_tuning import fine_tune
@@ -26,7 +26,7 @@ def augmented_epochs(source, options, image_size):
     """Epochs of augmented images and soft targets."""
 
     def augmented(batches):
-        pixels = batches.map(lambda images, labels: (images * colour.STD + colour.MEAN, labels))
+        pixels = batches.map(lambda images, labels: (images * color.STD + color.MEAN, labels))
         return fine_tuning_batches(pixels, len(source.class_names), seed=options.seed)
 
     return cropped_epochs(source, image_size, options.batch_size, options.seed, prepare=augmented)
@@ -50,7 +50,7 @@ def parse(arguments):
     parser.add_argument("--layer-decay", type=float, default=0.65)
     parser.add_argument("--drop-path-rate", type=float, default=0.1)
     parser.add_argument("--image-size", type=int, help="default: what the encoder was built for")
-    parser.add_argument("--resize", type=int, help="of test images before the centre crop; default: size / 0.875")
+    parser.add_argument("--resize", type=int, help="of test images before the center crop; default: size / 0.875")
     parser.add_argument("--max-images", type=int, help="of the test split, drawn by the seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/fine_tuning"))
@@ -65,7 +65,7 @@ def main(arguments=None):
     if not isinstance(encoder, keras.Model):
         raise ValueError(f"--encoder must be a Keras model to be fine-tuned; received {options.encoder}.")
     image_size = parse_image_size(options, encoder)
-    source, held_out = open_labelled_pair(
+    source, held_out = open_labeled_pair(
         options.data, options.train_split, options.test_split, max_test=options.max_images, seed=options.seed
     )
     if not source.class_names:

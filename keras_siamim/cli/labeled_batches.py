@@ -1,13 +1,13 @@
-"""Labelled splits as batches, for the programs that judge and fine-tune."""
+"""Labeled splits as batches, for the programs that judge and fine-tune."""
 
 import keras
 
 from keras_siamim import batch as batch_keys
-from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import IndexedSource, has_labels, open_held_out, open_source, sample_of
-from keras_siamim.data.view_recipe import ViewRecipe
-from keras_siamim.data.views import PairedViews
+from keras_siamim.data.views.paired_views import PairedViews
+from keras_siamim.data.views.recipe import ViewRecipe
 from keras_siamim.files import listed, printable
 
 
@@ -24,7 +24,7 @@ class Batches:
         return self.count
 
     def __iter__(self):
-        with self.ledger.telling():
+        with self.ledger.short_errors():
             yield from self.dataset.as_numpy_iterator()
 
 
@@ -39,11 +39,11 @@ class Epochs(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, index):
-        with self.ledger.telling():
+        with self.ledger.short_errors():
             return next(self.batches)
 
 
-def open_labelled(data, split, max_images=None, seed=0):
+def open_labeled(data, split, max_images=None, seed=0):
     """Open a split that has labels, or a random part of it.
 
     Raises:
@@ -56,13 +56,13 @@ def open_labelled(data, split, max_images=None, seed=0):
     return _part(source, max_images, seed)
 
 
-def open_labelled_pair(data, train_split, test_split, max_train=None, max_test=None, seed=0):
+def open_labeled_pair(data, train_split, test_split, max_train=None, max_test=None, seed=0):
     """Open a training and a test split whose labels mean the same: the test split's are matched by name.
 
     Raises:
         ValueError: If a split has no labels, or the test split a class that the training split lacks.
     """
-    train = open_labelled(data, train_split, max_train, seed)
+    train = open_labeled(data, train_split, max_train, seed)
     test, notes = open_held_out(data, test_split, train)
     print_notes(notes)
     return train, _part(test, max_test, seed)
@@ -77,7 +77,7 @@ def open_for_classifier(data, train_split, test_split, num_classes, max_images=N
     try:
         train = open_source(data, train_split)
     except ValueError:  # images to test on alone
-        test = named = open_labelled(data, test_split, max_images, seed)
+        test = named = open_labeled(data, test_split, max_images, seed)
     else:
         (test, notes), named = open_held_out(data, test_split, train), train
         print_notes(notes)
@@ -119,7 +119,7 @@ def plain_batches(source, image_size, batch_size, resize=None):
     Without `resize`, images that have the right size already are taken as they are; others lose their margin.
     """
     ledger = Ledger(limit=0)
-    batches = evaluation_batches(source, image_size, batch_size, resize, ledger).map(_labelled)
+    batches = evaluation_batches(source, image_size, batch_size, resize, ledger).map(_labeled)
     return Batches(batches, -(-source.size // batch_size), ledger)
 
 
@@ -130,7 +130,7 @@ def cropped_epochs(source, image_size, batch_size, seed, area=(0.08, 1.0), prepa
     """
     views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=area), None, seed=seed)
     ledger = Ledger()
-    batches = training_batches(source, views, batch_size=batch_size, seed=seed, ledger=ledger).map(_labelled)
+    batches = training_batches(source, views, batch_size=batch_size, seed=seed, ledger=ledger).map(_labeled)
     return Epochs(prepare(batches), steps_per_epoch(source, batch_size), ledger)
 
 
@@ -144,8 +144,8 @@ def second_views(source, image_size, batch_size, seed, images):
     views = PairedViews(image_size, ViewRecipe.crop_and_flip(area=(0.2, 1.0)), None, seed=seed)
     ledger = Ledger()
     batches = training_batches(source, views, batch_size=size, shuffle=False, ledger=ledger)
-    return Batches(batches.take(count).map(_labelled), count, ledger)
+    return Batches(batches.take(count).map(_labeled), count, ledger)
 
 
-def _labelled(batch):
+def _labeled(batch):
     return batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]

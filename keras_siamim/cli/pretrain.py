@@ -26,14 +26,11 @@ import time
 import keras
 import numpy as np
 
-from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
-from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
-from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.callbacks.log_schedules import LogSchedules
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.options import add_recipe_options
 from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, folder_of
-from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.pictures import save_pairs
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import has_labels, open_held_out, sample_of
 from keras_siamim.distribution import set_up
@@ -43,9 +40,12 @@ from keras_siamim.export import export_saved_model
 from keras_siamim.files import printable
 from keras_siamim.recipes import build_masking, build_model, build_views, compile_model
 from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.runs.lock import FolderLock
 from keras_siamim.runs.log import RunLog
-from keras_siamim.runs.training import TrainingFailed, take_up, train
+from keras_siamim.runs.training import TrainingFailed, resume, train
+from keras_siamim.visualization.view_pairs import save_pairs
 
 # Images of each split that k-NN looks at, at most: a random sample over all classes.
 KNN_IMAGES = 50_000
@@ -84,7 +84,7 @@ def main(arguments=None):
         print("interrupted before the run began", flush=True)
         return INTERRUPTED
     try:
-        with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.telling():
+        with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.short_errors():
             # Another process may have finished the run between a look at it and the lock.
             run = {**(descriptions.read(folder) or run), "data": run["data"]}
             if options.continue_epochs is not None:
@@ -130,8 +130,8 @@ def pretrain(run, source, folder, options, distribution, ledger):
         )
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
-        model.recompute = options.recompute
-        place = take_up(model, stage, checkpoint)
+        model.gradient_checkpointing = options.gradient_checkpointing
+        place = resume(model, stage, checkpoint)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
     # The features are looked at by one process alone, which can't be done while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
@@ -186,7 +186,10 @@ def finish(model, run, source, held_out, ledger, folder, export_to):
 
 
 def batch_maker(source, recipe, grid, distribution, ledger):
-    """Function from a `Place` to this worker's training batches from there on: a place decides its batches for good."""
+    """Return a function from a `Progress` to this worker's training batches from there on.
+
+    The batches depend on the `Progress` alone.
+    """
     batch_size = distribution.worker_batch_size(recipe.batch_size // recipe.accumulation_steps)
     workers = {"workers": distribution.workers, "worker": distribution.worker}
 
@@ -277,7 +280,7 @@ def knn_features(encoder, source, ledger):
     resize = encoder.image_size if is_small(encoder) else None
     sample = sample_of(source, KNN_IMAGES)
     batches = evaluation_batches(sample, encoder.image_size, 250, resize, ledger).as_numpy_iterator()
-    with ledger.telling():
+    with ledger.short_errors():
         features = extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches))
     labeled = features.labels >= 0
     return features.mean[labeled], features.labels[labeled]

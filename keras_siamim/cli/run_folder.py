@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from keras_siamim.cli.options import DEFAULT_RECIPE, chosen_recipe
-from keras_siamim.data.ledger import LIMIT, Ledger
+from keras_siamim.data.bad_images import LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
@@ -31,7 +31,9 @@ def add_run_options(parser):
     parser.add_argument("--bad-limit", type=float, default=LIMIT, help="share of images that may be unreadable")
     parser.add_argument("--devices", type=int, help="devices of this machine; default: all")
     parser.add_argument("--model-parallel", type=int, default=1, help="devices that share one copy of the model (JAX)")
-    parser.add_argument("--recompute", action="store_true", help="less memory for activations, more time; same numbers")
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="less memory for activations, more time; same numbers"
+    )
     parser.add_argument("--keep", type=int, default=3, help="how many checkpoints stay")
 
 

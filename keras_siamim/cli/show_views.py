@@ -7,7 +7,8 @@ patches which show the same place.
 import argparse
 
 from keras_siamim import recipes
-from keras_siamim.data import pictures, sources
+from keras_siamim.data import sources
+from keras_siamim.visualization import view_pairs
 
 
 def main(arguments=None):
@@ -48,7 +49,7 @@ def show(options):
     patch = recipe.encoder["patch_size"]
     masking = recipes.build_masking(recipe, (height // patch, width // patch))
     views = recipes.build_views(recipe)
-    path = pictures.save_pairs(options.out, source, views, masking, count=options.pairs, seed=options.seed)
+    path = view_pairs.save_pairs(options.out, source, views, masking, count=options.pairs, seed=options.seed)
     print(f"{options.pairs} pairs of {source.name} ({source.size} images): {path}")
 
 

@@ -11,7 +11,7 @@ import sys
 
 import keras
 
-from keras_siamim.recordings import format_report, replay_recording
+from keras_siamim.verification import format_report, replay_recording
 
 
 def main(arguments=None):

@@ -10,7 +10,7 @@ def to_keras_hub(encoder, **overrides):
     """The same weights in KerasHub's `ViTBackbone`, so that its tasks take them. Needs `keras-hub`.
 
     KerasHub's positions are weights: the backbone takes images of the encoder's size only. Its final LayerNorm can't be
-    left out: of an encoder that has none, as SiameseIM's, the backbone gives the standardised tokens. LayerScale goes
+    left out: of an encoder that has none, as SiameseIM's, the backbone gives the standardized tokens. LayerScale goes
     into the dense layers that it follows.
 
     Args:

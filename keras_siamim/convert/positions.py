@@ -1,4 +1,4 @@
-"""Position embeddings of weight files: recognised as sine-cosine, or taken as learned, on their grid or on another."""
+"""Position embeddings of weight files: recognized as sine-cosine, or taken as learned, on their grid or on another."""
 
 import numpy as np
 

@@ -7,8 +7,8 @@ import importlib
 
 _MODULES = {
     "Masking": "masking",
-    "PairedViews": "views",
-    "ViewRecipe": "view_recipe",
+    "PairedViews": "views.paired_views",
+    "ViewRecipe": "views.recipe",
     "evaluation_batches": "pipeline",
     "open_source": "sources",
     "training_batches": "pipeline",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_siamim.data import draws
+from keras_siamim.data import random
 
 TRIES = 10
 # Tries whose numbers are drawn together.
@@ -83,7 +83,7 @@ class Masking:
         Returns:
             `(images, rows, columns)` bool, True where masked.
         """
-        keys = draws.stream_keys(seed, draws.MASKS, epoch, index)
+        keys = random.stream_keys(seed, random.MASKS, epoch, index)
         if self.mode == "block":
             masks = blocks(keys, self.grid, self.num_masked, self.min_block)
         else:
@@ -140,7 +140,7 @@ def blocks(keys, grid, num_masked, min_block):
     failures = np.zeros(len(keys), int)
     first = 0
     while len(active):
-        numbers = draws.uniforms(keys[active], 4 * TOGETHER, first).T.reshape(TOGETHER, 4, -1)
+        numbers = random.uniforms(keys[active], 4 * TOGETHER, first).T.reshape(TOGETHER, 4, -1)
         first += 4 * TOGETHER
         own = masks[active]
         for drawn in numbers:
@@ -194,7 +194,7 @@ def fill(keys, masks, num_masked):
     flat = masks.reshape(len(masks), -1)
     short = np.flatnonzero(np.count_nonzero(flat, axis=1) < num_masked)
     if len(short):
-        noise = draws.uniforms(keys[short], flat.shape[1], NOISE)
+        noise = random.uniforms(keys[short], flat.shape[1], NOISE)
         # A masked patch comes first in the order, so the first `num_masked` are it and the least noisy others.
         order = np.argsort(np.where(flat[short], -1.0, noise), axis=1, kind="stable")
         flat[short[:, None], order[:, :num_masked]] = True

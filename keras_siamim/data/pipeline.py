@@ -1,10 +1,10 @@
 """From a source to training batches, the same ones in every run with the same seed.
 
-    an epoch's order -> this worker's part -> batch -> read, decode, cut views -> colour, masks -> prefetch
+    an epoch's order -> this worker's part -> batch -> read, decode, cut views -> color, masks -> prefetch
 
 Order, views and masks are functions of (seed, epoch, image number): parallel maps keep the order, and a run can start
 at any epoch and step without replaying what was before, except for reading past the encoded records. Images that can't
-be read are replaced (`keras_siamim.data.loading`), listed and counted (`keras_siamim.data.ledger`).
+be read are replaced (`keras_siamim.data.error_handling`), listed and counted (`keras_siamim.data.bad_images`).
 """
 
 import atexit
@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
-from keras_siamim.data import preprocessing
-from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.loading import IMAGE, INDEX, LABEL, attempt, decoded
-from keras_siamim.data.roads import EPOCH, NUMBER, loader, rendered
+from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.batch_loading import EPOCH, NUMBER, loader, rendered
+from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded
+from keras_siamim.data.images import preprocessing
 from keras_siamim.data.shutdown import release_iterators
 
 atexit.register(release_iterators)
@@ -65,9 +65,9 @@ def training_batches(
         workers: how many processes share the data: each takes every `workers`-th example of the common order, or has
             files of its own, see `sources.RecordSource.order`.
         worker: this one's number, from 0.
-        on_device: leave colours and blur, and the crops of small images of one size if the source states it, to
+        on_device: leave colors and blur, and the crops of small images of one size if the source states it, to
             `device.RenderViews`.
-        ledger: `ledger.Ledger` that lists images that can't be read and stops at its limit; one in memory with the
+        ledger: `bad_images.Ledger` that lists images that can't be read and stops at its limit; one in memory with the
             usual limit if left out.
 
     Returns:
@@ -119,11 +119,11 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
         batch_size: images a batch.
         resize: `(height, width)` or one int that the image is made to cover before its center is cut out. Defaults to
             `image_size / 0.875`, 256 for 224, except that images of exactly `image_size` are taken whole.
-        ledger: `ledger.Ledger` for images that can't be read, which are left out then, so that the last batch is
+        ledger: `bad_images.Ledger` for images that can't be read, which are left out then, so that the last batch is
             smaller. If left out, the first such image is an error that names it: no accuracy changes silently.
 
     Returns:
-        A `tf.data.Dataset` of dicts with `batch.VIEW_1`, `(batch, *image_size, 3)` float32, normalised, and
+        A `tf.data.Dataset` of dicts with `batch.VIEW_1`, `(batch, *image_size, 3)` float32, normalized, and
         `batch.LABEL` where there are labels.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)

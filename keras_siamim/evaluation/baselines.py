@@ -39,7 +39,7 @@ class RawPixels(keras.Model):
         return {**super().get_config(), "max_side": self.max_side}
 
 
-def random_initialised(encoder, image_shape, seed=0):
+def random_initialized(encoder, image_shape, seed=0):
     """Return an encoder of the same architecture with fresh weights, as it was before any training.
 
     Args:
@@ -48,12 +48,12 @@ def random_initialised(encoder, image_shape, seed=0):
         seed: of the initial weights.
 
     Raises:
-        ValueError: if the encoder is not a Keras model, such as a SavedModel, whose initialisers are not known.
+        ValueError: if the encoder is not a Keras model, such as a SavedModel, whose initializers are not known.
     """
     if not isinstance(encoder, keras.Model):
-        raise ValueError(f"`encoder` must be a keras.Model to be initialised anew; received {type(encoder).__name__}.")
+        raise ValueError(f"`encoder` must be a keras.Model to be initialized anew; received {type(encoder).__name__}.")
     state = random.getstate()
-    random.seed(seed)  # where Keras's initialisers take their seeds from
+    random.seed(seed)  # where Keras's initializers take their seeds from
     try:
         fresh = type(encoder).from_config(encoder.get_config())
         channels_first = getattr(fresh, "data_format", None) == "channels_first"

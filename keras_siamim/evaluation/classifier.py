@@ -48,7 +48,7 @@ class Classifier(keras.Model):
         self.head.build(pooled)
 
     def pool(self, tokens):
-        """Pool tokens (batch, 1 + patches, width) and normalise: (batch, width), what the dense layer sees."""
+        """Pool tokens (batch, 1 + patches, width) and normalize: (batch, width), what the dense layer sees."""
         return self.head_norm(tokens[:, 0] if self.pooling == "token" else ops.mean(tokens[:, 1:], axis=1))
 
     def call(self, images, training=False):

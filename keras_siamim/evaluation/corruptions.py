@@ -32,8 +32,8 @@ def corrupt(image, corruption: str, severity: int, seed=0) -> np.ndarray:
         ValueError: if an argument is none of these.
 
     Example:
-        >>> grey = np.full((8, 8, 3), 100, "uint8")
-        >>> int(corrupt(grey, "brightness", 5)[0, 0, 0])
+        >>> gray = np.full((8, 8, 3), 100, "uint8")
+        >>> int(corrupt(gray, "brightness", 5)[0, 0, 0])
         227
     """
     image = np.asarray(image)
@@ -86,7 +86,7 @@ def _glass_blur(x, strength, random):
     sigma, reach, rounds = strength[0] * _scale(x), max(1, round(strength[1] * _scale(x))), strength[2]
     x = _blur(x, sigma)
     height, width = x.shape[:2]
-    for _ in range(rounds):  # neighbours change places: the whole grid at once, each pixel with a near one
+    for _ in range(rounds):  # neighbors change places: the whole grid at once, each pixel with a near one
         rows = np.clip(np.arange(height)[:, None] + random.integers(-reach, reach + 1, (height, width)), 0, height - 1)
         columns = np.clip(np.arange(width)[None] + random.integers(-reach, reach + 1, (height, width)), 0, width - 1)
         x = x[rows, columns]
@@ -127,7 +127,7 @@ def _zoom_blur(x, strength, random):
     return (x + sum(_zoomed(x, factor) for factor in factors)) / (len(factors) + 1)
 
 
-def _grey(x):
+def _gray(x):
     return x @ np.array([0.299, 0.587, 0.114])
 
 
@@ -137,7 +137,7 @@ def _snow(x, strength, random):
     flakes = np.clip(np.where(flakes < threshold, 0, flakes), 0, 1)
     length, sigma = max(length * _scale(x), 1.0), max(sigma * _scale(x), 1.0)
     flakes = _convolve(flakes, _line(length, sigma, random.uniform(-135, -45)))
-    pale = np.maximum(x, _grey(x)[..., None] * 1.5 + 0.5)
+    pale = np.maximum(x, _gray(x)[..., None] * 1.5 + 0.5)
     return keep * x + (1 - keep) * pale + flakes + np.rot90(flakes, 2)
 
 

@@ -18,7 +18,7 @@ PENALTIES = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _PATIENCE = 2  # weaker penalties that may fail to improve before the sweep ends; they are the slow ones
 
 
-def standardise(train_features, *others) -> list[np.ndarray]:
+def standardize(train_features, *others) -> list[np.ndarray]:
     """Return the splits with each channel of mean 0 and variance 1 over the train split, as float64.
 
     It plays the part of the BatchNorm without affine of the trained probe; constant channels become zeros.
@@ -78,7 +78,7 @@ def exact_probe(
         progress = keras.utils.Progbar(len(penalties) + 1, verbose=verbose, unit_name="fit")
         chosen_on = draw_indices(train_labels, fraction=held_out, seed=seed)
         fitted_on = np.setdiff1d(np.arange(len(train_labels)), chosen_on)
-        train, chosen = standardise(train_features[fitted_on], train_features[chosen_on])
+        train, chosen = standardize(train_features[fitted_on], train_features[chosen_on])
         classifier, scores, unfinished = None, {}, 0
         for penalty in sorted(penalties, reverse=True):
             scale = penalty * len(fitted_on)
@@ -89,7 +89,7 @@ def exact_probe(
             best = max(scores, key=scores.get)  # of equals the strongest
             if list(scores).index(best) < len(scores) - _PATIENCE:
                 break
-        train, test = standardise(train_features, test_features)
+        train, test = standardize(train_features, test_features)
         classifier = fit_logistic(train, train_labels, best * len(train), True, max_iterations)
         accuracy = classifier.accuracy(test, test_labels)
         progress.add(1)

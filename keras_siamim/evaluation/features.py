@@ -108,7 +108,7 @@ def extract_features(
     dropped: nothing is compiled again and no image is lost. Batches must come in a fixed order and without randomness.
 
     Args:
-        encoder: maps normalised images (batch, height, width, 3) float32 to tokens (batch, 1 + patches, width), class
+        encoder: maps normalized images (batch, height, width, 3) float32 to tokens (batch, 1 + patches, width), class
             token first. A Keras model, or any callable on NumPy arrays such as a loaded SavedModel. Only of a
             `ViTEncoder` is the token before the final norm known; of others it is taken to be the class token.
         batches: yields (images, labels) with images (batch, height, width, 3) float32 and labels (batch,) integers.
@@ -172,14 +172,14 @@ def run_padded(run, images, batch_size):
 
 
 def check_images(images):
-    """Refuse what is not a batch of normalised float32 images (batch, height, width, 3).
+    """Refuse what is not a batch of normalized float32 images (batch, height, width, 3).
 
     Raises:
         ValueError: if it is not.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.float32:
         raise ValueError(
-            f"Images must be (batch, height, width, 3) float32, normalised; received {images.shape} {images.dtype}."
+            f"Images must be (batch, height, width, 3) float32, normalized; received {images.shape} {images.dtype}."
         )
 
 

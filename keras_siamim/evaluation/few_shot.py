@@ -1,7 +1,7 @@
 """Few-shot classification: logistic regression on frozen features of a small part of the labels.
 
 The 1 % protocol of Masked Siamese Networks (Assran et al., ECCV 2022, arXiv 2204.07141), which the paper (arXiv
-2206.01204, section 4.2) follows: each feature minus its own mean over channels, L2-normalised, no intercept.
+2206.01204, section 4.2) follows: each feature minus its own mean over channels, L2-normalized, no intercept.
 """
 
 import os
@@ -11,19 +11,19 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from keras_siamim.evaluation.checks import check_splits, describe_splits
-from keras_siamim.evaluation.knn import normalise
+from keras_siamim.evaluation.knn import normalize
 from keras_siamim.evaluation.logistic import fit_logistic
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 
 
-def centre_and_normalise(features) -> np.ndarray:
+def center_and_normalize(features) -> np.ndarray:
     """Return each row of (images, width) minus its own mean over channels, scaled to length 1, as float32."""
     features = np.asarray(features, "float32")
-    return normalise(features - features.mean(axis=1, keepdims=True))
+    return normalize(features - features.mean(axis=1, keepdims=True))
 
 
 def draw_indices(labels, fraction: float | None = None, per_class: int | None = None, seed=0) -> np.ndarray:
-    """Draw a labelled subset, the same share or number of every class, at least one image each.
+    """Draw a labeled subset, the same share or number of every class, at least one image each.
 
     Args:
         labels: (images,) integers.
@@ -89,7 +89,7 @@ def few_shot(
     seed: int = 0,
     num_classes: int | None = None,
 ) -> EvaluationResult:
-    """Classify the test features by a regression on few labelled training features.
+    """Classify the test features by a regression on few labeled training features.
 
     Exactly one of `fraction`, `per_class` and `indices` says which. In the paper the features are the class tokens
     after the last block without a final norm.
@@ -137,7 +137,7 @@ def few_shot(
         if per_class is not None and smallest < per_class:
             notes.append(f"Classes with fewer than {per_class} images gave all they have (the smallest {smallest}).")
     with stopwatch() as seconds:
-        train, test = (centre_and_normalise(f).astype("float64") for f in (train_features, test_features))
+        train, test = (center_and_normalize(f).astype("float64") for f in (train_features, test_features))
         accuracies = []
         for subset in subsets:
             if len(np.unique(train_labels[subset])) < 2:
@@ -151,13 +151,13 @@ def few_shot(
         numbers["top1_std"] = float(np.std(accuracies, ddof=1))
     missing = num_classes - min(len(np.unique(train_labels[subset])) for subset in subsets)
     if missing:
-        notes.append(f"{missing} of {num_classes} classes have no labelled image in some draw.")
+        notes.append(f"{missing} of {num_classes} classes have no labeled image in some draw.")
     return EvaluationResult(
         protocol="few_shot",
         numbers=numbers,
         settings={"fraction": fraction, "per_class": per_class, "penalty": penalty, "draws": len(subsets)},
         data=describe_splits(train_labels, test_labels, train.shape[1], num_classes)
-        | {"labelled_images": len(subsets[0])},
+        | {"labeled_images": len(subsets[0])},
         seed=None if indices is not None else seed,
         seconds=seconds(),
         notes=tuple(notes),

@@ -1,7 +1,7 @@
 """Fine-tuning: the whole encoder and a new head are trained on labels, by `fit`.
 
 The recipe of Masked Autoencoders (arXiv 2111.06377, appendix A.1, table 9), which the paper (arXiv 2206.01204)
-follows for ViT-Base. Augmentation belongs to the data: see `keras_siamim.data.augment`.
+follows for ViT-Base. Augmentation belongs to the data: see `keras_siamim.data.augmentation`.
 """
 
 import keras
@@ -9,16 +9,16 @@ import numpy as np
 
 from keras_siamim.evaluation.checks import check_labels
 from keras_siamim.evaluation.classifier import Classifier
-from keras_siamim.evaluation.layer_decay import LayerDecayAdamW
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.optimizers.layer_decay import LayerDecayAdamW
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 
 
 def copy_to_train(encoder, rate: float):
     """Return a trainable copy of an encoder, with stochastic depth and without its final norm.
 
-    The classifier normalises what it pools, in place of the encoder's norm of every token (MAE's and MoCo v3's).
+    The classifier normalizes what it pools, in place of the encoder's norm of every token (MAE's and MoCo v3's).
 
     Args:
         encoder: Keras model with the constructor argument `drop_path_rate`, as `ViTEncoder`; any model for rate 0.

@@ -7,7 +7,7 @@ Sources: RankMe, Garrido et al. (ICML 2023, arXiv 2210.02885), equation 1; align
 import numpy as np
 
 from keras_siamim.evaluation.checks import check_features
-from keras_siamim.evaluation.knn import normalise
+from keras_siamim.evaluation.knn import normalize
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 
 _RANK_EPSILON = 1e-7  # RankMe's, inside the logarithm
@@ -21,7 +21,7 @@ def effective_rank(features) -> float:
     (collapse), min(images, width) where every direction has the same energy.
 
     Args:
-        features: (images, width) floats, not centred.
+        features: (images, width) floats, not centered.
     """
     features = np.asarray(features)
     if len(features) < features.shape[1]:
@@ -36,19 +36,19 @@ def effective_rank(features) -> float:
 
 
 def channel_spread(features) -> float:
-    """Return the mean standard deviation per channel of the L2-normalised features, times sqrt(width).
+    """Return the mean standard deviation per channel of the L2-normalized features, times sqrt(width).
 
     About 1 for directions spread evenly over the sphere, 0 for a collapsed representation.
 
     Args:
         features: (images, width) floats.
     """
-    unit = normalise(features)
+    unit = normalize(features)
     return float(np.sqrt(unit.shape[1]) * unit.std(axis=0, dtype="float64").mean())
 
 
 def alignment(features, paired_features) -> float:
-    """Return the mean squared distance between the normalised features of two views of each image.
+    """Return the mean squared distance between the normalized features of two views of each image.
 
     0 where the views agree, about 2 where they have nothing in common.
 
@@ -56,7 +56,7 @@ def alignment(features, paired_features) -> float:
         features: (images, width) floats, of the first view.
         paired_features: (images, width) floats, of the second view, in the same order.
     """
-    gaps = normalise(features) - normalise(paired_features)
+    gaps = normalize(features) - normalize(paired_features)
     return float(np.square(gaps).sum(axis=1, dtype="float64").mean())
 
 
@@ -69,7 +69,7 @@ def uniformity(features, t: float = 2.0) -> float:
         features: (images, width) floats, two images or more.
         t: sharpness of the potential, above 0.
     """
-    unit = normalise(features)
+    unit = normalize(features)
     total = 0.0
     for start in range(0, len(unit), _CHUNK):
         rows = unit[start : start + _CHUNK]

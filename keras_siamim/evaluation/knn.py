@@ -1,4 +1,4 @@
-"""k-nearest-neighbour classification of frozen features: exact, in bounded memory, with a weighted vote.
+"""k-nearest-neighbor classification of frozen features: exact, in bounded memory, with a weighted vote.
 
 The protocol of Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (CVPR 2018,
 arXiv 1805.01978), section 3.4: cosine similarity, votes weighted by exp(similarity / temperature).
@@ -24,7 +24,7 @@ _SPARE = 16
 _RESCORED = 64  # queries whose candidates are copied at a time
 
 
-def normalise(features) -> np.ndarray:
+def normalize(features) -> np.ndarray:
     """Return (images, width) float32 rows of length 1; a row of zeros stays zeros."""
     features = np.asarray(features, dtype="float32")
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
@@ -37,7 +37,7 @@ def _exact_rows(features):
     return np.round(features * _EXACT) / _EXACT
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     queries, bank, k: int, query_chunk: int = 1024, bank_chunk: int = 16_384, verbose: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` rows of `bank` most similar to each query, by cosine similarity.
@@ -50,7 +50,7 @@ def nearest_neighbours(
     Args:
         queries: (queries, width) floats.
         bank: (bank, width) floats.
-        k: number of neighbours, 1...bank.
+        k: number of neighbors, 1...bank.
         query_chunk: queries compared at a time.
         bank_chunk: rows of the bank compared at a time.
         verbose: 1 shows a progress bar.
@@ -66,12 +66,12 @@ def nearest_neighbours(
     k = int(k)
     kept = min(k + _SPARE, len(bank))
     query_starts = range(0, len(queries), query_chunk)
-    chunks = [ops.convert_to_tensor(normalise(queries[i : i + query_chunk])) for i in query_starts]
+    chunks = [ops.convert_to_tensor(normalize(queries[i : i + query_chunk])) for i in query_starts]
     best = [(np.empty((len(c), 0), "float32"), np.empty((len(c), 0), "int64")) for c in chunks]
     bank_starts = range(0, len(bank), bank_chunk)
     progress = keras.utils.Progbar(len(bank_starts) * len(chunks), verbose=verbose, unit_name="chunk")
     for start in bank_starts:
-        rows = ops.transpose(ops.convert_to_tensor(normalise(bank[start : start + bank_chunk])))
+        rows = ops.transpose(ops.convert_to_tensor(normalize(bank[start : start + bank_chunk])))
         for number, chunk in enumerate(chunks):
             similarities, ids = ops.top_k(ops.matmul(chunk, rows), min(kept, rows.shape[1]))
             ids = ops.convert_to_numpy(ids).astype("int64") + start
@@ -130,24 +130,24 @@ def _is_count(value):
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
 
 
-def vote(similarities, neighbour_labels, temperature: float) -> np.ndarray:
-    """Let each neighbour vote for its class with weight exp(similarity / temperature), and count.
+def vote(similarities, neighbor_labels, temperature: float) -> np.ndarray:
+    """Let each neighbor vote for its class with weight exp(similarity / temperature), and count.
 
-    Memory grows with the number of neighbours, not with that of classes.
+    Memory grows with the number of neighbors, not with that of classes.
 
     Args:
         similarities: (queries, k) floats.
-        neighbour_labels: (queries, k) integers.
-        temperature: above 0; the smaller, the more the nearest neighbours count.
+        neighbor_labels: (queries, k) integers.
+        temperature: above 0; the smaller, the more the nearest neighbors count.
 
     Returns:
         (queries,) int64, the class with most votes; of equals, the lowest.
     """
-    similarities, labels = np.asarray(similarities, "float64"), np.asarray(neighbour_labels, "int64")
+    similarities, labels = np.asarray(similarities, "float64"), np.asarray(neighbor_labels, "int64")
     weights = np.exp((similarities - similarities.max(axis=1, keepdims=True)) / temperature)
     order = np.argsort(labels, axis=1, kind="stable")
     labels, weights = np.take_along_axis(labels, order, axis=1), np.take_along_axis(weights, order, axis=1)
-    # One group for every class among a query's neighbours.
+    # One group for every class among a query's neighbors.
     begins = np.ones(labels.shape, bool)
     begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
     starts = np.flatnonzero(begins)
@@ -173,7 +173,7 @@ def knn(
         train_labels: (train images,) integers, 0...classes-1.
         test_features: (test images, width) floats.
         test_labels: (test images,) integers, 0...classes-1.
-        k: how many neighbours vote; several values share one search. A value above the number of training images is
+        k: how many neighbors vote; several values share one search. A value above the number of training images is
             reduced to that number, and a note says so.
         temperature: of the vote, above 0.
         num_classes: number of classes; by default one more than the largest training label.
@@ -204,7 +204,7 @@ def knn(
     used = sorted({min(value, count) for value in wanted})
     notes = tuple(f"k = {v} was reduced to {count}, the number of training images." for v in wanted if v > count)
     with stopwatch() as seconds:
-        similarities, ids = nearest_neighbours(test_features, train_features, used[-1], verbose=verbose)
+        similarities, ids = nearest_neighbors(test_features, train_features, used[-1], verbose=verbose)
         labels = train_labels[ids]
         numbers = {}
         for value in used:

@@ -23,7 +23,7 @@ class LinearClassifier(NamedTuple):
 def fit_logistic(
     features, labels, penalty: float, intercept: bool, max_iterations: int = 1000, start: LinearClassifier | None = None
 ) -> LinearClassifier:
-    """Minimise the sum of the images' cross-entropies + (penalty / 2) ||W||^2.
+    """Minimize the sum of the images' cross-entropies + (penalty / 2) ||W||^2.
 
     Two classes are solved as scikit-learn solves them, with one vector, whose penalty is halved to mean the same as
     two opposite vectors: the optimum is the multinomial one for any number of classes.

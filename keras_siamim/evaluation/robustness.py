@@ -146,15 +146,15 @@ def corrupted_batches(batches: Iterable, corruption: str, severity: int, mean, s
     """Yield the batches of a split with every image corrupted, by a seed of its own.
 
     Args:
-        batches: yields (images, labels) with images (batch, height, width, 3) float32, normalised.
+        batches: yields (images, labels) with images (batch, height, width, 3) float32, normalized.
         corruption: one of `corruptions.CORRUPTIONS`.
         severity: 1...5.
-        mean: of the normalisation, per channel of images in 0...1.
-        std: of the normalisation.
+        mean: of the normalization, per channel of images in 0...1.
+        std: of the normalization.
         seed: image number i of the split is corrupted by the seed (seed, i).
 
     Yields:
-        (images, labels), images normalised again.
+        (images, labels), images normalized again.
     """
     mean, std, number = np.asarray(mean, "float32"), np.asarray(std, "float32"), 0
     for images, labels in batches:
@@ -179,10 +179,10 @@ def corruption_robustness(
     The result is a plain mean of errors, not ImageNet-C's mCE, which is relative to AlexNet's errors on other images.
 
     Args:
-        classifier: Keras model, or a callable, from normalised images to logits (batch, classes).
-        batches: re-iterable; yields (images, labels) with images (batch, height, width, 3) float32, normalised.
-        mean: of the normalisation, per channel of images in 0...1.
-        std: of the normalisation.
+        classifier: Keras model, or a callable, from normalized images to logits (batch, classes).
+        batches: re-iterable; yields (images, labels) with images (batch, height, width, 3) float32, normalized.
+        mean: of the normalization, per channel of images in 0...1.
+        std: of the normalization.
         corruptions: names, some of `corruptions.CORRUPTIONS`.
         severities: some of 1...5.
         seed: of the corruptions.

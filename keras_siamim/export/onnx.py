@@ -13,7 +13,7 @@ def export_onnx(model, path):
     Args:
         model: A `ViTEncoder`, or an objective, whose encoder is taken.
         path: The file to write, `.onnx`; not overwritten. Its input `images` is (batch, *encoder.image_shape) float32,
-            normalised, its output `tokens` (batch, 1 + patches, width) float32.
+            normalized, its output `tokens` (batch, 1 + patches, width) float32.
 
     Raises:
         ValueError: On another backend, or if the file exists or is named otherwise.

@@ -1,4 +1,4 @@
-"""What an export gives for normalised images: one function for Keras and the graph, so that they can be compared."""
+"""What an export gives for normalized images: one function for Keras and the graph, so that they can be compared."""
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ def named_outputs(encoder, head, pooling, images):
         encoder: Images to tokens (batch, 1 + patches, width).
         head: Pooled features to logits, or None.
         pooling: `"mean"` of the patch tokens or the class `"token"`.
-        images: (batch, height, width, 3) float32, normalised.
+        images: (batch, height, width, 3) float32, normalized.
 
     Returns:
         Dictionary of tensors: `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width); with a
@@ -83,7 +83,7 @@ def in_float32(model):
 
 
 def _in_float32(config):
-    """A serialised object with every dtype policy in it set to float32."""
+    """A serialized object with every dtype policy in it set to float32."""
     if isinstance(config, (list, tuple)):
         return type(config)(_in_float32(value) for value in config)
     if not isinstance(config, dict):

@@ -48,13 +48,13 @@ def export_saved_model(
 ):
     """Export an encoder, or a classifier, as a SavedModel that TensorFlow alone loads.
 
-    The graph resizes, crops and normalises. Signatures:
+    The graph resizes, crops and normalizes. Signatures:
 
     | name | input | outputs |
     |---|---|---|
     | `serving_default` | `images` (batch, height, width, 3) uint8, 0...255, any size | all |
     | `image_bytes` | `image_bytes` (batch,) string: JPEG, PNG, GIF, BMP or WebP files | all |
-    | `tokens` | `images` (batch, *image_size, 3) float32, normalised | `tokens` (batch, 1 + patches, width) |
+    | `tokens` | `images` (batch, *image_size, 3) float32, normalized | `tokens` (batch, 1 + patches, width) |
 
     All outputs: `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width), and with a head
     `logits` and `probabilities` (batch, classes); float32.
@@ -66,7 +66,7 @@ def export_saved_model(
 
     Args:
         model: A `ViTEncoder`; an objective, whose encoder is taken; a `Classifier`, exported with its head; or another
-            serialisable Keras model that maps normalised images to tokens (batch, 1 + patches, width).
+            serializable Keras model that maps normalized images to tokens (batch, 1 + patches, width).
         directory: Where the versions lie; its name is the model's.
         version: Whole number above 0; None takes the next one.
         head: Built Keras layer from `pooled` to logits; None for none, or a classifier's own.
@@ -139,7 +139,7 @@ def write_version(encoder, head, reference, settings):
     Returns:
         An `Export`.
     """
-    from keras_siamim.data import preprocessing
+    from keras_siamim.data.images import preprocessing
     from keras_siamim.export import serving, warmup
 
     directory, image_size = Path(settings["directory"]), tuple(settings["image_size"])

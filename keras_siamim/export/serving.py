@@ -3,12 +3,12 @@
 import keras
 import tensorflow as tf
 
-from keras_siamim.data import preprocessing
+from keras_siamim.data.images import preprocessing
 from keras_siamim.export.outputs import named_outputs
 
 
 class ServedModel:
-    """An encoder, and a head where there is one, as TensorFlow functions of bytes, pixels or normalised images.
+    """An encoder, and a head where there is one, as TensorFlow functions of bytes, pixels or normalized images.
 
     It has variables of its own and saves only those: what Keras holds isn't stored a second time, and nothing of Keras
     is needed to load it.
@@ -56,7 +56,7 @@ class ServedModel:
             return named_outputs(*self._networks, preprocessing.normalize(pixels))
 
     def _tokens(self, images):
-        """All tokens for (batch, *image_size, 3) float32, normalised."""
+        """All tokens for (batch, *image_size, 3) float32, normalized."""
         with self._stored_weights():
             outputs = named_outputs(*self._networks, images)
         return {"tokens": tf.concat([outputs["class_token"][:, None], outputs["patch_tokens"]], axis=1)}

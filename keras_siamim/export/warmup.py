@@ -22,7 +22,7 @@ def _field(number, content):
 
 
 def prediction_log(model_name, signature_name, inputs):
-    """A serialised `PredictionLog` that holds one `PredictRequest`.
+    """A serialized `PredictionLog` that holds one `PredictRequest`.
 
     Args:
         model_name: Name that the model is served under.

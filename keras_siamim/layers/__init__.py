@@ -6,7 +6,7 @@ from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.learned_positions import LearnedPositions
 from keras_siamim.layers.mlp_head import MlpHead
 from keras_siamim.layers.patch_embedding import PatchEmbedding
-from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
+from keras_siamim.layers.regularization import LayerScale, StochasticDepth
 from keras_siamim.layers.token import Token
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 

@@ -6,7 +6,7 @@ from keras_siamim._backend.kernels import gelu
 from keras_siamim.layers.arguments import positive_number, whole_number
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.dense import Dense
-from keras_siamim.layers.regularisation import LayerScale, StochasticDepth
+from keras_siamim.layers.regularization import LayerScale, StochasticDepth
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
 NORMS = ("layer", "batch")
@@ -71,9 +71,9 @@ class TransformerBlock(keras.layers.Layer):
         **kwargs: As for every Keras layer.
 
     Attributes:
-        recompute: Whether training computes attention and MLP again for their gradients instead of keeping what lies
-            inside them (arXiv 1604.06174). False at first; it is no part of the configuration, as it changes no
-            number.
+        gradient_checkpointing: bool. Whether training recomputes the activations of attention and MLP for their
+            gradients instead of storing them (arXiv 1604.06174). Defaults to False. Not serialized, since results do
+            not change.
     """
 
     def __init__(self, num_heads, mlp_ratio=4, norm="layer", layer_scale_init=None, drop_path_rate=0.0, **kwargs):
@@ -83,7 +83,7 @@ class TransformerBlock(keras.layers.Layer):
         self.norm = norm
         self.layer_scale_init = layer_scale_init
         self.drop_path_rate = drop_path_rate
-        self.recompute = False
+        self.gradient_checkpointing = False
         self.norm_1 = make_norm(norm, self.dtype_policy, "norm_1")
         self.attention = Attention(num_heads, dtype=self.dtype_policy, name="attention")
         self.norm_2 = make_norm(norm, self.dtype_policy, "norm_2")
@@ -103,7 +103,7 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, x, training=False):
         """(batch, tokens, width) to the same."""
         attention, mlp = self.attention, lambda x: self.mlp(x, training=training)
-        if self.recompute and training:
+        if self.gradient_checkpointing and training:
             # Norms and stochastic depth stay outside, since they count what they have seen and drawn.
             attention, mlp = keras.remat(lambda x: self.attention(x)), keras.remat(mlp)
         x = x + self._residual(attention(self._norm(self.norm_1, x, training)), self.scale_1, training)

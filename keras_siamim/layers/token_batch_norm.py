@@ -37,7 +37,7 @@ class TokenBatchNorm(keras.layers.Layer):
         self.moving_variance = self.add_weight(initializer="ones", name="moving_variance", **running)
 
     def call(self, x, training=False):
-        """Normalise (batch, ..., width).
+        """Normalize (batch, ..., width).
 
         Raises:
             ValueError: While training on a batch of one image, whose statistics would be its own.

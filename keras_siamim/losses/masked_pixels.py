@@ -14,9 +14,9 @@ def normalize_pixels(patches, epsilon=1e-6):
         (..., pixels) float32.
     """
     patches = ops.cast(patches, "float32")
-    centred = patches - ops.mean(patches, axis=-1, keepdims=True)
-    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / (patches.shape[-1] - 1)
-    return centred * ops.rsqrt(variance + epsilon)
+    centered = patches - ops.mean(patches, axis=-1, keepdims=True)
+    variance = ops.sum(ops.square(centered), axis=-1, keepdims=True) / (patches.shape[-1] - 1)
+    return centered * ops.rsqrt(variance + epsilon)
 
 
 def masked_pixel_loss(prediction, pixels, masked):

@@ -7,10 +7,10 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim._backend import (
     TrainStep,
-    optimizer_replicas,
-    parts_of_a_batch,
-    share_of_loss,
-    start_alike,
+    broadcast_initial_state,
+    gradient_replicas,
+    local_batch_shards,
+    scale_loss_for_replicas,
 )
 from keras_siamim.layers import TokenBatchNorm, TransformerBlock
 from keras_siamim.objectives.validation import (
@@ -20,7 +20,7 @@ from keras_siamim.objectives.validation import (
     peek,
     require_several_images,
 )
-from keras_siamim.optimizers import AdamW, LossScaleOptimizer, innermost
+from keras_siamim.optimizers.adamw import AdamW, LossScaleOptimizer, unwrap_optimizer
 
 POOLINGS = ("mean", "token")
 
@@ -39,8 +39,8 @@ def pool_tokens(tokens, pooling):
 class Objective(TrainStep, keras.Model):
     """A Keras model that pre-trains `encoder` on batches of the kind that `keras_siamim.batch` describes.
 
-    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `answers` (the outputs
-    that others are to predict), `call(batch, training)` and `loss_terms(outputs)`.
+    A subclass gives `encoder` (the network that is kept), `batch_keys` (the keys that it reads), `target_names`
+    (outputs that serve as prediction targets), `call(batch, training)` and `loss_terms(outputs)`.
 
     A training step whose loss or gradients are not finite is skipped on all replicas, as if its batch had never come
     (with `keras_siamim.AdamW`, or under a loss scale): weights, moments, running statistics, counters and the means in
@@ -55,7 +55,7 @@ class Objective(TrainStep, keras.Model):
 
     batch_keys = ()
     train_patch_embedding = True
-    answers = ("target",)
+    target_names = ("target",)
 
     def __init__(self, loss_names=(), **kwargs):
         super().__init__(autocast=False, **kwargs)
@@ -81,24 +81,24 @@ class Objective(TrainStep, keras.Model):
             tracker.update_state(terms[name])
         loss = self._penalized(terms["loss"])
         # A loss that is not finite shall have no finite gradient either, by which a step is judged.
-        return share_of_loss(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
+        return scale_loss_for_replicas(loss * ops.stop_gradient(ops.where(ops.isfinite(loss), 1.0, float("nan"))))
 
     def _penalized(self, loss):
         return loss + sum(ops.cast(penalty, "float32") for penalty in self.losses)
 
     @property
-    def recompute(self):
-        """Whether training trades time for memory: see `TransformerBlock.recompute`, which this sets in all blocks.
+    def gradient_checkpointing(self):
+        """Whether all blocks recompute activations, see `TransformerBlock.gradient_checkpointing`.
 
         Set it before `fit`; like `jit_compile` it is no part of the configuration. Costs and gains are measured in
         `benchmarks/README.md`.
         """
-        return all(block.recompute for block in self._blocks())
+        return all(block.gradient_checkpointing for block in self._blocks())
 
-    @recompute.setter
-    def recompute(self, value):
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value):
         for block in self._blocks():
-            block.recompute = value
+            block.gradient_checkpointing = value
         self.train_function = None  # to be compiled anew
 
     def _blocks(self):
@@ -116,24 +116,24 @@ class Objective(TrainStep, keras.Model):
         """What a training step does first."""
 
     @property
-    def passing_variables(self):
+    def rollback_variables(self):
         """Variables that a step moves on its way and that a skipped one puts back: running averages, seeds, means."""
         counts = (id(self.skipped), id(self.skipped_in_a_row))
         return [v for v in self.non_trainable_variables + self.metrics_variables if id(v) not in counts]
 
     @property
     def step_counter(self):
-        """The optimiser's count of batches, which stands still over a step that was skipped."""
-        return innermost(self.optimizer)._iterations
+        """The optimizer's count of batches, which stands still over a step that was skipped."""
+        return unwrap_optimizer(self.optimizer)._iterations
 
     def end_step(self, before, taken):
         """What a training step does last.
 
         Args:
-            before: Values of `passing_variables` before the step.
+            before: Values of `rollback_variables` before the step.
             taken: bool tensor, False if the step was skipped.
         """
-        for variable, value in zip(self.passing_variables, before, strict=True):
+        for variable, value in zip(self.rollback_variables, before, strict=True):
             variable.assign(ops.where(taken, ops.convert_to_tensor(variable), value))
         skipped = ops.cast(ops.logical_not(taken), "int32")
         self.skipped.assign(self.skipped + skipped)
@@ -186,8 +186,9 @@ class Objective(TrainStep, keras.Model):
 
         Raises:
             ValueError: If the model is not compiled; if a weight that training must not change is trainable; if the
-                first batch lacks a key, or holds what no training should see (see `check_batch`); if an epoch is known to end with a batch of one image and the model has
-                BatchNorm; for class or sample weights, which no objective uses.
+                first batch lacks a key, or holds what no training should see (see `check_batch`); if an epoch is known
+                to end with a batch of one image and the model has BatchNorm; for class or sample weights, which no
+                objective uses.
         """
         if not self.compiled:
             raise ValueError("The model must be compiled before `fit`: call `compile` with an optimizer first.")
@@ -202,7 +203,7 @@ class Objective(TrainStep, keras.Model):
                 f"Received: True for {len(thawed)} of their variables, first {thawed[0]}. Set it to False and compile."
             )
         self._check_replicas(x, batch_size)
-        start_alike(self)
+        broadcast_initial_state(self)
         x = self._checked(x, batch_size, training=True)
         self._refuse_last_batch_of_one(x, batch_size, validation_split, steps_per_epoch)
         return super().fit(
@@ -227,14 +228,16 @@ class Objective(TrainStep, keras.Model):
         return super().evaluate(self._checked(x), *args, **kwargs)
 
     def _check_replicas(self, x, batch_size):
-        parts, replicas = parts_of_a_batch(self), optimizer_replicas(self)
+        parts, replicas = local_batch_shards(self), gradient_replicas(self)
         if max(parts, replicas) > 1:
             check_replicas(x, batch_size, parts)
-        ours = isinstance(self.optimizer, (AdamW, LossScaleOptimizer)) and isinstance(innermost(self.optimizer), AdamW)
+        ours = isinstance(self.optimizer, (AdamW, LossScaleOptimizer)) and isinstance(
+            unwrap_optimizer(self.optimizer), AdamW
+        )
         if replicas > 1 and not ours:
             raise ValueError(
                 "Over several replicas compile with `keras_siamim.AdamW`, which reduces gradients before it clips "
-                "them, for float16 in a `keras_siamim.optimizers.LossScaleOptimizer`. Received: "
+                "them, for float16 in a `keras_siamim.optimizers.adamw.LossScaleOptimizer`. Received: "
                 f"{type(self.optimizer).__name__}."
             )
 
@@ -275,20 +278,20 @@ class Objective(TrainStep, keras.Model):
             A float.
         """
         # Running averages and seeds move in every call for training.
-        before = [np.array(ops.convert_to_numpy(variable)) for variable in self.passing_variables]
+        before = [np.array(ops.convert_to_numpy(variable)) for variable in self.rollback_variables]
         try:
             outputs = self(batch, training=True)
         finally:
-            for variable, value in zip(self.passing_variables, before, strict=True):
+            for variable, value in zip(self.rollback_variables, before, strict=True):
                 variable.assign(value)
-        outputs |= {name: ops.roll(outputs[name], 1, axis=0) for name in self.answers}
+        outputs |= {name: ops.roll(outputs[name], 1, axis=0) for name in self.target_names}
         return float(ops.convert_to_numpy(self._penalized(self.loss_terms(outputs)["loss"])))
 
     def embed(self, images, batch_size=256, pooling="mean"):
         """Features of whole images from the encoder as it stands.
 
         Args:
-            images: (images, height, width, channels) float32, normalised.
+            images: (images, height, width, channels) float32, normalized.
             batch_size: Images per step.
             pooling: `"mean"` of the patch tokens or the class `"token"`.
 

@@ -43,7 +43,7 @@ class MAE(Objective):
     """
 
     batch_keys = (keys.VIEW_1, keys.VISIBLE_IDS)
-    answers = ("pixels",)
+    target_names = ("pixels",)
 
     def __init__(
         self,

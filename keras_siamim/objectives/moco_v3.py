@@ -75,7 +75,7 @@ class MoCoV3(MomentumObjective):
     """
 
     batch_keys = (keys.VIEW_1, keys.VIEW_2)
-    answers = ("key_1", "key_2")
+    target_names = ("key_1", "key_2")
 
     def __init__(
         self,
@@ -147,4 +147,4 @@ class MoCoV3(MomentumObjective):
     @classmethod
     def from_config(cls, config):
         """Inverse of `get_config`."""
-        return cls(**cls.revived(config))
+        return cls(**cls.deserialize_arguments(config))

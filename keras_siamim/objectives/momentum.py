@@ -7,20 +7,20 @@ from keras import ops
 
 from keras_siamim._backend import kernels
 from keras_siamim.objectives.base import Objective
-from keras_siamim.optimizers import innermost
+from keras_siamim.optimizers.adamw import unwrap_optimizer
 
 
 class MomentumObjective(Objective):
     """An objective whose targets come from a momentum copy of its online branch.
 
-    At the start of every optimiser step, `target = m * target + (1 - m) * online` in float32, with the online weights
+    At the start of every optimizer step, `target = m * target + (1 - m) * online` in float32, with the online weights
     as they are then. Running averages of BatchNorm are not averaged; each branch keeps its own. With gradient
-    accumulation the target moves once per optimiser step, and not again after a skipped one. `evaluate` and `predict`
+    accumulation the target moves once per optimizer step, and not again after a skipped one. `evaluate` and `predict`
     never move it.
 
     Args:
         target_momentum: m, a number within 0...1 (0: the target is the online branch, without gradient), or a schedule
-            such as `CosineMomentum`, called with the optimiser step.
+            such as `CosineMomentum`, called with the optimizer step.
         **kwargs: As for every Keras model.
 
     Raises:
@@ -34,7 +34,7 @@ class MomentumObjective(Objective):
             raise ValueError(f"`target_momentum` must be in [0, 1] or a schedule. Received: {target_momentum!r}.")
         self.target_momentum = target_momentum
         self._online_weights = self._target_weights = ()
-        # Counts batches learned from. The optimiser's own counter can't be read inside a compiled JAX step.
+        # Counts batches learned from. The optimizer's own counter can't be read inside a compiled JAX step.
         self.batches_seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
 
     @staticmethod
@@ -77,24 +77,24 @@ class MomentumObjective(Objective):
         self.batches_seen.assign(0)
 
     def momentum_at(self, step):
-        """Momentum of optimiser step `step`, float32."""
+        """Momentum of optimizer step `step`, float32."""
         if callable(self.target_momentum):
             return ops.cast(self.target_momentum(step), "float32")
         return ops.convert_to_tensor(self.target_momentum, dtype="float32")
 
     def batches_per_step(self):
-        """Batches per optimiser step: 1 without gradient accumulation."""
-        return (self.compiled and innermost(self.optimizer).gradient_accumulation_steps) or 1
+        """Batches per optimizer step: 1 without gradient accumulation."""
+        return (self.compiled and unwrap_optimizer(self.optimizer).gradient_accumulation_steps) or 1
 
     def begin_step(self):
         """Move the target."""
         self.update_target()
 
     @property
-    def passing_variables(self):
+    def rollback_variables(self):
         """As for every objective; what moves the target is finite and stays."""
         kept = {id(variable) for variable in self._target_weights}
-        return [variable for variable in super().passing_variables if id(variable) not in kept]
+        return [variable for variable in super().rollback_variables if id(variable) not in kept]
 
     def update_target(self):
         """One momentum update."""
@@ -103,11 +103,11 @@ class MomentumObjective(Objective):
         if accumulated > 1:
             rate = ops.where(ops.equal(self.batches_seen % accumulated, 0), rate, 0.0)
         rate = ops.where(ops.equal(self.skipped_in_a_row, 0), rate, 0.0)  # it has moved for this step already
-        kernels.move(self._target_weights, self._online_weights, rate)
+        kernels.ema_update(self._target_weights, self._online_weights, rate)
         self.batches_seen.assign(self.batches_seen + 1)
 
     @staticmethod
-    def revived(config):
+    def deserialize_arguments(config):
         """A configuration as `get_config` gives it, with its objects made of their configurations again."""
         revived = dict(config)
         for name in ("encoder", "loss", "target_momentum"):

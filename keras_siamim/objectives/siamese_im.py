@@ -9,8 +9,7 @@ from keras_siamim.layers.arguments import height_and_width, positive_number, who
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import UniGrad, get_loss
 from keras_siamim.losses.unigrad import scaled_negative_weight
-from keras_siamim.objectives.branch import SiameseBranch
-from keras_siamim.objectives.components import (
+from keras_siamim.objectives.ablations import (
     POSITION_CHANNELS,
     PREDICTION_TARGETS,
     RELATIVE_POSITIONS,
@@ -21,6 +20,7 @@ from keras_siamim.objectives.components import (
     random_patches,
     scope_weights,
 )
+from keras_siamim.objectives.branch import SiameseBranch
 from keras_siamim.objectives.momentum import MomentumObjective
 from keras_siamim.objectives.validation import check_batch, require_count, require_float, require_keys
 from keras_siamim.ops import gather_tokens, sincos_position_table
@@ -300,4 +300,4 @@ class SiameseIM(MomentumObjective):
     @classmethod
     def from_config(cls, config):
         """Inverse of `get_config`."""
-        return cls(**cls.revived(config))
+        return cls(**cls.deserialize_arguments(config))

@@ -41,7 +41,7 @@ def require_float(batch, key):
     dtype = keras.backend.standardize_dtype(batch[key].dtype)
     if "float" not in dtype:
         raise ValueError(
-            f"`{key}` must hold normalised images of a float dtype (subtract the mean and divide by the standard "
+            f"`{key}` must hold normalized images of a float dtype (subtract the mean and divide by the standard "
             f"deviation first). Received dtype: {dtype}."
         )
 

@@ -62,7 +62,7 @@ def sincos_embedding(coordinate, width):
 
 
 def relative_positions(relative_affine, grid_1, grid_2):
-    """Centres and sizes of view 2's patches, in units of view 1's patches (SiameseIM, section 3.2).
+    """Centers and sizes of view 2's patches, in units of view 1's patches (SiameseIM, section 3.2).
 
     Args:
         relative_affine: (batch, 4) float32: offset_y, offset_x, scale_y, scale_x; a point of view 2 lies at
@@ -71,15 +71,15 @@ def relative_positions(relative_affine, grid_1, grid_2):
         grid_2: (rows, columns) of view 2.
 
     Returns:
-        Four float32 tensors: `y` (batch, rows_2) and `x` (batch, columns_2), zero at the centre of view 1's first
+        Four float32 tensors: `y` (batch, rows_2) and `x` (batch, columns_2), zero at the center of view 1's first
         patch; `height` and `width` (batch,), positive.
     """
     affine = ops.stop_gradient(ops.cast(relative_affine, "float32"))
     coordinates, sizes = [], []
     for axis in (0, 1):
         offset, scale = affine[:, axis], affine[:, 2 + axis]
-        centres = ops.convert_to_tensor(((np.arange(grid_2[axis]) + 0.5) / grid_2[axis]).astype("float32"))
-        coordinates.append((offset[:, None] + scale[:, None] * centres) * grid_1[axis] - 0.5)
+        centers = ops.convert_to_tensor(((np.arange(grid_2[axis]) + 0.5) / grid_2[axis]).astype("float32"))
+        coordinates.append((offset[:, None] + scale[:, None] * centers) * grid_1[axis] - 0.5)
         sizes.append(ops.abs(scale) * (grid_1[axis] / grid_2[axis]))
     return *coordinates, *sizes
 
@@ -119,12 +119,12 @@ def relative_position_embedding(relative_affine, grid_1, grid_2, width, with_sca
 
 
 def _cubic_weights(size_from, size_to, sharpness=-0.75):
-    """Matrix (size_to, size_from) of cubic-convolution interpolation at half-pixel centres, border repeated."""
-    centre = (np.arange(size_to) + 0.5) * size_from / size_to - 0.5
+    """Matrix (size_to, size_from) of cubic-convolution interpolation at half-pixel centers, border repeated."""
+    center = (np.arange(size_to) + 0.5) * size_from / size_to - 0.5
     weights = np.zeros((size_to, size_from))
     for tap in range(-1, 3):
-        index = np.floor(centre).astype(int) + tap
-        distance = np.abs(centre - index)
+        index = np.floor(center).astype(int) + tap
+        distance = np.abs(center - index)
         near = (sharpness + 2) * distance**3 - (sharpness + 3) * distance**2 + 1
         far = sharpness * (distance**3 - 5 * distance**2 + 8 * distance - 4)
         np.add.at(
@@ -136,7 +136,7 @@ def _cubic_weights(size_from, size_to, sharpness=-0.75):
 
 
 def interpolate_positions(table, grid_from, grid_to):
-    """Resize a position embedding to another patch grid: bicubic (a = -0.75), half-pixel centres, no antialiasing.
+    """Resize a position embedding to another patch grid: bicubic (a = -0.75), half-pixel centers, no antialiasing.
 
     Args:
         table: Array (rows * columns, width) or, with leading tokens that are kept, (extra + rows * columns, width).

@@ -67,8 +67,8 @@ def standardize(x, epsilon):
         (..., width) float32.
     """
     x = ops.cast(x, "float32")
-    centred = x - ops.mean(x, axis=-1, keepdims=True)
-    return centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
+    centered = x - ops.mean(x, axis=-1, keepdims=True)
+    return centered * ops.rsqrt(ops.mean(ops.square(centered), axis=-1, keepdims=True) + epsilon)
 
 
 def masked_patches(visible_ids, patches):

@@ -7,9 +7,9 @@ import difflib
 import importlib
 import pkgutil
 
-from keras_siamim.recipes.as_json import recipe_differences, recipe_from_json, recipe_to_json
-from keras_siamim.recipes.build import build_masking, build_model, build_views, compile_model
-from keras_siamim.recipes.recipe import OBJECTIVES, Recipe
+from keras_siamim.recipes._as_json import recipe_differences, recipe_from_json, recipe_to_json
+from keras_siamim.recipes._build import build_masking, build_model, build_views, compile_model
+from keras_siamim.recipes._recipe import OBJECTIVES, Recipe
 
 __all__ = [
     "OBJECTIVES",
@@ -25,12 +25,10 @@ __all__ = [
     "recipe_to_json",
 ]
 
-_PARTS = ("as_json", "build", "recipe", "values")
-
 
 def recipe_names():
     """Names of all recipes, in alphabetical order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _PARTS)
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def load_recipe(name, /, **overrides):

@@ -7,14 +7,14 @@ held-out digits rises from 59 % to about 85 %. No flips: a mirrored digit is ano
 brightness and contrast are jittered, as gray digits have no color to change.
 """
 
-from keras_siamim.recipes.recipe import Recipe
+from keras_siamim.recipes._recipe import Recipe
 
 VIEW = {
     "flip_probability": 0.0,
     "area": (0.4, 1.0),
     "saturation": 0.0,
     "hue": 0.0,
-    "grey_probability": 0.0,
+    "gray_probability": 0.0,
     "blur_probability": 0.1,
     "blur_sigma": (0.1, 1.0),
 }

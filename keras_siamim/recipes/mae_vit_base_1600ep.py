@@ -7,7 +7,7 @@ patches in the encoder, no target. Expect (SiameseIM, table 1): 83.6 % fine-tune
 % of the labels; 51.6 box AP on COCO, 48.1 mIoU on ADE20k.
 """
 
-from keras_siamim.recipes.recipe import Recipe
+from keras_siamim.recipes._recipe import Recipe
 
 RECIPE = Recipe(
     objective="MAE",
@@ -24,7 +24,7 @@ RECIPE = Recipe(
         "final_norm": True,
         "axis_order": "columns_first",
     },
-    view_1={"area": (0.2, 1.0), "jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0},
+    view_1={"area": (0.2, 1.0), "jitter_probability": 0.0, "gray_probability": 0.0, "blur_probability": 0.0},
     view_2=None,
     masking={"mask_ratio": 0.75, "mode": "random"},
     dtype="mixed_bfloat16",

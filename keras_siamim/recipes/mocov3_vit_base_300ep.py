@@ -7,7 +7,7 @@ both branches whole. Expect (SiameseIM, table 1): 83.0 % fine-tuned, 76.7 % line
 labels; 47.9 box AP on COCO, 47.3 mIoU on ADE20k.
 """
 
-from keras_siamim.recipes.recipe import Recipe
+from keras_siamim.recipes._recipe import Recipe
 
 RECIPE = Recipe(
     objective="MoCoV3",

@@ -7,7 +7,7 @@ Cost: 2 billion views pairs; plan for weeks of eight large accelerators. Expect 
 `accumulation_steps`: token BatchNorm then sees the smaller batch.
 """
 
-from keras_siamim.recipes.recipe import Recipe
+from keras_siamim.recipes._recipe import Recipe
 
 RECIPE = Recipe(
     epochs=1600,

@@ -7,7 +7,7 @@ starts within 1.6 and 2.6, whatever the draw of the first weights gives, and fal
 all; k-NN accuracy on CIFAR-10's test images rises from 33 % to 54 %.
 """
 
-from keras_siamim.recipes.recipe import Recipe
+from keras_siamim.recipes._recipe import Recipe
 
 # Small sources lose what they show when crops are small or blurred much.
 VIEW = {"area": (0.2, 1.0), "blur_probability": 0.2, "blur_sigma": (0.1, 1.0)}
@@ -23,6 +23,6 @@ RECIPE = Recipe(
     model={"decoder_width": 96, "decoder_heads": 3, "decoder_depth": 2},
     optimizer={"global_clipnorm": 1.0},
     view_1=VIEW,
-    view_2={**VIEW, "blur_probability": 0.1, "solarise_probability": 0.2},
+    view_2={**VIEW, "blur_probability": 0.1, "solarize_probability": 0.2},
     masking={"mask_ratio": 0.5, "min_block": 4},
 )

@@ -6,7 +6,7 @@ Cost: 200 epochs of 50,000 images are 10 million view pairs: hours on one accele
 `--set epochs=10`). Expect: the loss starts near 1.5 and falls below 0.9; k-NN rises with it.
 """
 
-from keras_siamim.recipes.recipe import Recipe
+from keras_siamim.recipes._recipe import Recipe
 
 # Small sources lose what they show when crops are small or blurred much.
 VIEW = {"area": (0.2, 1.0), "blur_probability": 0.5, "blur_sigma": (0.1, 1.0)}
@@ -22,6 +22,6 @@ RECIPE = Recipe(
     model={"decoder_width": 192, "decoder_heads": 3},
     optimizer={"global_clipnorm": 1.0},
     view_1=VIEW,
-    view_2={**VIEW, "blur_probability": 0.1, "solarise_probability": 0.2},
+    view_2={**VIEW, "blur_probability": 0.1, "solarize_probability": 0.2},
     masking={"mask_ratio": 0.6, "min_block": 4},
 )

@@ -1,1 +1,9 @@
-"""Runs that survive: one folder each, with what they are, how they went, and what they need to go on."""
+"""One resumable run: its description, checkpoints, lock, log and training loop.
+
+`ExactCheckpoint` resumes any `fit` at the exact batch where it stopped.
+"""
+
+from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
+
+__all__ = ["CheckpointFiles", "ExactCheckpoint", "Preempted", "Progress"]

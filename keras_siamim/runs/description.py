@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 import keras_siamim
-from keras_siamim.callbacks.checkpoint_files import write_text
-from keras_siamim.data.images import refusal
+from keras_siamim.data.images.decoding import refusal
 from keras_siamim.recipes import recipe_differences, recipe_from_json, recipe_to_json
+from keras_siamim.runs.checkpoint_files import write_text
 from keras_siamim.runs.plan import last_stage
 
 FILE = "run.json"

@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from keras_siamim.callbacks.checkpoint_files import write_text
+from keras_siamim.runs.checkpoint_files import write_text
 
 
 class RunLog(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ SCHEDULES = ("rewarmed", "continued")
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Epochs that share one optimiser state and one schedule.
+    """Epochs that share one optimizer state and one schedule.
 
     Args:
         number: 0 for what the recipe says; one more each time the schedule starts again.
@@ -33,7 +33,7 @@ def last_stage(recipe, extensions=()):
 
     `"continued"` lengthens the schedule, as if the run had been planned longer: the learning rate takes up the longer
     cosine where it is by then. `"rewarmed"` starts the schedules of learning rate and target momentum again over the
-    new epochs, with a warm-up of the same share of them and a fresh optimiser.
+    new epochs, with a warm-up of the same share of them and a fresh optimizer.
 
     Args:
         recipe: The run's `Recipe`.

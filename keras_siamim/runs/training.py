@@ -3,18 +3,18 @@
 import dataclasses
 import time
 
-from keras_siamim.callbacks.checkpoint_files import Place
 from keras_siamim.callbacks.divergence import Diverged, StopWhenDiverged
-from keras_siamim.callbacks.exact_checkpoint import EndOnSignal
-from keras_siamim.callbacks.training_state import MODEL
+from keras_siamim.runs.checkpoint_files import Progress
+from keras_siamim.runs.exact_checkpoint import EndOnSignal
 from keras_siamim.runs.first_bad_tensor import first_bad_tensor
+from keras_siamim.runs.training_state import MODEL
 
 
 class TrainingFailed(Exception):
     """The numbers of a run go wrong again and again; the message names the first tensor that does."""
 
 
-def take_up(model, stage, checkpoint, report=print):
+def resume(model, stage, checkpoint, report=print):
     """Set a new model to where its run stands: the newest whole checkpoint, or the beginning.
 
     Args:
@@ -24,7 +24,7 @@ def take_up(model, stage, checkpoint, report=print):
         report: Called with one line a message.
 
     Returns:
-        The `Place`.
+        The `Progress`.
 
     Raises:
         ValueError: If there are checkpoints and none is whole, if there is none for a run that is past its first
@@ -37,7 +37,7 @@ def take_up(model, stage, checkpoint, report=print):
     had_checkpoints = bool(checkpoint.files.paths() or checkpoint.files.quarantined())
     if checkpoint.writes:
         checkpoint.files.clean(report)
-    path, place = checkpoint.files.newest(report=report) or (None, Place())
+    path, place = checkpoint.files.newest(report=report) or (None, Progress())
     if path is None and had_checkpoints:
         raise ValueError(
             f"{checkpoint.files.folder} must hold an intact checkpoint. Received: damaged ones only. Restore one, or "
@@ -48,7 +48,7 @@ def take_up(model, stage, checkpoint, report=print):
     if place.stage == stage.number:
         checkpoint.start_at(place, model, path)
     else:
-        checkpoint.start_at(place.next_order(stage=stage.number), model, path, groups=(MODEL,))
+        checkpoint.start_at(place.reshuffled(stage=stage.number), model, path, groups=(MODEL,))
         model.restart_schedule()
     if path is None or place.stage != stage.number:
         checkpoint.save_surely(model)  # so that there is a good one, whatever comes
@@ -63,9 +63,9 @@ def train(model, batches_from, checkpoint, last_epoch, callbacks=(), patience=10
     these the run stops.
 
     Args:
-        model: Taken up with `take_up`.
-        batches_from: Function from a `Place` to an endless dataset of training batches that begins there.
-        checkpoint: The `ExactCheckpoint` of `take_up`.
+        model: Taken up with `resume`.
+        batches_from: Function from a `Progress` to an endless dataset of training batches that begins there.
+        checkpoint: The `ExactCheckpoint` of `resume`.
         last_epoch: Epochs of the whole run.
         callbacks: More callbacks; they see an interrupted epoch as a shorter one with the whole epoch's logs.
         patience: Skipped steps in a row.

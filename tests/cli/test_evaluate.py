@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate, finetune
-from keras_siamim.cli.labeled_batches import cropped_epochs, open_for_classifier, open_labelled_pair
+from keras_siamim.cli.labeled_batches import cropped_epochs, open_for_classifier, open_labeled_pair
 from keras_siamim.evaluation.linear_probe import linear_probe
 from tests.evaluation.stand_in import make_images
 
@@ -49,7 +49,7 @@ def test_evaluate_shows_three_rows_and_repeats_them_from_the_cache(place, capsys
     files = {path: path.stat().st_mtime_ns for path in (place / "cache").rglob("*.npz")}
     again = run_evaluate(place, *arguments)
 
-    assert list(first["rows"]) == ["raw pixels", "random initialisation", "run"]
+    assert list(first["rows"]) == ["raw pixels", "random initialization", "run"]
     assert all("alignment" in results[-1]["numbers"] for results in first["rows"].values())
     for name, results in first["rows"].items():
         assert [r["protocol"] for r in results] == ["knn", "few_shot", "health"]
@@ -69,7 +69,7 @@ def test_evaluate_trains_the_papers_probe_on_crops_of_the_images(place, monkeypa
     assert result["numbers"]["train_loss"] > 0
 
 
-def test_a_list_fixes_the_labelled_images_of_few_shot(place):
+def test_a_list_fixes_the_labeled_images_of_few_shot(place):
     files = [min((place / "data" / "train" / name).iterdir()).relative_to(place / "data" / "train") for name in "abc"]
     (place / "list.txt").write_text("\n".join(map(str, files)))
 
@@ -78,7 +78,7 @@ def test_a_list_fixes_the_labelled_images_of_few_shot(place):
         "run"
     ]
 
-    assert (drawn["data"]["labelled_images"], listed["data"]["labelled_images"]) == (9, 3)
+    assert (drawn["data"]["labeled_images"], listed["data"]["labeled_images"]) == (9, 3)
     assert listed["settings"] == {"fraction": None, "per_class": None, "penalty": 0.01, "draws": 1}
 
 
@@ -159,7 +159,7 @@ def test_a_classifier_is_tested_in_the_numbering_of_its_training_split(place, tm
 
 @pytest.mark.one_backend
 def test_a_part_of_the_training_images_has_another_order_in_every_epoch(place):
-    train, _ = open_labelled_pair(place / "data", "train", "test", max_train=12)
+    train, _ = open_labeled_pair(place / "data", "train", "test", max_train=12)
     epochs = cropped_epochs(train, (8, 8), 12, seed=0)
     (_, first), (_, second) = epochs[0], epochs[1]
     assert sorted(first) == sorted(second)

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_siamim.callbacks.schedules import LogSchedules
+from keras_siamim.callbacks.log_schedules import LogSchedules
 from keras_siamim.cli import pretrain
 from keras_siamim.cli.pretrain import held_out_images, knn_accuracy, main
-from keras_siamim.data.ledger import Ledger
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.evaluation.baselines import RawPixels
 

@@ -13,7 +13,7 @@ SETTINGS = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "num_hea
 VARIANTS = [{}, {"final_norm": True}, {"position_embedding": "learned"}, {"axis_order": "columns_first"}]
 
 
-def randomised(**settings):
+def randomized(**settings):
     encoder = ViTEncoder(**{**SETTINGS, **settings})
     rng = np.random.default_rng(0)
     encoder.set_weights([w + 0.3 * rng.normal(size=w.shape).astype("float32") for w in encoder.get_weights()])
@@ -22,7 +22,7 @@ def randomised(**settings):
 
 @pytest.mark.parametrize("variant", [*VARIANTS, {"layer_scale_init": 0.1}])
 def test_a_round_trip_is_exact(tmp_path, variant):
-    encoder = randomised(**variant)
+    encoder = randomized(**variant)
     conventions = ["timm"] if "layer_scale_init" in variant else convert.save.CONVENTIONS
     for convention in conventions:
         path = tmp_path / f"{convention}.safetensors"
@@ -39,7 +39,7 @@ def test_a_round_trip_is_exact(tmp_path, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_plain_pytorch_computes_the_same_features(variant, rng):
-    encoder = randomised(**variant)
+    encoder = randomized(**variant)
     theirs = ViT(norm=encoder.final_norm)
     theirs.load_state_dict({k: torch.tensor(v) for k, v in convert.encoder_weights(encoder).items()}, strict=True)
     images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
@@ -49,16 +49,16 @@ def test_plain_pytorch_computes_the_same_features(variant, rng):
 
 def test_layer_scale_has_no_place_in_hugging_face_s_vit():
     with pytest.raises(ValueError, match="no weight like 'blocks.0.ls1.gamma'"):
-        convert.encoder_weights(randomised(layer_scale_init=0.1), "hugging_face")
+        convert.encoder_weights(randomized(layer_scale_init=0.1), "hugging_face")
     with pytest.raises(ValueError, match="`convention` must be one of"):
-        convert.encoder_weights(randomised(), "flax")
+        convert.encoder_weights(randomized(), "flax")
 
 
 @pytest.mark.parametrize(
     "variant", [{"final_norm": True, "position_embedding": "learned", "layer_scale_init": 0.1}, {}]
 )
 def test_keras_hub_computes_the_same_features(variant, rng):
-    encoder = randomised(**variant)
+    encoder = randomized(**variant)
     images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
     ours = encoder(images)
     if not encoder.final_norm:  # KerasHub always has one

@@ -50,7 +50,7 @@ def test_a_mask_depends_on_seed_epoch_and_image_alone(mode):
 def test_random_masks_hide_every_patch_equally_often():
     masks = Masking((4, 6), 18, "random").masks(0, 0, MANY)
     np.testing.assert_allclose(masks.mean(0), 0.75, atol=0.015)
-    # Without replacement, a neighbour of a masked patch is masked in 17 of 23 cases, wherever it is.
+    # Without replacement, a neighbor of a masked patch is masked in 17 of 23 cases, wherever it is.
     both = (masks[:, :, 1:] & masks[:, :, :-1]).mean((0, 2))
     np.testing.assert_allclose(both, 0.75 * 17 / 23, atol=0.015)
 

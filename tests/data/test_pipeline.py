@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_siamim.data import colour, pipeline, sources
+from keras_siamim.data import pipeline, sources
 from keras_siamim.data.masking import Masking
-from keras_siamim.data.view_recipe import ViewRecipe
-from keras_siamim.data.views import PairedViews
-from tests.data.photographs import photographs
+from keras_siamim.data.views import color
+from keras_siamim.data.views.paired_views import PairedViews
+from keras_siamim.data.views.recipe import ViewRecipe
+from tests.data.images.photographs import photographs
 
 pytestmark = pytest.mark.one_backend
 
@@ -137,7 +138,7 @@ def test_evaluation_images_come_in_order_and_all_of_them(kind, request):
     assert [len(batch["label"]) for batch in found] == [5, 5, 5, 5, 2]
     np.testing.assert_array_equal(np.concatenate([batch["label"] for batch in found]), np.arange(COUNT))
     assert found[0]["view_1"].shape == (5, 16, 32, 3)
-    whole = colour.denormalise(found[0]["view_1"])
+    whole = color.denormalize(found[0]["view_1"])
     assert 20 < whole.mean() < 235
 
 

@@ -1,4 +1,4 @@
-"""A small encoder and small labelled images that the tests of several protocols share."""
+"""A small encoder and small labeled images that the tests of several protocols share."""
 
 import keras
 import numpy as np

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.one_backend
 
 
 def photograph(height=64, width=80):
-    """Smooth light, a few edges and fine texture, in natural colours."""
+    """Smooth light, a few edges and fine texture, in natural colors."""
     y, x = np.mgrid[:height, :width] / 64
     light = np.stack([0.5 + 0.3 * np.sin(5 * x + k) * np.cos(4 * y) for k in range(3)], axis=-1)
     light[20:40, 10:30] *= 0.5
@@ -39,11 +39,11 @@ def test_other_seeds_draw_otherwise(corruption):
 
 
 def test_noise_has_the_stated_strength():
-    grey = np.full((200, 200, 3), 128, "uint8")
+    gray = np.full((200, 200, 3), 128, "uint8")
 
-    assert corrupt(grey, "gaussian_noise", 1).std() == pytest.approx(0.08 * 255, rel=0.03)
-    assert corrupt(grey, "shot_noise", 1).std() == pytest.approx(np.sqrt(0.5 / 60) * 255, rel=0.03)
-    extremes = np.isin(corrupt(grey, "impulse_noise", 5), (0, 255)).mean()
+    assert corrupt(gray, "gaussian_noise", 1).std() == pytest.approx(0.08 * 255, rel=0.03)
+    assert corrupt(gray, "shot_noise", 1).std() == pytest.approx(np.sqrt(0.5 / 60) * 255, rel=0.03)
+    extremes = np.isin(corrupt(gray, "impulse_noise", 5), (0, 255)).mean()
     assert extremes == pytest.approx(0.27, abs=0.01)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from keras_siamim.evaluation.exact_probe import exact_probe, standardise
+from keras_siamim.evaluation.exact_probe import exact_probe, standardize
 from tests.evaluation.test_knn import clusters
 
 pytestmark = pytest.mark.one_backend
@@ -13,7 +13,7 @@ def test_the_probe_equals_scikit_learn_at_the_chosen_penalty():
 
     result = exact_probe(train, train_labels, test, test_labels)
 
-    inputs, outputs = standardise(train, test)
+    inputs, outputs = standardize(train, test)
     theirs = LogisticRegression(C=1 / (300 * result.numbers["penalty"]), max_iter=1000)
     expected = theirs.fit(inputs.astype("float64"), train_labels).score(outputs.astype("float64"), test_labels)
     assert result.numbers["top1"] == pytest.approx(expected, abs=0.011)
@@ -30,7 +30,7 @@ def test_the_penalty_is_chosen_without_the_test_split():
 
 
 def test_channels_without_variance_are_dropped():
-    train, other = standardise(np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[2.0, 9.0]]))
+    train, other = standardize(np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([[2.0, 9.0]]))
 
     np.testing.assert_allclose(train, [[-1, 0], [1, 0]])
     np.testing.assert_allclose(other, [[0, 0]])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_siamim import ViTEncoder
-from keras_siamim.evaluation.baselines import RawPixels, random_initialised
+from keras_siamim.evaluation.baselines import RawPixels, random_initialized
 from keras_siamim.evaluation.features import extract_features, fingerprint
 from keras_siamim.evaluation.fine_tuning import copy_to_train
 from keras_siamim.evaluation.suite import PROTOCOLS
@@ -138,11 +138,11 @@ def test_raw_pixels_are_the_images_themselves():
     assert extract_features(RawPixels(4), batches_of(IMAGES, LABELS, 8)).token.shape == (22, 48)
 
 
-def test_random_initialisation_is_seeded_fresh_and_leaves_the_encoder_alone():
+def test_random_initialization_is_seeded_fresh_and_leaves_the_encoder_alone():
     encoder = make_encoder()
     before = [w.copy() for w in encoder.get_weights()]
 
-    one, again, other = (random_initialised(encoder, (8, 8, 3), seed) for seed in (1, 1, 2))
+    one, again, other = (random_initialized(encoder, (8, 8, 3), seed) for seed in (1, 1, 2))
 
     assert isinstance(one, PatchMeans)
     np.testing.assert_array_equal(one.get_weights()[0], again.get_weights()[0])
@@ -155,8 +155,8 @@ def test_random_initialisation_is_seeded_fresh_and_leaves_the_encoder_alone():
     ("message", "batches"),
     [
         ("Is the split empty", []),
-        ("float32, normalised", [((IMAGES * 255).astype("uint8"), LABELS)]),
-        ("float32, normalised", [(IMAGES[..., :1], LABELS)]),
+        ("float32, normalized", [((IMAGES * 255).astype("uint8"), LABELS)]),
+        ("float32, normalized", [(IMAGES[..., :1], LABELS)]),
         ("one per image", [(IMAGES, LABELS[:3])]),
         ("larger than the first, 2 images; received 3", [(IMAGES[:2], LABELS[:2]), (IMAGES[:3], LABELS[:3])]),
     ],
@@ -186,4 +186,4 @@ def test_an_encoder_with_its_channels_first_sees_the_same_images():
     images = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype("float32")
     found = [extract_features(encoder, [(images, np.arange(3))]) for encoder in (last, first)]
     np.testing.assert_allclose(found[0].mean, found[1].mean, atol=1e-5)
-    assert random_initialised(first, (8, 12, 3)).data_format == "channels_first"
+    assert random_initialized(first, (8, 12, 3)).data_format == "channels_first"

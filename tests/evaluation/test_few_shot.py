@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from keras_siamim.evaluation.few_shot import centre_and_normalise, draw_indices, few_shot, read_image_list
+from keras_siamim.evaluation.few_shot import center_and_normalize, draw_indices, few_shot, read_image_list
 from keras_siamim.evaluation.logistic import fit_logistic
 from tests.evaluation.test_knn import clusters
 
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.one_backend
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_regression_minimises_the_multinomial_objective_for_two_classes_and_more(classes):
+def test_the_regression_minimizes_the_multinomial_objective_for_two_classes_and_more(classes):
     features, labels = clusters(60, 1, width=6, classes=classes)
-    features = centre_and_normalise(features).astype("float64")
+    features = center_and_normalize(features).astype("float64")
 
     def objective(flat):
         weights = flat.reshape(6, classes)
@@ -31,7 +31,7 @@ def test_the_regression_minimises_the_multinomial_objective_for_two_classes_and_
 
 
 def test_features_lose_their_mean_and_length():
-    features = centre_and_normalise(np.random.default_rng(0).normal(3, 2, (5, 8)))
+    features = center_and_normalize(np.random.default_rng(0).normal(3, 2, (5, 8)))
 
     np.testing.assert_allclose(features.mean(axis=1), 0, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
@@ -56,7 +56,7 @@ def test_more_labels_help_and_several_draws_give_a_deviation():
 
     assert one.numbers["top1"] < many.numbers["top1"]
     assert one.numbers["top1_std"] > 0
-    assert one.data["labelled_images"] == 5
+    assert one.data["labeled_images"] == 5
     assert few_shot(*data, per_class=1).numbers == one.numbers
 
 

@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from keras_siamim.evaluation.knn import knn, nearest_neighbours, vote
+from keras_siamim.evaluation.knn import knn, nearest_neighbors, vote
 
 
 def clusters(images, seed, width=24, classes=5):
-    """Overlapping clusters: class centres are fixed, the noise is seeded."""
-    centres = np.random.default_rng(0).normal(size=(classes, width))
+    """Overlapping clusters: class centers are fixed, the noise is seeded."""
+    centers = np.random.default_rng(0).normal(size=(classes, width))
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, images)
-    features = centres[labels] + 1.5 * random.normal(size=(images, width))
+    features = centers[labels] + 1.5 * random.normal(size=(images, width))
     return features.astype("float32"), labels
 
 
 @pytest.mark.parametrize("chunks", [(1024, 16_384), (7, 33)])
-def test_neighbours_are_those_of_brute_force_whatever_the_chunks(chunks):
+def test_neighbors_are_those_of_brute_force_whatever_the_chunks(chunks):
     bank, queries = clusters(300, 1)[0], clusters(50, 2)[0]
 
-    similarities, ids = nearest_neighbours(queries, bank, 20, *chunks)
+    similarities, ids = nearest_neighbors(queries, bank, 20, *chunks)
 
     distances, expected = (
         NearestNeighbors(n_neighbors=20, metric="cosine", algorithm="brute").fit(bank).kneighbors(queries)
@@ -49,7 +49,7 @@ def test_several_k_share_one_search_and_equal_separate_ones():
     assert together == apart[0] | apart[1]
 
 
-def test_a_closer_neighbour_outvotes_two_farther_ones_at_a_low_temperature():
+def test_a_closer_neighbor_outvotes_two_farther_ones_at_a_low_temperature():
     similarities, labels = [[0.9, 0.5, 0.5]], [[0, 1, 1]]
 
     assert vote(similarities, labels, temperature=0.07) == [0]
@@ -62,11 +62,11 @@ def test_of_classes_with_equal_votes_the_lowest_wins():
 
 @pytest.mark.parametrize("width", [24, 384])
 @pytest.mark.parametrize("chunks", [(1024, 16_384), (3, 7), (5, 40)])
-def test_of_equal_images_those_first_in_the_training_set_are_the_neighbours(chunks, width):
+def test_of_equal_images_those_first_in_the_training_set_are_the_neighbors(chunks, width):
     random = np.random.default_rng(0)
     bank = random.permutation(np.repeat(random.normal(size=(4, width)), 25, axis=0))
     queries = np.unique(bank, axis=0).astype("float32")
-    _, ids = nearest_neighbours(queries, bank.astype("float32"), 10, *chunks)
+    _, ids = nearest_neighbors(queries, bank.astype("float32"), 10, *chunks)
     for query, found in zip(queries, ids, strict=True):
         equal = np.flatnonzero((bank.astype("float32") == query).all(axis=1))
         np.testing.assert_array_equal(found, equal[:10])
@@ -79,7 +79,7 @@ def test_ties_go_to_the_lowest_training_index_whatever_the_rounding_of_products(
     numbers = random.integers(0, 40, 700)
     queries = np.concatenate([random.normal(size=(60, 384)), np.zeros((1, 384))]).astype("float32")
 
-    _, ids = nearest_neighbours(queries, distinct[numbers], 20, *chunks)
+    _, ids = nearest_neighbors(queries, distinct[numbers], 20, *chunks)
 
     of_distinct = queries.astype("float64") @ (distinct / np.linalg.norm(distinct.astype("float64"), axis=1)[:, None]).T
     expected = np.argsort(-of_distinct[:, numbers], axis=1, kind="stable")[:, :20]
@@ -90,17 +90,17 @@ def test_rows_that_differ_in_the_order_of_their_values_are_equally_near_the_diag
     row = np.random.default_rng(0).normal(size=384).astype("float32")
     bank = np.stack([np.random.default_rng(seed).permutation(row) for seed in range(100)])
 
-    _, ids = nearest_neighbours(np.ones((2, 384), "float32"), bank, 10, 1, 33)
+    _, ids = nearest_neighbors(np.ones((2, 384), "float32"), bank, 10, 1, 33)
 
     np.testing.assert_array_equal(ids, np.tile(np.arange(10), (2, 1)))
 
 
-def test_features_that_have_almost_collapsed_keep_their_nearest_neighbours():
+def test_features_that_have_almost_collapsed_keep_their_nearest_neighbors():
     random = np.random.default_rng(0)
     center = random.normal(size=384)
     bank, queries = ((center + 1e-3 * random.normal(size=(count, 384))).astype("float32") for count in (500, 20))
 
-    _, ids = nearest_neighbours(queries, bank, 20)
+    _, ids = nearest_neighbors(queries, bank, 20)
 
     wide = [
         rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -130,7 +130,7 @@ def test_the_length_of_a_feature_does_not_matter():
     )
 
 
-def test_more_neighbours_than_images_is_a_stated_reduction():
+def test_more_neighbors_than_images_is_a_stated_reduction():
     features, labels = clusters(30, 1)
 
     result = knn(features, labels, features, labels, k=(10, 200))

@@ -100,8 +100,8 @@ def split(images=12):
     random = np.random.default_rng(0)
     labels = np.arange(images) % 2
     pixels = 0.25 + 0.4 * labels[:, None, None, None] + random.uniform(-0.1, 0.1, (images, 16, 16, 3))
-    normalised = ((pixels - MEAN) / np.array(STD)).astype("float32")
-    return [(normalised[i : i + 5], labels[i : i + 5]) for i in range(0, images, 5)]
+    normalized = ((pixels - MEAN) / np.array(STD)).astype("float32")
+    return [(normalized[i : i + 5], labels[i : i + 5]) for i in range(0, images, 5)]
 
 
 def by_brightness(images):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
-from keras_siamim.data import preprocessing
+from keras_siamim.data.images import preprocessing
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import folder_source
 from keras_siamim.evaluation.classifier import Classifier
@@ -61,7 +61,7 @@ def test_lossy_files_are_decoded_as_pillow_does(photo):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("order", ["big", "little"])
-def test_exif_orientation_is_honoured(photo, orientation, order):
+def test_exif_orientation_is_honored(photo, orientation, order):
     from PIL import ImageOps
 
     exif = Image.Exif()
@@ -132,7 +132,7 @@ def test_tokens_takes_images_of_the_encoders_size_alone(served, shape):
         signatures["tokens"](images=tf.zeros(shape))
 
 
-def test_tokens_takes_normalised_images(served):
+def test_tokens_takes_normalized_images(served):
     encoder, _, _, signatures = served
     images = np.random.default_rng(0).normal(size=(2, 32, 48, 3)).astype("float32")
     tokens = signatures["tokens"](images=tf.constant(images))["tokens"]

@@ -84,14 +84,14 @@ def test_losses_are_float32_in_half_precision_and_come_back_from_their_configura
     assert again.get_config() == loss.get_config()
 
 
-def test_pixels_are_normalised_by_the_unbiased_variance(rng):
+def test_pixels_are_normalized_by_the_unbiased_variance(rng):
     patches = rng.normal(3.0, 2.0, size=(2, 5, 12)).astype("float32")
     spread = patches.std(axis=-1, ddof=1, keepdims=True)
     expected = (patches - patches.mean(axis=-1, keepdims=True)) / spread
     np.testing.assert_allclose(ops.convert_to_numpy(normalize_pixels(patches)), expected, atol=1e-5)
 
 
-def test_a_patch_of_one_colour_normalises_to_zero():
+def test_a_patch_of_one_color_normalizes_to_zero():
     assert not np.any(ops.convert_to_numpy(normalize_pixels(np.full((1, 1, 12), 0.3, "float32"))) > 1e-3)
 
 

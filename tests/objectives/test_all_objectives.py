@@ -113,7 +113,11 @@ def test_the_patch_embedding_is_trained_or_not_as_asked_whatever_it_was_before(b
 
 
 def settings(model):
-    config = type(model).revived(model.get_config()) if hasattr(model, "revived") else model.get_config()
+    config = (
+        type(model).deserialize_arguments(model.get_config())
+        if hasattr(model, "deserialize_arguments")
+        else model.get_config()
+    )
     return {key: value for key, value in config.items() if key not in ("encoder", "name", "trainable", "dtype")}
 
 

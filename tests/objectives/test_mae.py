@@ -36,13 +36,13 @@ def test_every_token_returns_to_its_place():
         np.testing.assert_allclose(ops.convert_to_numpy(alone)[:, patch], all_at_once[:, patch], atol=1e-5)
 
 
-def test_pixels_are_plain_or_normalised_patches():
+def test_pixels_are_plain_or_normalized_patches():
     batch = nano_batch()
     patches = ops.convert_to_numpy(patchify(batch["view_1"], PATCH_SIZE))
     plain = outputs_of(nano_mae(normalize_pixels=False), batch)["pixels"]
     np.testing.assert_allclose(plain, patches, atol=1e-6)
-    normalised = outputs_of(nano_mae(), batch)["pixels"]
-    np.testing.assert_allclose(normalised.std(axis=-1, ddof=1), 1.0, atol=1e-4)
+    normalized = outputs_of(nano_mae(), batch)["pixels"]
+    np.testing.assert_allclose(normalized.std(axis=-1, ddof=1), 1.0, atol=1e-4)
 
 
 def test_something_must_be_masked():

@@ -49,7 +49,7 @@ def test_momentum_1_holds_the_target():
         np.testing.assert_array_equal(new, old)
 
 
-def test_the_target_moves_once_an_optimiser_step():
+def test_the_target_moves_once_an_optimizer_step():
     """With accumulation over two batches it moves before batches 0 and 2 by the momentum of steps 0 and 1."""
     momenta = np.array([0.5, 0.25], dtype="float32")
     model = nano_model(target_momentum=lambda step: ops.take(ops.convert_to_tensor(momenta), step))

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_siamim.data import pipeline, sources
 from keras_siamim.data.masking import Masking
-from keras_siamim.data.views import PairedViews
+from keras_siamim.data.views.paired_views import PairedViews
 
 
 class SlowMasking(Masking):

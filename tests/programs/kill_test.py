@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 
-from keras_siamim.callbacks.checkpoint_files import ASIDE, CheckpointFiles, read_arrays
+from keras_siamim.runs.checkpoint_files import ASIDE, CheckpointFiles, read_arrays
 from tests.programs import survivor
 
 TEN = "train,save,train,start,save,train,save,train,term,save"

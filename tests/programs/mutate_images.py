@@ -16,17 +16,17 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.data import pipeline, sources
-from keras_siamim.data.ledger import Ledger
-from keras_siamim.data.view_recipe import ViewRecipe
-from keras_siamim.data.views import PairedViews
-from tests.data.photographs import photographs
+from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.views.paired_views import PairedViews
+from keras_siamim.data.views.recipe import ViewRecipe
+from tests.data.images.photographs import photographs
 
 PLAIN = ViewRecipe.crop_and_flip()
 BATCH = 50
 
 
 def originals():
-    """Eight JPEGs of several sizes: baseline, progressive, grey, CMYK, with orientation."""
+    """Eight JPEGs of several sizes: baseline, progressive, gray, CMYK, with orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     files = []

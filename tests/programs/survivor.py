@@ -7,13 +7,13 @@ import keras
 import numpy as np
 
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, warmup_cosine
-from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
-from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.recipes import Recipe
+from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.runs.lock import FolderLock
 from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.plan import Stage
-from keras_siamim.runs.training import take_up, train
+from keras_siamim.runs.training import resume, train
 from tests.nano import GRID, IMAGE_SIZE, nano_batch, nano_encoder
 
 EPOCHS, BATCHES, BATCH_SIZE, SAVE_EVERY = 8, 25, 8, 3
@@ -55,7 +55,7 @@ def image_batches_from(place):
     from keras_siamim.data.masking import Masking
     from keras_siamim.data.pipeline import training_batches
     from keras_siamim.data.sources import array_source
-    from keras_siamim.data.views import PairedViews
+    from keras_siamim.data.views.paired_views import PairedViews
 
     pixels = np.random.default_rng(1).integers(0, 256, (BATCHES * BATCH_SIZE, 20, 28, 3)).astype("uint8")
     views, masking = PairedViews(IMAGE_SIZE, seed=7), Masking(GRID, num_masked=4, min_block=1)
@@ -78,7 +78,7 @@ def survive(folder, pipe=None, images=False):
     with FolderLock(folder):
         model = survivor_model()
         checkpoint = ExactCheckpoint(CheckpointFiles(folder / "checkpoints"), BATCHES, every_batches=SAVE_EVERY)
-        place = take_up(model, STAGE, checkpoint, report=lambda line: print(f"    {line}", flush=True))
+        place = resume(model, STAGE, checkpoint, report=lambda line: print(f"    {line}", flush=True))
         callbacks = [RunLog(folder)]
         if pipe is not None:
             pipe.send(place.batches)

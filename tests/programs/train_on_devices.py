@@ -99,7 +99,9 @@ def train(setting, folder):
         keras.utils.set_random_seed(3)
         with distribution.scope():
             model = build()
-            model.recompute = name == "MAE" and distribution.replicas > 1  # which must change nothing either
+            model.gradient_checkpointing = (
+                name == "MAE" and distribution.replicas > 1
+            )  # which must change nothing either
             # A large epsilon keeps Adam from blowing rounding up, and from hiding a gradient of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
             logs = fit(model, batches, distribution)

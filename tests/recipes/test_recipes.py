@@ -160,7 +160,7 @@ def test_every_value_survives_json(name):
 
 def test_recorded_recipes_may_lack_what_was_added_since_and_have_nothing_unknown():
     recorded = recipe_to_json(load_recipe("digits_tiny"))
-    del recorded["momentum_schedule"], recorded["model"]["scope"], recorded["view_1"]["solarise_probability"]
+    del recorded["momentum_schedule"], recorded["model"]["scope"], recorded["view_1"]["solarize_probability"]
     assert recipe_differences(recorded, recipe_to_json(load_recipe("digits_tiny"))) == []
     with pytest.raises(ValueError, match="Received also: later"):
         recipe_from_json({**recorded, "later": 1})

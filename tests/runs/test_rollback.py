@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
-from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint
 from keras_siamim.recipes import Recipe
+from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
 from keras_siamim.runs.plan import Stage
-from keras_siamim.runs.training import TrainingFailed, take_up, train
+from keras_siamim.runs.training import TrainingFailed, resume, train
 from tests.nano import compiled_nano_model, nano_batch
 
 STAGE = Stage(0, 0, Recipe(epochs=2, warmup_epochs=0, batch_size=8, base_learning_rate=1.0))
@@ -19,7 +19,7 @@ BATCHES = 6
 def test_batches_that_are_not_finite_are_skipped_then_left_then_named(tmp_path):
     told, checkpoint = [], ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, every_batches=2, background=False)
     model = compiled_nano_model()
-    take_up(model, STAGE, checkpoint)
+    resume(model, STAGE, checkpoint)
     bad_orders, first_bad = {0}, 4
 
     def batches_from(place):

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_siamim.callbacks.checkpoint_files import CheckpointFiles
-from keras_siamim.callbacks.exact_checkpoint import ExactCheckpoint
 from keras_siamim.recipes import Recipe
+from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
 from keras_siamim.runs.plan import Stage
-from keras_siamim.runs.training import TrainingFailed, take_up, train
+from keras_siamim.runs.training import TrainingFailed, resume, train
 
 EPOCHS, BATCHES = 2, 6
 
@@ -48,7 +48,7 @@ def run(model, tmp_path):
             return ((np.full((1, 3), place.order + n), np.ones((1, 1))) for n in itertools.count(place.batches))
 
         checkpoint = ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, save_every, background=False)
-        take_up(model, Stage(0, 0, recipe), checkpoint, told.append)
+        resume(model, Stage(0, 0, recipe), checkpoint, told.append)
         skip = SkipFrom(batch, orders, checkpoint)
         try:
             train(model, batches_from, checkpoint, EPOCHS, [skip], 2, report=told.append, verbose=0, **arguments)
@@ -101,4 +101,4 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_at_every_start(run, 
     recipe = Recipe(epochs=EPOCHS, warmup_epochs=0, batch_size=1, base_learning_rate=1.0)
     for _ in range(2):
         with pytest.raises(ValueError, match="must hold an intact checkpoint. Received: damaged ones only"):
-            take_up(model, Stage(0, 0, recipe), ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES), lambda line: None)
+            resume(model, Stage(0, 0, recipe), ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES), lambda line: None)

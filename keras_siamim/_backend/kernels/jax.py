@@ -6,11 +6,11 @@ import jax
 from keras import ops
 
 from keras_siamim._backend.kernels.heads import attend
-from keras_siamim._backend.kernels.updates import global_norm, move, step_one_by_one, stepped
+from keras_siamim._backend.kernels.updates import adamw_update, ema_update, global_norm, step_one_by_one
 
-__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "move", "self_attention"]
+__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "ema_update", "self_attention"]
 
-adamw = functools.partial(step_one_by_one, stepped)
+adamw = functools.partial(step_one_by_one, adamw_update)
 batch_norm = None
 
 

@@ -7,11 +7,11 @@ import tensorflow as tf
 from keras import ops
 
 from keras_siamim._backend.kernels.heads import attend
-from keras_siamim._backend.kernels.updates import move, step_one_by_one, stepped
+from keras_siamim._backend.kernels.updates import adamw_update, ema_update, step_one_by_one
 
-__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "move", "self_attention"]
+__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "ema_update", "self_attention"]
 
-_compiled_step = tf.function(stepped, jit_compile=True)
+_compiled_step = tf.function(adamw_update, jit_compile=True)
 batch_norm = None
 
 

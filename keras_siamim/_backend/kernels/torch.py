@@ -5,7 +5,7 @@ from keras import ops
 from torch.autograd.function import once_differentiable
 
 from keras_siamim._backend.kernels.heads import attend, join_heads, split_heads
-from keras_siamim._backend.kernels.updates import step_one_by_one, stepped
+from keras_siamim._backend.kernels.updates import adamw_update, step_one_by_one
 
 _FUSED = ("cpu", "cuda", "mps") if hasattr(torch, "_fused_adamw_") else ()
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -44,11 +44,11 @@ def batch_norm(x, gamma, beta, mean, variance, momentum, epsilon):
 
 
 def adamw(weights, gradients, firsts, seconds, rate, scales, decays, step, due, factor, beta_1, beta_2, epsilon):
-    """A step of all weights in one pass over them; see `updates.stepped`."""
+    """A step of all weights in one pass over them; see `updates.adamw_update`."""
     others = (step, due, factor, beta_1, beta_2, epsilon)
     tensors = [[variable.value.detach() for variable in group] for group in (weights, firsts, seconds)]
     if not all(_takes_fused(tensor) for group in tensors for tensor in group):
-        step_one_by_one(stepped, weights, gradients, firsts, seconds, rate, scales, decays, *others)
+        step_one_by_one(adamw_update, weights, gradients, firsts, seconds, rate, scales, decays, *others)
         return
     groups = {}
     for weight, first, second, gradient, *key in zip(*tensors, gradients, scales, decays, strict=True):
@@ -80,7 +80,7 @@ def global_norm(tensors):
     return torch.nn.utils.get_total_norm([tensor.float() for tensor in tensors])
 
 
-def move(variables, others, rate):
+def ema_update(variables, others, rate):
     """Move each variable by a share `rate`, a float32 scalar, of the way to the other, in one pass."""
     for variable, other in zip(variables, others, strict=True):
         variable.value.detach().lerp_(other.value.detach(), rate)

@@ -3,7 +3,7 @@
 from keras import ops
 
 
-def stepped(weight, gradient, first, second, rate, decay, step, due, factor, beta_1, beta_2, epsilon):
+def adamw_update(weight, gradient, first, second, rate, decay, step, due, factor, beta_1, beta_2, epsilon):
     """One weight tensor and its two moments after a step, or as they are where `due`, a bool scalar, is False.
 
     Without branches, which replicas could not take together and which would make an accelerator's host wait.
@@ -33,7 +33,7 @@ def stepped(weight, gradient, first, second, rate, decay, step, due, factor, bet
 
 
 def step_one_by_one(function, weights, gradients, firsts, seconds, rate, scales, decays, step, *others):
-    """Assign what `function`, which is `stepped` or a compiled form of it, gives for each variable."""
+    """Assign what `function`, which is `adamw_update` or a compiled form of it, gives for each variable."""
     for weight, gradient, first, second, scale, decay in zip(
         weights, gradients, firsts, seconds, scales, decays, strict=True
     ):
@@ -44,7 +44,7 @@ def step_one_by_one(function, weights, gradients, firsts, seconds, rate, scales,
             variable.assign(new)
 
 
-def move(variables, others, rate):
+def ema_update(variables, others, rate):
     """Move each variable by a share `rate`, a float32 scalar, of the way to the other."""
     for variable, other in zip(variables, others, strict=True):
         variable.assign(variable + ops.cast(rate, variable.dtype) * (other - variable))

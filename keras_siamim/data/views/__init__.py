@@ -1,0 +1,1 @@
+"""Pairs of augmented views of an image, and their geometry."""

@@ -1,0 +1,134 @@
+"""Values that a recipe may have: checked before anything is opened or built."""
+
+import math
+import numbers
+
+import keras
+
+from keras_siamim.backbones.vit import POSITION_EMBEDDINGS
+from keras_siamim.data.masking import MODES
+from keras_siamim.layers.block import NORMS
+from keras_siamim.losses.by_name import LOSSES
+from keras_siamim.objectives.ablations import PREDICTION_TARGETS, RELATIVE_POSITIONS, SCOPES, TARGET_VIEWS
+
+POSITIVE_WHOLE = (
+    *("epochs", "batch_size", "accumulation_steps", "encoder.patch_size", "encoder.width", "encoder.depth"),
+    *("encoder.num_heads", "encoder.channels", "model.decoder_width", "model.decoder_heads", "model.decoder_depth"),
+    *("model.projector_width", "model.embedding_width", "masking.min_block"),
+)
+WHOLE = ("seed", "model.projector_depth")
+# Bounds (low, high, low allowed, high allowed) of numbers.
+BOUNDS = {
+    "base_learning_rate": (0, math.inf, False, False),
+    "warmup": (0, 1, True, False),
+    "warmup_epochs": (0, math.inf, True, False),
+    "target_momentum": (0, 1, True, True),
+    "encoder.mlp_ratio": (0, math.inf, False, False),
+    "encoder.layer_scale_init": (0, math.inf, True, False),
+    "encoder.drop_path_rate": (0, 1, True, False),
+    "model.decoder_mlp_ratio": (0, math.inf, False, False),
+    "model.negative_weight": (0, math.inf, True, False),
+    "model.target_keep_ratio": (0, 1, False, True),
+    "model.temperature": (0, math.inf, False, False),
+    "optimizer.weight_decay": (0, math.inf, True, False),
+    "optimizer.beta_1": (0, 1, True, False),
+    "optimizer.beta_2": (0, 1, True, False),
+    "optimizer.epsilon": (0, math.inf, False, False),
+    "optimizer.global_clipnorm": (0, math.inf, False, False),
+    "masking.mask_ratio": (0, 1, False, False),
+}
+CHOICES = {
+    "encoder.position_embedding": POSITION_EMBEDDINGS,
+    "model.projector_norm": NORMS,
+    "model.decoder_norm": NORMS,
+    "model.target_view": tuple(TARGET_VIEWS),
+    "model.relative_positions": tuple(RELATIVE_POSITIONS),
+    "model.prediction_target": tuple(PREDICTION_TARGETS),
+    "model.scope": tuple(SCOPES),
+    "model.loss": tuple(LOSSES),
+    "masking.mode": MODES,
+}
+
+
+def check_values(recipe):
+    """Refuse numbers that no run can have, by name.
+
+    Args:
+        recipe: A `Recipe`.
+
+    Raises:
+        ValueError: For a number that is not finite, outside its bounds or not whole where it must be; for a range of a
+            view whose ends are reversed; for an unknown dtype policy.
+    """
+    values = {
+        f"{name}.{entry}": value
+        for name in ("encoder", "model", "optimizer", "masking")
+        for entry, value in (getattr(recipe, name) or {}).items()
+    }
+    values |= {name: getattr(recipe, name) for name in (*BOUNDS, *POSITIVE_WHOLE, *WHOLE) if "." not in name}
+    for name, value in values.items():
+        if value is None and name not in (*POSITIVE_WHOLE, *WHOLE, "base_learning_rate", "warmup"):
+            continue
+        if name in POSITIVE_WHOLE or name in WHOLE:
+            _check_whole(name, value, 1 if name in POSITIVE_WHOLE else 0)
+        elif name in BOUNDS:
+            _check_bounds(name, value, *BOUNDS[name])
+    sides = recipe.image_size if isinstance(recipe.image_size, (tuple, list)) else [recipe.image_size]
+    if len(sides) not in (1, 2):
+        raise ValueError(f"`image_size` must be one or two whole numbers. Received: {recipe.image_size!r}.")
+    for side in sides:
+        _check_whole("image_size", side, 1)
+    for name, choices in CHOICES.items():
+        if isinstance(value := values.get(name, choices[0]), str) and value not in choices:
+            raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}.")
+    _check_sizes(recipe, sides, values)
+    _check_views(recipe)
+    try:
+        keras.dtype_policies.get(recipe.dtype)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"`dtype` must be the name of a Keras dtype policy. Received: {recipe.dtype!r}.") from error
+
+
+def _check_sizes(recipe, sides, values):
+    """Sizes that must divide each other."""
+    pairs = [("image_size", side, "encoder.patch_size", values.get("encoder.patch_size", 16)) for side in sides] + [
+        ("encoder.width", values.get("encoder.width", 768), "encoder.num_heads", values.get("encoder.num_heads", 12)),
+    ]
+    if recipe.objective == "SiameseIM":
+        heads = values.get("model.decoder_heads", 16)
+        pairs.append(("model.decoder_width", values.get("model.decoder_width", 768), "model.decoder_heads", heads))
+    for name, value, divisor_name, divisor in pairs:
+        if value % divisor:
+            raise ValueError(f"`{divisor_name}` must divide `{name}`. Received: {divisor}, {value}.")
+
+
+def _check_views(recipe):
+    for name in ("view_1", "view_2"):
+        view = getattr(recipe, name) or {}
+        for entry, value in view.items():
+            for number in value if isinstance(value, (tuple, list)) else [value]:
+                if not _is_number(number) or not math.isfinite(number) or number < 0:
+                    raise ValueError(f"`{name}.{entry}` must be finite and 0 or more. Received: {value!r}.")
+            if isinstance(value, (tuple, list)) and (len(value) != 2 or not 0 < value[0] <= value[1]):
+                raise ValueError(f"`{name}.{entry}` must be two numbers, 0 < low <= high. Received: {value!r}.")
+            high = 0.5 if entry == "hue" else 1
+            if (entry.endswith("_probability") or entry == "hue") and value > high:
+                raise ValueError(f"`{name}.{entry}` must be in [0, {high}]. Received: {value!r}.")
+            if entry == "area" and value[1] > 1:
+                raise ValueError(f"`{name}.area` must be shares of the image, up to 1. Received: {value!r}.")
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_whole(name, value, low):
+    if not _is_number(value) or not isinstance(value, numbers.Integral) or value < low:
+        raise ValueError(f"`{name}` must be a whole number, {low} or more. Received: {value!r}.")
+
+
+def _check_bounds(name, value, low, high, low_allowed, high_allowed):
+    inside = _is_number(value) and (low < value or (low_allowed and value == low))
+    if not inside or not (value < high or (high_allowed and value == high)):
+        interval = f"{'[' if low_allowed else '('}{low}, {high}{']' if high_allowed else ')'}"
+        raise ValueError(f"`{name}` must be a number in {interval}. Received: {value!r}.")

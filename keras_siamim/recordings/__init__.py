@@ -1,6 +1,0 @@
-"""Replaying numbers that were recorded from the authors' programs."""
-
-from keras_siamim.recordings.replay import replay_recording
-from keras_siamim.recordings.report import Row, format_report
-
-__all__ = ["Row", "format_report", "replay_recording"]

@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_siamim.data import pipeline, sources
+from keras_siamim.data.masking import Masking
+from keras_siamim.data.views import color
+from keras_siamim.data.views.on_device_views import RenderViews
+from keras_siamim.data.views.paired_views import PairedViews
+from tests.data.images.photographs import photographs
+
+# The sizes of test_views, so that XLA has compiled them.
+IMAGES = photographs()[:, 100:140, 200:248]
+SIZE = 16
+
+
+def raw_and_rendered(first, equal=True):
+    """What the device gets for two images, and what tf.data makes of the same draws."""
+    views = PairedViews(SIZE, seed=4)
+    boxes, numbers = views.draw(tf.constant([first, first + 1], tf.int64), 0, tf.fill([2], 40), tf.fill([2], 48))
+    raw = {"images": tf.constant(IMAGES), "boxes": boxes, "numbers": numbers}
+    if not equal:
+        cut = [views.cut(image, own) for image, own in zip(IMAGES, boxes, strict=True)]
+        raw = {"cut": tf.stack(cut), "numbers": numbers}
+    rendered = views.render(raw)
+    return {key: keras.ops.convert_to_tensor(np.asarray(value)) for key, value in raw.items()}, rendered
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_the_device_makes_the_same_views_to_one_gray_level(equal):
+    layer = RenderViews.from_config(RenderViews(SIZE).get_config())
+    levels = []
+    for first in range(0, 20, 2):
+        raw, rendered = raw_and_rendered(first, equal)
+        found = layer({**raw, "visible_ids": keras.ops.zeros((2, 1), "int32")})
+        assert set(found) == {"view_1", "view_2", "visible_ids"}
+        for key in ("view_1", "view_2"):
+            levels.append(np.abs(keras.ops.convert_to_numpy(found[key]) - rendered[key].numpy()) * color.STD)
+    # Where a resampled value lies midway between two levels, the two may round it apart.
+    assert np.mean(np.array(levels) > 1) < 1e-3
+    assert np.mean(levels) < 0.01
+
+
+def test_it_can_be_the_first_layer_of_a_compiled_step():
+    raw, _ = raw_and_rendered(0)
+    raw = {key: keras.ops.convert_to_numpy(value) for key, value in raw.items()}
+    inputs = {key: keras.Input(value.shape[1:], dtype=value.dtype.name, name=key) for key, value in raw.items()}
+    view = RenderViews(SIZE)(inputs)["view_1"]
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(view)))
+    # XLA where the backend has it; PyTorch's compiler takes minutes on a CPU.
+    model.compile("sgd", "mse", jit_compile=keras.backend.backend() != "torch")
+    losses = model.fit(raw, np.ones((2, 1)), batch_size=2, epochs=2, verbose=0, shuffle=False).history["loss"]
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("equal", [True, False])
+def test_the_pipeline_hands_out_raw_batches_of_the_same_pairs(equal, tmp_path):
+    for k, image in enumerate(IMAGES):
+        Image.fromarray(image).save(tmp_path / f"{k:02}.png")
+    source = sources.array_source(IMAGES) if equal else sources.folder_source(tmp_path)
+    views, masking = PairedViews(SIZE, seed=4), Masking((4, 4), 10, min_block=2)
+    made = next(iter(pipeline.training_batches(source, views, masking, batch_size=2)))
+    raw = next(iter(pipeline.training_batches(source, views, masking, batch_size=2, on_device=True)))
+    rendered = RenderViews(SIZE)(raw)
+    assert set(rendered) == set(made)
+    for key in ("visible_ids", "relative_affine"):
+        np.testing.assert_array_equal(rendered[key], made[key])
+    assert np.abs(rendered["view_2"] - made["view_2"]).mean() < 1e-3

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from keras_siamim.verification import replay_recording
+
+RECORDINGS = (
+    "backbone",
+    "mae_normpix",
+    "mae_pixels",
+    "mocov3",
+    "position_interpolation",
+    "positions",
+    "schedules",
+    "siameseim_bn",
+    "siameseim_layerscale",
+    "siameseim_ln",
+)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_recorded_quantity_is_met(name, reference):
+    rows = replay_recording(reference(f"{name}.npz"))
+    assert rows
+    assert [row for row in rows if not row.passed] == []
+
+
+def altered(path, changes, folder):
+    """A copy of a recording with some entries changed."""
+    with np.load(path) as file:
+        recording = {key: file[key] for key in file.files}
+    for key, change in changes.items():
+        recording[key] = change(recording[key])
+    np.savez(folder / "altered.npz", **recording)
+    return folder / "altered.npz"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "failing"),
+    [
+        ("mae_normpix", "images", "prediction"),
+        ("mae_normpix", "loss", "loss"),
+        ("mocov3", "k1", "k1"),
+        ("mocov3", "momentum", "36 target weights"),
+    ],
+)
+def test_a_number_that_is_off_by_a_thousandth_fails(name, key, failing, reference, tmp_path):
+    rows = replay_recording(altered(reference(f"{name}.npz"), {key: lambda x: x * 1.001}, tmp_path))
+    assert failing in [row.quantity for row in rows if not row.passed]
+
+
+def test_a_weight_without_a_partner_is_named(reference, tmp_path):
+    path = altered(reference("mae_pixels.npz"), {"config/depth": lambda depth: depth - 1}, tmp_path)
+    with pytest.raises(ValueError, match=r"blocks\.1\.attn\.proj\.bias"):
+        replay_recording(path)
+
+
+def test_another_layout_of_positions_is_refused(reference, tmp_path):
+    path = altered(reference("mocov3.npz"), {"weights/base_encoder.pos_embed": lambda x: x[..., ::-1]}, tmp_path)
+    with pytest.raises(ValueError, match="base_encoder.pos_embed"):
+        replay_recording(path)
