@@ -1,4 +1,4 @@
-"""A program that fails while its pipeline still works: `python -m tests.programs.fail_at_work`."""
+"""A program that fails while its data pipeline is running: `python -m tests.programs.fail_at_work`."""
 
 import time
 
@@ -10,10 +10,10 @@ from keras_siamim.data.views.paired_views import PairedViews
 
 
 class SlowMasking(Masking):
-    """So slow that some thread is always at it."""
+    """Masking so slow that some thread is always inside it."""
 
     def visible_ids(self, *arguments):
-        """Draw masks, in a while."""
+        """Return the visible patches after a delay."""
         time.sleep(0.3)
         return super().visible_ids(*arguments)
 
