@@ -38,17 +38,17 @@ def main(arguments=None):
     # The server imports everything once and forks a fresh process for each start.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.programs.resumable_run"])
-    whole, killed = options.folder / "whole", options.folder / "killed"
-    for folder in (whole, killed):
+    uninterrupted, killed = options.folder / "uninterrupted", options.folder / "killed"
+    for folder in (uninterrupted, killed):
         folder.mkdir(parents=True)
     random.seed(options.seed)
     start = time.monotonic()
-    finish(context, whole, options.images)
+    finish(context, uninterrupted, options.images)
     print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
     for number, kind in enumerate(options.kills.split(",")):
         kill(context, killed, kind, number + 1, options.images)
     finish(context, killed, options.images)
-    return compare(whole, killed)
+    return compare(uninterrupted, killed)
 
 
 def launch(context, folder, images):
@@ -99,10 +99,10 @@ def kill(context, folder, kind, number, images):
         raise SystemExit(f"exit status {process.exitcode} instead of {expected}")
 
 
-def compare(whole, killed):
+def compare(uninterrupted, killed):
     """Compare the runs in both folders and print the result; return the exit status."""
-    logs = [(folder / "log.csv").read_text() for folder in (whole, killed)]
-    states = [read_arrays(CheckpointFiles(folder / "checkpoints").newest()[0]) for folder in (whole, killed)]
+    logs = [(folder / "log.csv").read_text() for folder in (uninterrupted, killed)]
+    states = [read_arrays(CheckpointFiles(folder / "checkpoints").newest()[0]) for folder in (uninterrupted, killed)]
     differing = [name for name, array in states[0].items() if not np.array_equal(array, states[1][name])]
     print(f"logs equal: {logs[0] == logs[1]}; arrays that differ: {len(differing)} of {len(states[0])}")
     if logs[0] != logs[1]:
