@@ -87,7 +87,7 @@ def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
     requested = descriptions.describe(name, recipe, data, source)
     if recorded is None:
         if options.continue_epochs is not None:
-            raise ValueError("`--run` must be a finished run for `--continue-epochs`. Received: None.")
+            raise ValueError(f"`--run` must be a finished run for `--continue-epochs`. Received: {options.run}.")
         return requested, source
     if differing := descriptions.differences(recorded, requested):
         raise ValueError(
