@@ -40,8 +40,8 @@ class GraphVariable:
         self.assign(value)
 
     def assign(self, value):
-        """Set the value."""
-        with tf.device("CPU:0"):
+        """Set the value, at once even where a graph is being traced."""
+        with tf.init_scope(), tf.device("CPU:0"):
             tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
 
     def add(self, value):

@@ -6,7 +6,8 @@ import time
 import numpy as np
 from PIL import Image
 
-from keras_siamim.data import pipeline, sources
+from keras_siamim.data import pipeline
+from keras_siamim.data.sources import indexed
 from keras_siamim.data.images import decoding
 from keras_siamim.data.views.paired_views import PairedViews
 
@@ -26,7 +27,7 @@ if __name__ == "__main__":
     file = io.BytesIO()
     Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(file, "WEBP")
     images = np.array([file.getvalue()] * 64, object)
-    source = sources.IndexedSource("webp", 64, sources.columns_of({"image": images.astype("S")}))
+    source = indexed.IndexedSource("webp", 64, indexed.columns_of({"image": images.astype("S")}))
     batches = iter(pipeline.training_batches(source, PairedViews(16), batch_size=2))
     next(batches)
     raise RuntimeError("failed at work")
