@@ -39,6 +39,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data.images import headers, preprocessing
+from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.types import ArrayLike, Tensor
 
 # 240 MB of pixels; Pillow warns above 89 million pixels.
@@ -121,7 +122,7 @@ def _decode_other(encoded: Tensor) -> Tensor:
     return tf.cond(
         readable,
         lambda: preprocessing.decode(encoded),
-        lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
+        lambda: numpy_function(decode_with_pillow, [encoded], tf.uint8),
     )
 
 

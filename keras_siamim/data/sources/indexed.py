@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_siamim.data import random
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, Examples, attempt
 from keras_siamim.data.images import decoding
+from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.types import ArrayLike, Tensor
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class IndexedSource(Examples):
 
 def _permuted(size: int, seed: int, epoch: int | Tensor) -> tf.data.Dataset:
     # A permutation of the integers in [0, size).
-    permuted = tf.numpy_function(lambda epoch: random.permutation(seed, random.ORDER, epoch, size), [epoch], tf.int64)
+    permuted = numpy_function(lambda epoch: random.permutation(seed, random.ORDER, epoch, size), [epoch], tf.int64)
     return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(permuted, (size,)))
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from keras_siamim.data import random
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, Examples
 from keras_siamim.data.images import decoding
+from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.data.sources import tfrecord
 from keras_siamim.data.sources.splits import SPLITS, choose_split, kind_of
 from keras_siamim.files import printable
@@ -141,7 +142,7 @@ class RecordSource(Examples):
         count = len(file_indices)
         chosen = tf.constant(file_indices, tf.int64)
         if shuffle:
-            permuted = tf.numpy_function(
+            permuted = numpy_function(
                 lambda epoch: random.permutation(seed, random.FILES, epoch, count),
                 [epoch],
                 tf.int64,
@@ -166,7 +167,7 @@ class RecordSource(Examples):
 
     def _entries_of_file(self, number):
         # TensorFlow's reader retries forever on a file that can't be opened, so such a file is left out.
-        readable = tf.numpy_function(lambda number: np.int64(_readable(self.files[number])), [number], tf.int64)
+        readable = numpy_function(lambda number: np.int64(_readable(self.files[number])), [number], tf.int64)
         paths = tf.constant(self.files)[number : number + tf.ensure_shape(readable, ())]
         read = tf.data.TFRecordDataset(paths, buffer_size=8 << 20).ignore_errors()
         # Empty strings stand for the records that the reader did not reach; `load` reads those by their index.
@@ -205,7 +206,7 @@ class RecordSource(Examples):
         """Read an image and return the dict of `parse`."""
 
         def by_index():
-            return tf.ensure_shape(tf.numpy_function(self._read, [entry[INDEX]], tf.string), ())
+            return tf.ensure_shape(numpy_function(self._read, [entry[INDEX]], tf.string), ())
 
         return self.parse(tf.cond(tf.strings.length(entry[RECORD]) > 0, lambda: entry[RECORD], by_index))
 
