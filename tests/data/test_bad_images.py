@@ -39,7 +39,7 @@ def test_each_image_is_listed_once(tmp_path):
     assert ledger.reason(SOURCE, 5) is None
 
 
-def test_the_limit_is_a_share_of_each_source():
+def test_the_limit_is_a_fraction_of_each_source():
     ledger = Ledger()
     for index in range(10):
         ledger.add(SOURCE, index, "empty file")
@@ -50,24 +50,24 @@ def test_the_limit_is_a_share_of_each_source():
             TooManyBadImages, match=r"11 of the 1,000 images of photos .*0.01.*The first: file 0: empty"
         ):
             ledger.add(SOURCE, 10, "empty file")
-    with pytest.raises(ValueError, match=r"limit must be a share .*received 1\.5"):
+    with pytest.raises(ValueError, match=r"`limit` must be in \[0, 1\)\. Received: 1\.5"):
         Ledger(limit=1.5)
 
 
-def test_the_limit_of_a_sample_is_a_share_of_its_own_images():
+def test_the_limit_of_a_sample_is_a_fraction_of_its_own_images():
     source = array_source(np.zeros((200, 4, 4, 3), "uint8"))
     sample = sample_of(source, 100, seed=1)
-    inside = [int(number) for number in sample.numbers]
+    inside = sample.indices.tolist()
     ledger = Ledger(limit=0.02)
-    for number in sorted(set(range(200)) - set(inside))[:4]:
-        ledger.add(source, number, "empty file")
-    for number in inside[:2]:
-        ledger.add(sample, number, "empty file")
+    for index in sorted(set(range(200)) - set(inside))[:4]:
+        ledger.add(source, index, "empty file")
+    for index in inside[:2]:
+        ledger.add(sample, index, "empty file")
     with pytest.raises(TooManyBadImages, match="3 of the 100 images"):
         ledger.add(sample, inside[2], "empty file")
 
 
-def test_a_later_run_goes_on_counting_and_repairs_a_torn_line(tmp_path):
+def test_a_later_run_continues_the_count_and_repairs_an_incomplete_line(tmp_path):
     path = tmp_path / "bad.jsonl"
     Ledger(path).add(SOURCE, 1, "empty file")
     with open(path, "ab") as file:
@@ -78,7 +78,7 @@ def test_a_later_run_goes_on_counting_and_repairs_a_torn_line(tmp_path):
     assert [entry["index"] for entry in Ledger(path).entries()] == [1, 2]
 
 
-def test_a_repaired_image_stays_off_the_list_of_those_who_met_it_before(tmp_path):
+def test_a_repaired_image_is_not_listed_again_by_processes_that_listed_it(tmp_path):
     pixels = tf.io.encode_png(np.zeros((4, 4, 3), "uint8")).numpy()
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(pixels if name != "b" else b"no image")
@@ -93,7 +93,7 @@ def test_a_repaired_image_stays_off_the_list_of_those_who_met_it_before(tmp_path
     assert Ledger(tmp_path / "bad.jsonl").reason(source, 1) is None
 
 
-def test_names_need_not_be_text(tmp_path):
+def test_file_names_may_be_invalid_text(tmp_path):
     source = Named("a", 1000, lambda index: b"\xff\n.png".decode(errors="surrogateescape"))
     Ledger(tmp_path / "bad.jsonl").add(source, 1, "empty file")
     assert Ledger(tmp_path / "bad.jsonl").entries()[0]["image"] == "\udcff\n.png"

@@ -70,11 +70,11 @@ def test_odd_files_are_converted(tmp_path):
     ("name", "reason"),
     [
         ("empty.jpg", "empty file"),
-        ("text.png", "no image"),
+        ("text.png", "not an image"),
         ("cut_off.jpg", "Invalid JPEG data"),
         ("head_only.jpg", "Invalid JPEG data"),
         ("cut_off.png", "Invalid PNG data"),
-        ("cut_off.gif", "no image|truncated"),
+        ("cut_off.gif", "not an image|truncated"),
         ("cut_off.webp", "decoder|truncated"),
         ("corrupt_tables.jpg", "Invalid JPEG data"),
         ("corrupt_data.png", "Invalid PNG data"),

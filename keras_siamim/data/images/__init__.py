@@ -1,1 +1,1 @@
-"""Decoding and preprocessing of images."""
+"""Decoding of image files, detection of plain files by their headers, and preprocessing."""

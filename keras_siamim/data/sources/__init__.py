@@ -1,10 +1,11 @@
-"""Sources of images: folders, TFDS, files of records, arrays.
+"""Sources of images: folders, data sets of TFDS, files of records, and arrays.
 
-`open_source` opens what a user types. An `IndexedSource` can read any image by its number; a `RecordSource` reads files
-of records from front to back. Both give encoded images in a stated order; the pipeline does the rest.
+`open_source` opens a source by a name or path. An `IndexedSource` reads any image by its index. A `RecordSource` reads
+files of records from front to back. Both yield encoded images in a defined order; `keras_siamim.data.pipeline` decodes
+them.
 """
 
-from keras_siamim.data.sources.derived import has_labels, match_classes, sample_of, with_gaps
+from keras_siamim.data.sources.derived import Source, has_labels, match_classes, sample_of, with_gaps
 from keras_siamim.data.sources.digits import digits_source
 from keras_siamim.data.sources.folder import EXTENSIONS, folder_source
 from keras_siamim.data.sources.indexed import IndexedSource, array_source, cached
@@ -15,6 +16,7 @@ __all__ = [
     "EXTENSIONS",
     "IndexedSource",
     "RecordSource",
+    "Source",
     "array_source",
     "cached",
     "digits_source",

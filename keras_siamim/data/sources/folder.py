@@ -1,9 +1,10 @@
-"""Images in folders: which files are images, which sub-folders are splits, and which are classes."""
+"""Folders of images: search for image files, and sub-folders as splits or classes."""
 
 import collections
 import itertools
 import os
 import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from keras_siamim.data.error_handling import IMAGE, LABEL
 from keras_siamim.data.sources.indexed import IndexedSource
 from keras_siamim.data.sources.splits import SPLITS, choose_split, kind_of
 from keras_siamim.files import listed, printable
+from keras_siamim.types import PathLike, Tensor
 
-# Endings of the formats that the decoders read; all others are skipped and counted.
+# Extensions of the formats that the decoders read; other files are skipped and counted.
 EXTENSIONS = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
@@ -32,12 +34,12 @@ SYSTEM_FOLDERS = frozenset(
 
 
 class Split(NamedTuple):
-    """A split of a folder of images.
+    """Split of a folder of images.
 
     Attributes:
-        folder: Path of its folder.
-        class_names: Names of the sub-folders of the other splits.
-        notes: Sentences about what lies beside the splits and is not read.
+        folder: Path. Folder of the split.
+        class_names: Tuple of strings. Names of the sub-folders of the other splits.
+        notes: Tuple of strings. Sentences about unread images and folders next to the splits.
     """
 
     folder: Path
@@ -45,26 +47,28 @@ class Split(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find_images(root):
-    """Find the images below a folder. Links are followed; a folder that two paths lead to is read once.
+def find_images(root: PathLike) -> tuple[list[Path], collections.Counter[str]]:
+    """Find the images in a folder and its sub-folders.
+
+    Links are followed. A folder that several paths lead to is read once.
 
     Args:
         root: Path of the folder.
 
     Returns:
-        The images' paths, sorted, and a `collections.Counter` of what was skipped, by kind.
+        The sorted paths of the images, and a `collections.Counter` of the skipped files and folders by kind.
 
     Raises:
         ValueError: If a folder can't be read.
     """
-    skipped = collections.Counter()
+    skipped: collections.Counter[str] = collections.Counter()
     return sorted(_walk(root, skipped)), skipped
 
 
-def _walk(root, skipped):
-    # Folders before links, so that a folder keeps its own path if a link leads to it as well.
-    folders, links, unreadable = [Path(root)], [], []
-    # A link to a folder that holds the root would read everything beside it.
+def _walk(root: PathLike, skipped: collections.Counter[str]) -> Iterator[Path]:
+    # Folders before links, so that a folder keeps its own path if a link leads to it too.
+    folders, links, unreadable = [Path(root)], list[Path](), list[str]()
+    # A link to a parent of the root would add everything in that parent.
     seen = {str(folder) for folder in Path(os.path.realpath(root)).parents}
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
@@ -93,9 +97,9 @@ def _walk(root, skipped):
         raise ValueError(f"`path` must hold readable folders only. Received: {listed(sorted(unreadable), '; ')}.")
 
 
-def _kind(entry):
-    # "image", "folder", or what is skipped.
-    ending = os.path.splitext(entry.name)[1].lower()
+def _kind(entry: os.DirEntry[str]) -> str:
+    # "image", "folder", "without permission", or a kind to skip.
+    extension = os.path.splitext(entry.name)[1].lower()
     if entry.name.startswith("."):
         return "hidden"
     try:
@@ -108,44 +112,43 @@ def _kind(entry):
         return "dangling links"
     if not is_file:
         return "dangling links" if entry.is_symlink() else "neither files nor folders"
-    if ending in EXTENSIONS:
+    if extension in EXTENSIONS:
         return "image"
-    return f"files {ending}" if ending else "files without an ending"
+    return f"files {extension}" if extension else "files without an extension"
 
 
-def holds_images(folder):
-    """Return whether there is an image below a folder."""
+def holds_images(folder: PathLike) -> bool:
+    """Return True if a folder or one of its sub-folders has an image."""
     return next(_walk(folder, collections.Counter()), None) is not None
 
 
-def sub_folders(root):
-    """Return the paths of the folders in a folder, sorted, without hidden ones and those of operating systems."""
+def sub_folders(root: PathLike) -> list[Path]:
+    """Return the sorted paths of the folders in a folder, except hidden folders and `SYSTEM_FOLDERS`."""
     with os.scandir(root) as entries:
         return sorted(Path(root) / entry.name for entry in entries if _kind(entry) == "folder")
 
 
-def _holds_classes(folder):
-    # Two sub-folders of images are enough to tell.
+def _holds_classes(folder: PathLike) -> bool:
+    # Two sub-folders of images are enough evidence.
     return len(list(itertools.islice(filter(holds_images, sub_folders(folder)), 2))) == 2
 
 
-def split_folder(root, split):
-    """Find the folder that holds a split: a sub-folder, or the folder itself, which is its own split `train`.
+def split_folder(root: PathLike, split: str) -> Split:
+    """Find the folder of a split: a sub-folder or, if there are no splits, the folder itself as split `train`.
 
-    Sub-folders with images are splits if their names are those of `splits.SPLITS`, in any case. Beside other folders of
-    images, a single such name is a class like the others (`bus`, `car`, `train`). Two such names, with classes inside,
-    are splits whatever lies beside them.
+    Sub-folders with images are splits if `splits.SPLITS` has their names, in any case. Next to other folders of images,
+    a single such name is a class like the others (`bus`, `car`, `train`). Two such names with classes inside are always
+    splits.
 
     Args:
         root: Path of the folder.
-        split: Name of a split. `val` stands in for a missing `test`.
+        split: String. Name of a split. `val` replaces a missing `test`.
 
     Returns:
         A `Split`.
 
     Raises:
-        ValueError: If there is no such split, two folders stand for it, or a folder could be a split as well as a
-            class.
+        ValueError: If there is no such split, if two folders stand for it, or if a folder may be a split or a class.
     """
     root = Path(root)
     folders = sub_folders(root)
@@ -159,8 +162,8 @@ def split_folder(root, split):
             found, beside = {}, []
         elif len(kinds) == 1 or not classes_inside:
             raise ValueError(
-                f"`data` must hold one folder for each split, or one for each class. Received: {str(root)!r}, where "
-                f"{listed(found)} may be either, beside {listed(path.name for path in beside)}. Open a sub-folder, "
+                f"`data` must hold one folder per split or one folder per class. Received: {str(root)!r}, where "
+                f"{listed(found)} may be either, next to {listed(path.name for path in beside)}. Open a sub-folder, "
                 f"such as {str(next(iter(found.values())))!r}, or move the others."
             )
     found |= own
@@ -168,8 +171,8 @@ def split_folder(root, split):
     if name is None and (found or kind_of(split) != "train"):
         wanted = [name for name in SPLITS if choose_split(split, [name])] or [split]
         raise ValueError(
-            f"split {split!r} needs a sub-folder {' or '.join(wanted)} in {str(root)!r}. Received: a folder with "
-            f"{f'the splits {listed(found)}' if found else 'no splits'}."
+            f"`split` must have a sub-folder in {str(root)!r}. Received: {split!r}, without a sub-folder "
+            f"{' or '.join(wanted)}; the folder has {f'the splits {listed(found)}' if found else 'no splits'}."
         )
     if name is None:
         return Split(root)
@@ -178,27 +181,27 @@ def split_folder(root, split):
         images = sum(_kind(entry) == "image" for entry in entries)
     not_read = [f"the folders {listed(path.name for path in beside)}"] if beside else []
     not_read += [f"images outside of all folders ({images:,})"] if images else []
-    notes = (f"not read in {root}, beside the splits: {' and '.join(not_read)}",) if not_read else ()
+    notes = (f"not read in {root}, next to the splits: {' and '.join(not_read)}",) if not_read else ()
     return Split(found[name], tuple(sorted(names)), tuple(map(printable, notes)))
 
 
-def folder_source(path, class_names=()):
-    """Images in a folder: flat, nested, or one sub-folder for each class.
+def folder_source(path: PathLike, class_names: Sequence[str] = ()) -> IndexedSource:
+    """Return a source of the images in a folder: flat, nested, or with one sub-folder per class.
 
-    If every image lies in some sub-folder and there are at least two of them, the sub-folders are the classes, in
-    alphabetical order; otherwise there are no labels. Links are followed. Images of all sizes and of the formats of
-    `EXTENSIONS` may be mixed; `notes` of the source count what was skipped.
+    The sub-folders are the classes, in alphabetical order, if there are at least two and all images are in them.
+    Otherwise there are no labels. Links are followed. Sizes and the formats of `EXTENSIONS` may be mixed. The source's
+    `notes` count the skipped files.
 
     Args:
         path: Path of the folder.
-        class_names: Tuple of strings. Names of classes in other splits of the data set: a single sub-folder with one of
-            these names is a class too. Defaults to none.
+        class_names: Strings. Names of the classes of other splits of the data set. A single sub-folder with one of
+            these names is a class too. Defaults to `()`.
 
     Returns:
         An `IndexedSource`.
 
     Raises:
-        ValueError: If there is no such folder, no image in it, or a folder that can't be read.
+        ValueError: If the path is not a folder, or the folder has no image or an unreadable sub-folder.
     """
     root = Path(path)
     if not root.is_dir():
@@ -207,26 +210,29 @@ def folder_source(path, class_names=()):
     kinds = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(skipped.items()))
     if not found:
         raise ValueError(
-            f"`path` must hold images ({' '.join(sorted(EXTENSIONS))}). Received: {str(path)!r}, where none is, nor "
-            f"further down{f'; skipped: {kinds}' if kinds else ''}."
+            f"`path` must hold images ({' '.join(sorted(EXTENSIONS))}). Received: {str(path)!r}, without any, even in "
+            f"sub-folders{f'; skipped: {kinds}' if kinds else ''}."
         )
     notes = [f"skipped in {path}: {kinds}"] if kinds else []
+    # The first folder of each image's path: a tuple of one name, or empty.
     tops = [file.relative_to(root).parts[:-1][:1] for file in found]
     names = sorted({top[0] for top in tops if top})
     beside = [file.name for file, top in zip(found, tops, strict=True) if not top]
     known = {unicodedata.normalize("NFC", name) for name in class_names}
     several = len(names) > 1 or len(known) > 1 and {unicodedata.normalize("NFC", name) for name in names} <= known
     if several and names and beside:
-        notes.append(f"no labels in {path}: images ({len(beside):,}) lie beside the class folders, such as {beside[0]}")
+        notes.append(
+            f"no labels in {path}: images ({len(beside):,}) are next to the class folders, such as {beside[0]}"
+        )
     labeled = several and not beside
     if labeled and (empty := [folder.name for folder in sub_folders(root) if folder.name not in names]):
         notes.append(f"no images in these folders of {path}: {listed(empty)}")
-    numbers = {name: number for number, name in enumerate(names)}
-    # Bytes, because a file's name need not be valid text.
+    label_of = {name: label for label, name in enumerate(names)}
+    # Bytes, because a file's name may be invalid text.
     paths = tf.constant([bytes(file) for file in found])
-    labels = tf.constant([numbers[top[0]] if labeled else 0 for top in tops], tf.int32)
+    labels = tf.constant([label_of[top[0]] if labeled else 0 for top in tops], tf.int32)
 
-    def read(index):
+    def read(index: Tensor) -> dict[str, Tensor]:
         example = {IMAGE: tf.io.read_file(paths[index])}
         return {**example, LABEL: labels[index]} if labeled else example
 

@@ -1,9 +1,10 @@
-"""Sources in files of records, TFRecords and what TFDS prepared, read from front to back."""
+"""Sources in files of records, read from front to back: TFRecords and data sets that TFDS prepared."""
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,64 +17,80 @@ from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.data.sources import tfrecord
 from keras_siamim.data.sources.splits import SPLITS, choose_split, kind_of
 from keras_siamim.files import printable
+from keras_siamim.types import PathLike, Tensor
 
 RECORD = "record"
 IMAGE_KEY = "image/encoded"
-# Labels without names are read to find them where a split has at most so many bytes.
+# Largest split in bytes whose labels are read to find their values, if the classes have no names.
 READ_FOR_NAMES = 1 << 30
-# Records of one file lie this far from those of the next in the numbering of images.
+# An image's index is `file * FILE_STRIDE + record`.
 FILE_STRIDE = 1 << 40
-# Workers take whole files of their own as long as that keeps at least this share of the images of an epoch.
+# Workers read separate files if that keeps at least this fraction of the images of an epoch.
 BALANCED = 0.99
 
 
 @dataclass(frozen=True)
 class RecordSource(Examples):
-    """Images in files of records (TFRecord), read from front to back.
+    """Source in files of records (TFRecord), read from front to back.
 
-    Every file has as many places as it should have records. A place whose record TensorFlow's reader did not reach,
-    as it leaves a file at the first damage, is read by its number instead (`keras_siamim.data.sources.tfrecord`).
+    TensorFlow's reader stops at the first damaged record of a file. The records after it are read one by one by
+    `keras_siamim.data.sources.tfrecord`.
 
     Args:
-        name: for messages.
-        files: paths.
-        lengths: number of records in each file.
-        parse: function of a string tensor, one record or `(images,)`, that gives a dict as `IndexedSource.read` does.
-        class_names: names of the classes, empty without labels.
-        image_shape: `(height, width)` if all images have it, else None.
-        notes: what a user should know of how the images were found, one line each.
-        shuffled: whether the records lie in random order, so that any files are a random sample.
+        name: String. Name in messages.
+        files: Tuple of strings. Paths.
+        lengths: Tuple of integers. Number of records per file.
+        parse: Function of a string tensor, one record or `(images,)`. It returns a dict as `IndexedSource.read` does.
+        class_names: Tuple of strings. Names of the classes, empty without labels. Defaults to `()`.
+        image_shape: `(height, width)` if all images have one size, else None. Defaults to None.
+        notes: Tuple of strings, one line each. Remarks for the user on how the images were found. Defaults to `()`.
+        shuffled: Bool. True if the records are stored in random order, so that any file is a random sample. Defaults
+            to False.
+
+    Example:
+    >>> source = RecordSource("photos", ("a.tfrecord", "b.tfrecord"), (20, 30), parse=lambda record: {"image": record})
+    >>> source.size, source.locate(source.next_index(19))
+    (50, 'b.tfrecord, record 0')
     """
 
     name: str
     files: tuple[str, ...]
     lengths: tuple[int, ...]
-    parse: Callable
+    parse: Callable[[Tensor], dict[str, Tensor]]
     class_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     shuffled: bool = False
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of images in all files."""
         return sum(self.lengths)
 
-    def order(self, seed, epoch, shuffle, buffer=10_000, workers=1, worker=0):
-        """Read the records of an epoch, not yet parsed.
+    def order(
+        self,
+        seed: int,
+        epoch: int | Tensor,
+        shuffle: bool,
+        buffer: int = 10_000,
+        workers: int = 1,
+        worker: int = 0,
+    ) -> tf.data.Dataset:
+        """Read the records of one epoch, without parsing them.
 
         Args:
-            seed: int.
-            epoch: int64 scalar, may be a tensor.
-            shuffle: whether to permute the files, read 16 of them in turns, and shuffle what comes out.
-            buffer: records among which the next one is chosen; the wider, the closer to a true permutation.
-            workers: how many share the epoch. Each reads only files of its own where the files can be dealt out so
-                that at most one image in a hundred is left over; otherwise it reads all and takes every
-                `workers`-th record.
-            worker: this one's number, from 0.
+            seed: Integer. Seed of the order.
+            epoch: int64 scalar or tensor. Each epoch has another order.
+            shuffle: Bool. Permute the files, interleave 16 of them, and shuffle their records.
+            buffer: Integer. Number of records in the shuffle buffer; a larger buffer is closer to a full permutation.
+                Defaults to 10,000.
+            workers: Integer. Number of workers that share the epoch. Each reads separate files if the files can be
+                divided so evenly that at most 1% of the images are left over. Otherwise it reads all files and takes
+                every `workers`-th record. Defaults to 1.
+            worker: Integer in [0, `workers`). Index of this worker. Defaults to 0.
 
         Returns:
-            A `tf.data.Dataset` of what `load` takes. `"index"`, an int64 scalar, names the record whatever the order.
+            A `tf.data.Dataset` of entries for `load`. `"index"`, an int64 scalar, identifies the record in any order.
         """
         hands = self._hands(workers)
         numbers = hands[worker] if hands else list(range(len(self.files)))
@@ -82,34 +99,48 @@ class RecordSource(Examples):
         )
         return found if hands else found.shard(workers, worker)
 
-    def draw(self, size, seed):
-        """Draw the numbers of random images: `(size,)` int64.
+    def draw(self, size: int, seed: int) -> np.ndarray:
+        """Draw the indices of random images: `(size,)` int64.
 
-        Of shuffled records, whole files, so that no others are read; else records of all files.
+        If the records are stored in random order, the images of few files are taken; otherwise those of all files.
         """
+        # Complete files, so that the others need not be read.
         if self.shuffled:
-            places = []
+            indices: list[np.ndarray] = []
             for file in random.permutation(seed, random.FILES, 0, len(self.files)):
-                places.append(file * FILE_STRIDE + np.arange(min(self.lengths[file], size - sum(map(len, places)))))
-            return np.concatenate(places)
-        places = random.permutation(seed, random.ORDER, 0, self.size)[:size]
+                indices.append(file * FILE_STRIDE + np.arange(min(self.lengths[file], size - sum(map(len, indices)))))
+            return np.concatenate(indices)
+        positions = random.permutation(seed, random.ORDER, 0, self.size)[:size]
         ends = np.cumsum(self.lengths)
-        files = np.searchsorted(ends, places, side="right")
-        return files * FILE_STRIDE + places - (ends - np.array(self.lengths))[files]
+        files = np.searchsorted(ends, positions, side="right")
+        return files * FILE_STRIDE + positions - (ends - np.array(self.lengths))[files]
 
-    def order_of(self, numbers, seed, epoch, shuffle, buffer=10_000):
-        """Read some records of an epoch alone, as `order` does all; `numbers` as `draw` gives them."""
-        wanted = np.sort(numbers)
+    def order_of(
+        self, indices: np.ndarray, seed: int, epoch: int | Tensor, shuffle: bool, buffer: int = 10_000
+    ) -> tf.data.Dataset:
+        """Read some records of one epoch, as `order` does for all.
+
+        Args:
+            indices: `(images,)` int64, from `draw`.
+            seed: See `order`.
+            epoch: See `order`.
+            shuffle: See `order`.
+            buffer: See `order`. Defaults to 10,000.
+
+        Returns:
+            A `tf.data.Dataset` of entries for `load`.
+        """
+        wanted = np.sort(indices)
         files = np.unique(wanted // FILE_STRIDE).tolist()
         return tf.data.Dataset.from_tensors(tf.cast(epoch, tf.int64)).flat_map(
             lambda epoch: self._records(files, seed, epoch, shuffle, buffer, wanted)
         )
 
-    def _records(self, numbers, seed, epoch, shuffle, buffer, wanted=None):
-        # Traced into a graph of its own, whose seed is set here: the program's global seed would mix into `shuffle`.
+    def _records(self, file_indices, seed, epoch, shuffle, buffer, wanted=None):
+        # The seed of this function's own graph: otherwise `shuffle` would depend on the program's global seed.
         tf.random.set_seed(1)
-        count = len(numbers)
-        chosen = tf.constant(numbers, tf.int64)
+        count = len(file_indices)
+        chosen = tf.constant(file_indices, tf.int64)
         if shuffle:
             permuted = numpy_function(
                 lambda epoch: random.permutation(seed, random.FILES, epoch, count),
@@ -119,14 +150,14 @@ class RecordSource(Examples):
             chosen = tf.gather(chosen, tf.ensure_shape(permuted, (count,)))
         files = tf.data.Dataset.from_tensor_slices(chosen)
         found = files.interleave(
-            self._places, cycle_length=min(16, count) if shuffle else 1, num_parallel_calls=tf.data.AUTOTUNE
+            self._entries_of_file, cycle_length=min(16, count) if shuffle else 1, num_parallel_calls=tf.data.AUTOTUNE
         )
         if wanted is not None:
-            sought = tf.constant(wanted, tf.int64)
+            sorted_indices = tf.constant(wanted, tf.int64)
 
             def is_wanted(entry):
-                place = tf.searchsorted(sought, entry[INDEX][None])[0]
-                return sought[tf.minimum(place, len(wanted) - 1)] == entry[INDEX]
+                position = tf.searchsorted(sorted_indices, entry[INDEX][None])[0]
+                return sorted_indices[tf.minimum(position, len(wanted) - 1)] == entry[INDEX]
 
             found = found.filter(is_wanted)
         if shuffle:
@@ -134,69 +165,74 @@ class RecordSource(Examples):
             found = found.shuffle(buffer, seed=tf.bitcast(key, tf.int64), reshuffle_each_iteration=False)
         return found
 
-    def _places(self, number):
-        # A file that can't be opened must not be asked: the reader would try again for ever.
+    def _entries_of_file(self, number):
+        # TensorFlow's reader retries forever on a file that can't be opened, so such a file is left out.
         readable = numpy_function(lambda number: np.int64(_readable(self.files[number])), [number], tf.int64)
         paths = tf.constant(self.files)[number : number + tf.ensure_shape(readable, ())]
         read = tf.data.TFRecordDataset(paths, buffer_size=8 << 20).ignore_errors()
-        places = read.concatenate(tf.data.Dataset.from_tensors("").repeat())
+        # Empty strings stand for the records that the reader did not reach; `load` reads those by their index.
+        records = read.concatenate(tf.data.Dataset.from_tensors("").repeat())
         first = number * FILE_STRIDE
-        # Not `counter`, which takes ten times as long as reading a small record.
+        # `Dataset.counter` would take ten times longer than reading a small record.
         index = tf.data.Dataset.range(first, first + tf.constant(self.lengths, tf.int64)[number])
-        return tf.data.Dataset.zip({INDEX: index, RECORD: places})
+        return tf.data.Dataset.zip({INDEX: index, RECORD: records})
 
-    def _hands(self, workers):
-        # Files for each worker, the largest first to whom has least; None if that leaves too many images over.
-        hands, totals = [[] for _ in range(workers)], [0] * workers
-        for number in sorted(range(len(self.files)), key=lambda number: -self.lengths[number]):
-            poorest = totals.index(min(totals))
-            hands[poorest].append(number)
-            totals[poorest] += self.lengths[number]
-        return hands if min(totals) * workers >= BALANCED * self.size else None
+    def _hands(self, workers: int) -> list[list[int]] | None:
+        # Greedy assignment of files to workers, largest first. None if too many images would be left over.
+        assigned: list[list[int]] = [[] for _ in range(workers)]
+        totals = [0] * workers
+        for file in sorted(range(len(self.files)), key=lambda file: -self.lengths[file]):
+            smallest = totals.index(min(totals))
+            assigned[smallest].append(file)
+            totals[smallest] += self.lengths[file]
+        return assigned if min(totals) * workers >= BALANCED * self.size else None
 
-    def share(self, workers):
-        """How many images of an epoch every one of so many workers is sure to have."""
-        hands = self._hands(workers)
-        if not hands:
+    def share(self, workers: int) -> int:
+        """Return the number of images per epoch that each worker has at least."""
+        assigned = self._hands(workers)
+        if not assigned:
             return self.size // workers
-        return min(sum(self.lengths[number] for number in hand) for hand in hands)
+        return min(sum(self.lengths[file] for file in own) for own in assigned)
 
-    def entry(self, index):
-        """What `load` takes to read the image of that number, wherever it lies."""
+    def entry(self, index: int | Tensor) -> dict[str, Tensor]:
+        """Return the entry with which `load` reads the image of an index."""
         return {INDEX: index, RECORD: tf.fill(tf.shape(index), "")}
 
-    def sample(self, count):
-        """The first entries, at most so many."""
+    def sample(self, count: int) -> list[dict[str, Tensor]]:
+        """Return the first entries, at most `count`."""
         return list(self.order(0, 0, shuffle=False).take(count))
 
-    def load(self, entry):
-        """Read an image: the dict of `parse`."""
+    def load(self, entry: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Read an image and return the dict of `parse`."""
 
-        def by_number():
+        def by_index():
             return tf.ensure_shape(numpy_function(self._read, [entry[INDEX]], tf.string), ())
 
-        return self.parse(tf.cond(tf.strings.length(entry[RECORD]) > 0, lambda: entry[RECORD], by_number))
+        return self.parse(tf.cond(tf.strings.length(entry[RECORD]) > 0, lambda: entry[RECORD], by_index))
 
-    def load_all(self, entries):
-        """`load` of many entries, a dict of tensors with a common first axis; fails if a record was not read."""
+    def load_all(self, entries: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Parse a batch of entries, a dict of tensors with a common first axis.
+
+        Fails if TensorFlow's reader did not reach one of the records.
+        """
         return self.parse(entries[RECORD])
 
-    def _read(self, index):
+    def _read(self, index: int) -> bytes:
         return tfrecord.read_record(self.files[index // FILE_STRIDE], index % FILE_STRIDE)
 
-    def locate(self, index):
-        """Where an image lies, for messages."""
+    def locate(self, index: int) -> str:
+        """Return the location of an image, for messages."""
         return f"{self.files[index // FILE_STRIDE]}, record {index % FILE_STRIDE}"
 
-    def next_index(self, index):
-        """Number of the image after this one, in the next file after a file's last; the first after the last."""
+    def next_index(self, index: int) -> int:
+        """Return the index of the next image, across files; the first image follows the last."""
         if index % FILE_STRIDE + 1 < self.lengths[index // FILE_STRIDE]:
             return index + 1
-        filled = [number for number, length in enumerate(self.lengths) if length]
-        return FILE_STRIDE * next((number for number in filled if number > index // FILE_STRIDE), filled[0])
+        filled = [file for file, length in enumerate(self.lengths) if length]
+        return FILE_STRIDE * next((file for file in filled if file > index // FILE_STRIDE), filled[0])
 
 
-def _readable(path):
+def _readable(path: str) -> bool:
     try:
         with tfrecord.open_bytes(path) as file:
             file.read(1)
@@ -205,65 +241,82 @@ def _readable(path):
     return True
 
 
-def files_of_split(files, split):
-    """Return those of some files of records that hold a split, told by a split's name in the files' names.
+def files_of_split(files: Sequence[PathLike], split: str) -> list[str]:
+    """Return the files of records of a split, by the split's name in their names.
 
-    Where a file's name has none, the folder that it lies in may be called like a split.
+    A file without a split's name is in the split that its folder is named after. If no file names a split, all files
+    are in split `train`.
 
     Args:
-        files: Paths.
-        split: Name of a split; `val` stands in for `test`. Files of which none names a split are the split `train`.
+        files: Strings or paths.
+        split: String. Name of a split; `val` replaces a missing `test`.
+
+    Returns:
+        List of strings.
 
     Raises:
-        ValueError: If none of the files holds the split, or if some name a split and others don't.
+        ValueError: If no file is in the split, or if only some files name a split.
+
+    Example:
+    >>> files_of_split(["photos-train-0.tfrecord", "photos-valid-0.tfrecord"], "test")
+    ['photos-valid-0.tfrecord']
     """
     named = {str(path): _split_named(str(path)) for path in files}
     if not any(named.values()):
         named = dict.fromkeys(named, "train")
     if unnamed := [path for path, name in named.items() if name is None]:
         raise ValueError(
-            f"Files of records must all have the name of a split, or none. Received: {unnamed[0]!r} among "
-            f"{len(named):,} files, of which others have one."
+            f"`files` must all have the name of a split, or none of them. Received: {unnamed[0]!r} without a name "
+            f"among {len(named):,} files, some with one."
         )
-    kind = choose_split(split, sorted(set(named.values())))
+    kind = choose_split(split, sorted({name for name in named.values() if name}))
     if kind is None:
         raise ValueError(
-            f"split {split!r} needs files with its name, as `{split}-00000.tfrecord`. Received: {files[0]}"
+            f"`split` must be in the names of files, as in `{split}-00000.tfrecord`. Received: {split!r} for {files[0]}"
             f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}."
         )
     return [path for path, name in named.items() if name == kind]
 
 
-def _split_named(path):
+def _split_named(path: str) -> str | None:
     folder, _, name = path.replace("\\", "/").rpartition("/")
-    # The last one: a data set's own name, which may hold such a word, stands before the split's.
+    # The last one: the data set's name may contain such a word, and comes before the split's.
     found = [kind_of(word) for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS]
     folder = folder.rpartition("/")[2].lower()
     return found[-1] if found else SPLITS.get(folder)
 
 
-def record_source(files, image_key=None, label_key=None, class_names=()):
-    """TFRecord files of `tf.train.Example` with encoded images.
+def record_source(
+    files: str | Iterable[PathLike],
+    image_key: str | None = None,
+    label_key: str | None = None,
+    class_names: Sequence[str] = (),
+) -> RecordSource:
+    """Return a source of TFRecord files of `tf.train.Example` with encoded images.
 
-    The records are counted by their lengths, without reading them. What lies behind a damaged length counts as so many
-    records as there would be of the usual length.
+    The records are counted by their lengths, without reading their data. The number of records after a damaged length
+    is estimated from the mean length.
 
     Args:
-        files: paths, or one pattern such as `"data/train-*.tfrecord"`.
-        image_key: feature that holds an image's bytes; `"image/encoded"` if left out, or the only one that does.
-        label_key: feature that holds the class number, or None.
-        class_names: names of the classes.
+        files: Strings or paths, or one pattern such as `"data/train-*.tfrecord"`.
+        image_key: String. Feature of the encoded images. Defaults to `"image/encoded"` or, without it, to the only
+            feature with images.
+        label_key: String. Feature of the integer labels, or None. Defaults to None.
+        class_names: Strings. Names of the classes. Defaults to `()`.
 
     Returns:
         A `RecordSource`.
+
+    Raises:
+        ValueError: If a file is missing, compressed, or has no such features, or if there are no records.
     """
     paths = tuple(sorted(tf.io.gfile.glob(files) if isinstance(files, str) else [str(file) for file in files]))
     missing = [path for path in paths if not tf.io.gfile.exists(path)]
     if not paths or missing:
-        raise ValueError(f"files must be existing TFRecords; received {files!r}, missing: {missing or 'all'}.")
+        raise ValueError(f"`files` must be existing TFRecords. Received: {files!r}, missing: {missing or 'all'}.")
     if packed := [path for path in paths if tfrecord.compression(path)]:
         raise ValueError(
-            f"`files` must hold TFRecords without compression. Received: {packed[0]}, compressed by "
+            f"`files` must be TFRecords without compression. Received: {packed[0]}, compressed by "
             f"{tfrecord.compression(packed[0])}. Write them with compression_type=''."
         )
     lengths = count_records(paths, files)
@@ -271,8 +324,8 @@ def record_source(files, image_key=None, label_key=None, class_names=()):
     return RecordSource(str(files), paths, lengths, parse, tuple(class_names))
 
 
-def _image_key(path, wanted):
-    # The feature with the images, as far as the first record tells.
+def _image_key(path: str, wanted: str | None) -> str:
+    # The feature with the images, according to the first record.
     try:
         features = tf.train.Example.FromString(tfrecord.read_record(path, 0)).features.feature
     except (ValueError, DecodeError):
@@ -288,17 +341,19 @@ def _image_key(path, wanted):
     return found[0]
 
 
-def _is_image(values):
+def _is_image(values: Sequence[bytes]) -> bool:
     return len(values) == 1 and decoding.refusal(values[0]) is None
 
 
-def _parser(image_key, label_key, dtype=tf.int64, values=None):
-    # Function of one or many serialized `tf.train.Example`. A label is its place among the values, -1 for others.
+def _parser(
+    image_key: str, label_key: str | None, dtype: tf.DType = tf.int64, values: np.ndarray | None = None
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    # Function of one or many serialized `tf.train.Example`. A label is its index in `values`, -1 for other values.
     features = {image_key: tf.io.FixedLenFeature([], tf.string)}
     if label_key:
         features[label_key] = tf.io.FixedLenFeature([], dtype)
 
-    def parse(records):
+    def parse(records: Tensor) -> dict[str, Tensor]:
         parsed = tf.io.parse_example(records, features)
         examples = {IMAGE: parsed[image_key]}
         if not label_key:
@@ -312,44 +367,47 @@ def _parser(image_key, label_key, dtype=tf.int64, values=None):
     return parse
 
 
-def count_records(paths, given):
-    """Count the records of files, lost ones estimated.
+def count_records(paths: Sequence[str], given: Any) -> tuple[int, ...]:
+    """Count the records of files, with an estimate for the records after damage.
 
     Args:
-        paths: of the files.
-        given: what the user typed, for messages.
+        paths: Strings. Paths of the files.
+        given: The user's argument, for messages.
 
     Returns:
-        A tuple of ints, one for each file.
+        Tuple of integers, one per file.
 
     Raises:
-        ValueError: if there is not one whole record.
+        ValueError: If there is no complete record.
     """
     scans = [tfrecord.scan(path) for path in paths]
     found = sum(len(offsets) for offsets, _, _ in scans)
     if not found:
-        raise ValueError(f"files must hold TFRecords; received {given!r}, where no record can be found.")
-    usual = sum(end for _, end, _ in scans) / found
-    return tuple(len(offsets) + (max(1, round(lost / usual)) if lost else 0) for offsets, _, lost in scans)
+        raise ValueError(f"`files` must be TFRecords. Received: {given!r}, in which no record can be found.")
+    mean_length = sum(end for _, end, _ in scans) / found
+    return tuple(len(offsets) + (max(1, round(lost / mean_length)) if lost else 0) for offsets, _, lost in scans)
 
 
-def tfds_source(builder, split="train"):
-    """Read a data set that TFDS has prepared as TFRecords.
+def tfds_source(builder: Any, split: str = "train") -> RecordSource:
+    """Return a source of a data set that TFDS prepared as TFRecords.
 
     Args:
-        builder: a `tfds.core.DatasetBuilder`.
-        split: name of a split.
+        builder: A `tfds.core.DatasetBuilder`.
+        split: String. Name of a split; `val` replaces a missing `test`. Defaults to `"train"`.
 
     Returns:
-        A `RecordSource`, with labels if the set has a feature `label`.
+        A `RecordSource`, with labels if the data set has a feature `label` of classes.
+
+    Raises:
+        ValueError: If the data set has no such split, another file format, or no feature of encoded images.
     """
     info = builder.info
     name = choose_split(split, list(info.splits))
     if name is None:
-        raise ValueError(f"split must be one of {sorted(info.splits)}; received {split!r}.")
+        raise ValueError(f"`split` must be one of {sorted(info.splits)}. Received: {split!r}.")
     if info.file_format is not None and info.file_format.value != "tfrecord":
         raise ValueError(
-            f"The data set must be prepared as TFRecords. Received: {info.full_name}, prepared as "
+            f"`builder` must have a data set prepared as TFRecords. Received: {info.full_name}, prepared as "
             f"{info.file_format.value}."
         )
     files = tuple(str(path) for path in info.splits[name].filepaths)
@@ -360,7 +418,7 @@ def tfds_source(builder, split="train"):
         f"{info.full_name}, {name}",
         files,
         tuple(info.splits[name].shard_lengths),
-        # TFDS keeps features of one value by their names, and images encoded.
+        # TFDS stores features of one value under their names, and images encoded.
         _parser(image_key, *labels),
         class_names,
         (height, width) if height and width else None,
@@ -369,61 +427,64 @@ def tfds_source(builder, split="train"):
     )
 
 
-def _image_feature(info):
-    # The name of the feature with the images, and the feature.
+def _image_feature(info: Any) -> tuple[str, Any]:
+    # Name and type of the feature with the images.
     import tensorflow_datasets as tfds
 
     if not isinstance(info.features, tfds.features.FeaturesDict):
         raise ValueError(
-            f"The data set must have named features. Received: {info.full_name}, which has {info.features}."
+            f"`builder` must have a data set with named features. Received: {info.full_name} with {info.features}."
         )
     features = dict(info.features.items())
     found = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     key = "image" if "image" in features or len(found) != 1 else found[0]
     if key not in features:
         raise ValueError(
-            f"{info.full_name} must have a feature 'image', or one feature of images. Received: {sorted(features)}, of "
-            f"which {found or 'none'} are images."
+            f"`builder` must have a feature 'image' or one feature of images. Received: {info.full_name} with "
+            f"{sorted(features)}; images: {', '.join(found) or 'none'}."
         )
     feature = features[key]
-    # Floats are kept as bit patterns in place of colors, tensors as they are.
+    # TFDS stores float images as bit patterns in four color channels, and tensors without encoding.
     if not isinstance(feature, tfds.features.Image) or feature.np_dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            f"The feature {key!r} must hold encoded images of 8 or 16 bits. Received: {info.full_name} with {feature}."
+            f"`builder` must have encoded images of 8 or 16 bits as feature {key!r}. Received: {info.full_name} with "
+            f"{feature}."
         )
     return key, feature
 
 
-def _label_feature(info, split, files):
+def _label_feature(
+    info: Any, split: Any, files: Sequence[str]
+) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
     """Find the labels of a split.
 
-    Names of classes are those of the feature; else, in a split that is small enough to be read for it, the different
-    values that it has. They make classes if there are two images or more for each.
+    The class names are those of the feature. Without names, the distinct values in a small split are the classes if
+    there are on average two or more images per value.
 
     Returns:
-        The arguments of `_parser` about labels, the classes' names, and notes.
+        The arguments of `_parser` about labels, the class names, and notes.
     """
     feature = dict(info.features.items()).get("label")
     if feature is None:
         return (None,), (), ()
     if getattr(feature, "names", None) and feature.shape == ():
         return ("label",), tuple(feature.names), ()
-    whole = np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype == np.bool_
-    if feature.shape != () or not (whole or feature.tf_dtype == tf.string):
-        return (None,), (), (f"no labels in {info.full_name}: they are {feature}, not one class for each image",)
-    dtype = tf.int64 if whole else tf.string
+    is_integer = np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype == np.bool_
+    if feature.shape != () or not (is_integer or feature.tf_dtype == tf.string):
+        return (None,), (), (f"no labels in {info.full_name}: they are {feature}, not one class per image",)
+    dtype = tf.int64 if is_integer else tf.string
     if split.num_bytes <= READ_FOR_NAMES:
         values = _values_of(files, "label", dtype)
         if 0 < len(values) <= split.num_examples / 2:
-            names = values.astype(str) if whole else map(printable, map(os.fsdecode, values))
+            names = values.astype(str) if is_integer else map(printable, map(os.fsdecode, values))
             return ("label", dtype, values), tuple(names), ()
-    elif whole:
+    elif is_integer:
         return ("label",), (), ()
     return (None,), (), (f"no labels in {info.full_name}: {feature} has too many values to be classes",)
 
 
-def _values_of(files, key, dtype):
-    # All different values of a feature, sorted, without negative numbers.
+def _values_of(files: Sequence[str], key: str, dtype: tf.DType) -> np.ndarray:
+    # The distinct values of a feature, sorted, without negative numbers.
     features = {key: tf.io.FixedLenFeature([], dtype)}
     records = tf.data.TFRecordDataset(list(files)).batch(1024)
     batches = records.map(lambda batch: tf.io.parse_example(batch, features)[key]).as_numpy_iterator()

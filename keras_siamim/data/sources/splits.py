@@ -1,6 +1,8 @@
-"""Names of the splits of a data set, alike for folders, files of records and TFDS."""
+"""Names of the splits of a data set, the same for folders, files of records and TFDS."""
 
-# Names of splits in small letters, and what they mean.
+from collections.abc import Sequence
+
+# Names of splits in lower case, and the splits that they stand for.
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -8,8 +10,8 @@ SPLITS = {
 }
 
 
-def kind_of(name):
-    """Return the split that a name means, in any case: `"train"`, `"val"`, `"test"`, or the name in small letters.
+def kind_of(name: str) -> str:
+    """Return the split that a name of any case stands for: `"train"`, `"val"`, `"test"`, or the name in lower case.
 
     Example:
     >>> kind_of("Training"), kind_of("valid"), kind_of("extra")
@@ -18,18 +20,18 @@ def kind_of(name):
     return SPLITS.get(name.lower(), name.lower())
 
 
-def choose_split(split, names):
+def choose_split(split: str, names: Sequence[str]) -> str | None:
     """Return the name that stands for a split: the same name, another spelling of it, or `val` in place of `test`.
 
     Args:
-        split: Name of the split that is looked for.
-        names: Names of the splits that exist.
+        split: String. Name of the requested split.
+        names: Strings. Names of the existing splits.
 
     Returns:
         One of the names, or None if none of them stands for the split.
 
     Raises:
-        ValueError: If several names do.
+        ValueError: If several names stand for the split.
 
     Example:
     >>> choose_split("test", ["Train", "Validation"])

@@ -1,12 +1,13 @@
-"""The TFRecord format, read by hand where TensorFlow's reader gives up: at the first damaged record of a file.
+"""Reader of the TFRecord format that continues after damaged records, where TensorFlow's reader stops.
 
-A record is its length (uint64, little endian), the length's checksum, the data, the data's checksum; checksums are
-CRC-32C, rotated by 15 bits plus a constant. Damaged data cost one record. Behind a damaged length nothing can be
-found any more, so the rest of the file is lost.
+A record consists of its length (uint64, little endian), the length's checksum, the data, and the data's checksum.
+Checksums are CRC-32C, rotated by 15 bits, plus a constant. Damaged data cost one record. A damaged length costs the
+rest of the file, because it is the only way to find the next record.
 """
 
 import functools
 import struct
+from typing import IO, Any
 
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ POLYNOMIAL = 0x82F63B78
 
 
 @functools.cache
-def _table():
+def _table() -> list[int]:
     table = []
     for byte in range(256):
         for _ in range(8):
@@ -24,8 +25,8 @@ def _table():
     return table
 
 
-def checksum(data):
-    """Masked CRC-32C of some bytes, as TFRecords hold it.
+def checksum(data: bytes) -> int:
+    """Return the masked CRC-32C of some bytes, as TFRecords contain it.
 
     Example:
     >>> hex(checksum(b"123456789"))  # CRC-32C of these is 0xe3069283
@@ -38,33 +39,33 @@ def checksum(data):
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def open_bytes(path):
-    """Open a file for reading, unbuffered where it is local: headers lie far apart."""
+def open_bytes(path: str) -> IO[bytes] | Any:
+    """Open a local file or a URL for reading."""
+    # Local files without a buffer: headers are far apart.
     return tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0)
 
 
-def compression(path):
-    """Return the name of the compression that a file's first bytes tell, `"GZIP"` or `"ZLIB"`, or None."""
+def compression(path: str) -> str | None:
+    """Return the compression of a file by its first bytes, `"GZIP"` or `"ZLIB"`, or None."""
     with open_bytes(path) as file:
         head = file.read(HEADER)
     if head[:2] == b"\x1f\x8b":
         return "GZIP"
-    whole = len(head) == HEADER and checksum(head[:8]) == struct.unpack("<I", head[8:])[0]
-    return (
-        "ZLIB" if not whole and head[:1] == b"\x78" and head[:2] and int.from_bytes(head[:2], "big") % 31 == 0 else None
-    )
+    is_record = len(head) == HEADER and checksum(head[:8]) == struct.unpack("<I", head[8:])[0]
+    is_zlib = head[:1] == b"\x78" and head[:2] and int.from_bytes(head[:2], "big") % 31 == 0
+    return "ZLIB" if not is_record and is_zlib else None
 
 
-def scan(path):
+def scan(path: str) -> tuple[list[int], int, int]:
     """Find the records of a file by their lengths, without reading their data.
 
     Args:
-        path: of the file.
+        path: String. Path or URL of the file.
 
     Returns:
-        offsets: list of ints, where each record begins; the last one may be cut off.
-        end: where the last of them ends, or the file does.
-        lost: how many bytes behind them belong to no record that can be found.
+        offsets: List of integers. Start of each record in bytes; the last record may be truncated.
+        end: Integer. End of the last record or of the file, in bytes.
+        lost: Integer. Number of bytes after `end`, in which no record can be found.
     """
     size = tf.io.gfile.stat(path).length
     offsets, offset = [], 0
@@ -79,25 +80,32 @@ def scan(path):
     return offsets, min(offset, size), max(0, size - offset)
 
 
-def read_record(path, number):
-    """Read one record by its number, its checksum verified.
+def read_record(path: str, index: int) -> bytes:
+    """Read the data of one record and verify its checksum.
+
+    Args:
+        path: String. Path or URL of the file.
+        index: Integer. Index of the record in the file.
+
+    Returns:
+        The data as bytes.
 
     Raises:
-        ValueError: it is damaged, cut off, or lies behind a damaged length; says which.
+        ValueError: If the record is damaged, truncated, or follows a damaged length; the message is the reason.
     """
-    offsets = _remembered_scan(path)[0]
-    if number >= len(offsets):
-        raise ValueError("record lost: the file is damaged or cut off before it")
+    offsets = _cached_scan(path)[0]
+    if index >= len(offsets):
+        raise ValueError("record lost: the file is damaged or truncated before it")
     with open_bytes(path) as file:
-        file.seek(offsets[number])
+        file.seek(offsets[index])
         (length,) = struct.unpack("<Q", file.read(HEADER)[:8])
         data = file.read(length + FOOTER)
     if len(data) < length + FOOTER:
-        raise ValueError(f"record cut off: {len(data)} of {length + FOOTER} bytes are there")
+        raise ValueError(f"record truncated: the file has {len(data)} of its {length + FOOTER} bytes")
     if checksum(data[:length]) != struct.unpack("<I", data[length:])[0]:
         raise ValueError("record damaged: its checksum is wrong")
     return data[:length]
 
 
-# Only damaged files come here, and every record behind the damage does.
-_remembered_scan = functools.lru_cache(maxsize=64)(scan)
+# Only damaged files are scanned for reading, once for all records after the damage.
+_cached_scan = functools.lru_cache(maxsize=64)(scan)

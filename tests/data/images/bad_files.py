@@ -1,4 +1,4 @@
-"""Files of every odd and bad kind; `python -m tests.data.bad_files` prints what becomes of each."""
+"""Unusual and bad files of every kind; `python -m tests.data.images.bad_files` prints the result for each."""
 
 import io
 import pathlib
@@ -36,25 +36,25 @@ def giant_png():
 
 
 def exif():
-    """What says that an image lies on its side."""
+    """EXIF with the orientation of an image on its side."""
     found = Image.Exif()
     found[0x0112] = 6
     return found
 
 
 def with_segment(jpeg, kind, content, before=b"\xff\xdb"):
-    """A JPEG with one more segment before its first of another kind."""
-    place = jpeg.index(before)
-    return jpeg[:place] + b"\xff" + kind + (len(content) + 2).to_bytes(2, "big") + content + jpeg[place:]
+    """A JPEG with one more segment before its first segment of another kind."""
+    start = jpeg.index(before)
+    return jpeg[:start] + b"\xff" + kind + (len(content) + 2).to_bytes(2, "big") + content + jpeg[start:]
 
 
 def turned(profile=b""):
-    """A JPEG that lies on its side, its orientation behind a color profile."""
+    """A JPEG on its side, with its orientation after a color profile."""
     return with_segment(encoded(RGB, "JPEG", icc_profile=profile), b"\xe1", exif().tobytes())
 
 
 def odd_files():
-    """What is converted: names and bytes."""
+    """Files that are converted: names and bytes."""
     photo = photographs()[0]
     gray16 = Image.fromarray((np.arange(1200).reshape(30, 40) * 50).astype(np.uint16))
     return {
@@ -76,7 +76,7 @@ def odd_files():
 
 
 def bad_files():
-    """What is refused: names and bytes."""
+    """Files that are refused: names and bytes."""
     jpeg, png = encoded(RGB, "JPEG"), encoded(RGB, "PNG")
     return {
         "empty.jpg": b"",
@@ -103,10 +103,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         write(folder, odd_files() | bad_files())
         source = sources.open_source(folder)
-        for number in range(source.size):
-            data = pathlib.Path(source.locate(number)).read_bytes()
-            name = pathlib.Path(source.locate(number)).name
-            reason = error_handling.failure(source, number)
+        for index in range(source.size):
+            path = pathlib.Path(source.locate(index))
+            data, name = path.read_bytes(), path.name
+            reason = error_handling.failure(source, index)
             if reason is None:
                 with Image.open(io.BytesIO(data)) as image:
                     stored = f"{image.format} {image.mode} {image.width}x{image.height}"

@@ -50,7 +50,7 @@ def test_palettes_become_their_colors():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_transparency_is_laid_over_white(kind):
+def test_transparency_is_blended_with_white(kind):
     alpha = np.full((30, 40, 1), 255, "uint8")
     alpha[:, :20] = 0
     rgba = Image.fromarray(np.concatenate([PHOTO, alpha], -1))
@@ -59,7 +59,7 @@ def test_transparency_is_laid_over_white(kind):
     assert (found[:, :20] == 255).all()
 
 
-def test_a_transparent_color_is_laid_over_white():
+def test_a_transparent_color_is_blended_with_white():
     gray = Image.fromarray(PHOTO[..., 0])
     found = decoded(encoded(gray, "PNG", transparency=int(PHOTO[0, 0, 0])))
     assert (found[0, 0] == 255).all()
@@ -73,7 +73,7 @@ def test_cmyk_is_converted():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_of_16_bits_the_high_byte_is_kept(kind):
+def test_the_high_byte_of_16_bits_is_kept(kind):
     values = (np.arange(30 * 40).reshape(30, 40) * 50).astype(np.uint16)
     found = decoded(encoded(Image.fromarray(values), kind))
     np.testing.assert_array_equal(found, np.repeat((values >> 8).astype("uint8")[..., None], 3, -1))
@@ -84,14 +84,14 @@ def test_floats_beyond_the_range_are_refused():
     assert "Received: values in [-50, 300]" in decoding.refusal(encoded(Image.fromarray(values), "TIFF"))
 
 
-def test_of_an_animation_the_first_frame_is_taken():
+def test_an_animation_decodes_to_its_first_frame():
     data = encoded(RGB, "GIF", save_all=True, append_images=[Image.new("RGB", (40, 30), "red")])
     np.testing.assert_array_equal(decoded(data), decoded(encoded(RGB, "GIF")))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honored(kind, orientation):
+def test_exif_orientation_is_applied(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     plain = np.asarray(Image.open(io.BytesIO(encoded(RGB, kind))))
@@ -204,13 +204,13 @@ def test_a_file_that_would_be_black_or_white_is_refused_by_its_kind(values, reas
     assert reason in decoding.refusal(tiff(values))
 
 
-def test_what_is_no_photograph_runs_no_interpreter():
+def test_postscript_is_refused_without_an_interpreter():
     assert decoding.refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == (
         "PostScript or PDF, which is not supported"
     )
 
 
-def test_twelve_bits_are_told():
+def test_twelve_bits_are_reported():
     data = bytearray(encoded(RGB, "JPEG"))
     frame = data.index(b"\xff\xc0")
     data[frame + 4] = 12
@@ -245,7 +245,7 @@ TURNED = {
 
 
 @pytest.mark.parametrize(("kind", "options"), TURNED.values(), ids=TURNED.keys())
-def test_an_orientation_is_honored_wherever_it_stands_and_on_every_path(kind, options):
+def test_every_decoder_applies_an_orientation_in_any_metadata(kind, options):
     data = encoded(RGB, kind, **options)
     with Image.open(io.BytesIO(data)) as opened:
         expected = np.rot90(np.asarray(opened.convert("RGB")), -1)
@@ -269,7 +269,7 @@ def test_sixteen_bit_gray_with_a_transparent_value_is_blended_with_white():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_tiff_is_turned_once(orientation):
+def test_the_orientation_of_a_tiff_is_applied_once(orientation):
     data = encoded(RGB, "TIFF", exif=exif_of(orientation))
     upright = decoded(encoded(RGB, "PNG", exif=exif_of(orientation)))
     np.testing.assert_array_equal(decoded(data), upright)

@@ -42,7 +42,7 @@ OTHER = {
     "palette": encoded(RGB.convert("P"), "PNG"),
     "alpha": encoded(bad_files.with_alpha(), "PNG"),
     "gif": encoded(RGB, "GIF"),
-    "nothing": b"",
+    "empty file": b"",
     "text": b"no image",
     "start of a jpeg": JPEG[:100],
     "start of a png": PNG[:20],
@@ -50,13 +50,13 @@ OTHER = {
 
 
 @pytest.mark.parametrize(("files", "plain"), [(PLAIN, True), (OTHER, False)])
-def test_plain_images_of_one_size_are_told_from_all_others(files, plain):
+def test_plain_images_of_one_size_are_distinguished_from_all_others(files, plain):
     found = headers.are_plain(tf.constant(list(files.values())), SHAPE).numpy()
     assert dict(zip(files, found, strict=True)) == dict.fromkeys(files, plain)
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_what_is_plain_of_many_is_plain_alone(name):
+def test_a_plain_image_of_a_batch_is_plain_by_itself(name):
     alone = [is_plain(tf.constant(PLAIN[name]), 10_000) for is_plain in (headers.is_plain_jpeg, headers.is_plain_png)]
     assert sum(map(bool, alone)) == 1
 
@@ -70,12 +70,12 @@ def test_an_orientation_behind_a_thumbnail_with_a_scan_is_found():
     assert not headers.is_plain_jpeg(tf.constant(file), 10_000)
 
 
-def test_of_plain_files_only_the_header_is_searched():
+def test_only_the_header_of_a_plain_file_is_searched():
     for file in (PLAIN[name] for name in PLAIN if "jpeg" in name):
         assert tf.strings.regex_full_match(file[: preprocessing.HEADER], preprocessing.SCAN)
 
 
-def test_many_decode_as_each_alone():
+def test_a_batch_decodes_like_single_images():
     same = [*PLAIN.values()] * 4
     upright = encoded(RGB.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif())
     for files in (same, [*same, upright]):

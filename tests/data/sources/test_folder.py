@@ -1,4 +1,4 @@
-"""Folders as users have them: links, splits by many names, files that are no images."""
+"""Folders as users have them: links, splits with various names, and files other than images."""
 
 import os
 import pathlib
@@ -60,7 +60,7 @@ def test_a_folder_is_read_once_however_many_links_lead_to_it(tmp_path):
     assert "dangling links (1)" in source.notes[0]
 
 
-def test_all_endings_that_are_read_are_found_and_others_are_counted(tmp_path):
+def test_files_of_all_supported_extensions_are_found_and_others_are_counted(tmp_path):
     write(tmp_path, *(f"{ending}.{ending}" for ending in ("jpg", "jfif", "jpe", "ppm", "tga", "jp2", "TIFF")))
     for name in ("a.heic", "b.heic", "notes.txt", "README", ".hidden.png", "@eaDir/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -70,19 +70,19 @@ def test_all_endings_that_are_read_are_found_and_others_are_counted(tmp_path):
     for part in (
         "files .heic (2)",
         "files .txt (1)",
-        "files without an ending (1)",
+        "files without an extension (1)",
         "hidden (1)",
         "folders @eaDir (1)",
     ):
         assert part in source.notes[0]
 
 
-def test_thumbnails_are_no_class(tmp_path):
+def test_thumbnails_are_skipped(tmp_path):
     write(tmp_path, "ant/1.png", "bee/1.png", "@eaDir/1.png", "ant/@eaDir/1.png", "__MACOSX/1.png")
     assert opened(tmp_path) == (2, ("ant", "bee"))
 
 
-def test_a_folder_without_permission_is_named():
+def test_a_folder_without_permission_is_reported():
     # Not below pytest's own folder, which every session closes to other users again.
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
@@ -127,11 +127,11 @@ def test_two_folders_of_one_split_are_refused(tmp_path):
         opened(tmp_path, "test")
 
 
-def test_an_image_beside_class_folders_is_named(tmp_path):
+def test_an_image_next_to_class_folders_is_reported(tmp_path):
     write(tmp_path, "ant/1.png", "bee/1.png", "sheet.png")
     source = sources.open_source(tmp_path)
     assert (source.size, source.class_names) == (3, ())
-    assert "images (1) lie beside the class folders, such as sheet.png" in source.notes[0]
+    assert "images (1) are next to the class folders, such as sheet.png" in source.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -141,19 +141,19 @@ def test_an_image_beside_class_folders_is_named(tmp_path):
         ("train/1.png", "test/1.png", "bus/1.png"),
     ],
 )
-def test_folders_that_may_be_splits_or_classes_are_a_question(tmp_path, names):
+def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path, names):
     write(tmp_path, *names)
-    with pytest.raises(ValueError, match="`data` must hold one folder for each split, or one for each class.*train"):
+    with pytest.raises(ValueError, match="`data` must hold one folder per split or one folder per class.*train"):
         opened(tmp_path)
     assert opened(tmp_path / "train")[0] == sum(name.startswith("train") for name in names)
 
 
-def test_splits_with_classes_are_splits_whatever_lies_beside_them(tmp_path):
+def test_splits_with_classes_are_splits_next_to_any_other_folder(tmp_path):
     write(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "test") for name in ("ant", "bee")))
     write(tmp_path, "unlabeled/1.png", "cover.png")
     source = sources.open_source(tmp_path)
     assert (source.size, source.class_names) == (2, ("ant", "bee"))
-    assert "beside the splits: the folders unlabeled and images outside of all folders (1)" in source.notes[0]
+    assert "next to the splits: the folders unlabeled and images outside of all folders (1)" in source.notes[0]
     assert opened(tmp_path, "unlabeled") == (1, ())
 
 
@@ -163,13 +163,13 @@ def test_a_single_folder_is_a_class_if_another_split_has_it(tmp_path):
     assert opened(tmp_path, "val") == (1, ())
 
 
-def test_class_folders_without_images_are_named(tmp_path):
+def test_class_folders_without_images_are_reported(tmp_path):
     write(tmp_path, "ant/1.png", "bee/1.png")
     (tmp_path / "cat").mkdir()
     assert sources.open_source(tmp_path).notes == (f"no images in these folders of {tmp_path}: cat",)
 
 
-def test_names_that_are_no_text_can_be_printed(tmp_path):
+def test_names_of_invalid_text_can_be_printed(tmp_path):
     for name in (b"\xff", b"\xfe"):
         write(tmp_path, "image.png")
         os.makedirs(os.fsencode(tmp_path) + b"/" + name)

@@ -25,7 +25,7 @@ def save(path, number=0, side=8):
     Image.fromarray(np.full((side, side + number, 3), number, "uint8")).save(path)
 
 
-def assert_all_once_and_another_order_each_epoch(source):
+def assert_each_epoch_has_all_images_in_another_order(source):
     plain = [example["index"] for example in examples(source)]
     shuffled = [[example["index"] for example in examples(source, True, 3, epoch)] for epoch in (0, 1)]
     again = [example["index"] for example in examples(source, True, 3, 0)]
@@ -44,7 +44,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     assert (source.size, source.class_names) == (5, ())
     assert [decoding.decode(example["image"]).shape[1] for example in found] == [9, 8, 10, 11, 12]
     assert set(found[0]) == {"image", "index"}
-    assert_all_once_and_another_order_each_epoch(source)
+    assert_each_epoch_has_all_images_in_another_order(source)
 
 
 def test_sub_folders_are_classes(tmp_path):
@@ -56,19 +56,19 @@ def test_sub_folders_are_classes(tmp_path):
 
 
 @pytest.mark.parametrize("names", [["x/1.png", "x/2.png"], ["x/1.png", "y/1.png", "1.png"]])
-def test_one_sub_folder_or_images_beside_them_are_no_classes(tmp_path, names):
+def test_one_sub_folder_or_images_next_to_sub_folders_give_no_classes(tmp_path, names):
     for name in names:
         save(tmp_path / name)
     assert sources.folder_source(tmp_path).class_names == ()
 
 
-def test_a_folder_of_a_split_is_taken(tmp_path):
+def test_the_folder_of_a_split_is_opened(tmp_path):
     save(tmp_path / "train" / "a.png")
     save(tmp_path / "test" / "a.png")
     assert sources.open_source(str(tmp_path), "test").name.endswith("test")
 
 
-def test_val_stands_in_for_test_and_splits_are_no_classes(tmp_path):
+def test_val_replaces_test_and_splits_are_no_classes(tmp_path):
     for split in ("train", "val"):
         for name in ("ant", "cat"):
             save(tmp_path / split / name / "1.png")
@@ -76,18 +76,18 @@ def test_val_stands_in_for_test_and_splits_are_no_classes(tmp_path):
     assert sources.open_source(str(tmp_path), "train").name.endswith("train")
 
 
-def test_training_images_are_never_called_held_out(tmp_path):
+def test_training_images_are_never_opened_as_test_images(tmp_path):
     for name in ("ant", "cat"):
         save(tmp_path / "classes" / name / "1.png")
     assert sources.open_source(str(tmp_path / "classes")).class_names == ("ant", "cat")
-    with pytest.raises(ValueError, match="split 'test' needs a sub-folder test or testing or val.*no splits"):
+    with pytest.raises(ValueError, match="Received: 'test', without a sub-folder test or testing or val.*no splits"):
         sources.open_source(str(tmp_path / "classes"), "test")
     save(tmp_path / "half" / "val" / "1.png")
-    with pytest.raises(ValueError, match="split 'train' needs a sub-folder train.*the splits val"):
+    with pytest.raises(ValueError, match="Received: 'train', without a sub-folder train.*the splits val"):
         sources.open_source(str(tmp_path / "half"))
 
 
-def test_a_sample_is_seeded_and_of_all_classes(tmp_path):
+def test_a_sample_is_seeded_and_covers_all_classes(tmp_path):
     for name in ("ant", "bee", "cat"):
         for number in range(10):
             save(tmp_path / name / f"{number}.png", number)
@@ -97,7 +97,7 @@ def test_a_sample_is_seeded_and_of_all_classes(tmp_path):
     assert {example["label"] for example in examples(sample)} == {0, 1, 2}
     assert [e["index"] for e in examples(sample)] == [e["index"] for e in examples(sources.sample_of(source, 12, 1))]
     assert {e["index"] for e in examples(sample)} != {e["index"] for e in examples(sources.sample_of(source, 12, 2))}
-    assert_all_once_and_another_order_each_epoch(sample)
+    assert_each_epoch_has_all_images_in_another_order(sample)
     cached = sources.cached(sample)
     assert [e["image"] for e in examples(cached)] == [e["image"] for e in examples(sample)]
     assert sources.sample_of(source, 31) is source
@@ -105,28 +105,28 @@ def test_a_sample_is_seeded_and_of_all_classes(tmp_path):
         sources.sample_of(source, 0)
 
 
-def test_a_sample_of_records_is_seeded_and_of_all_files(tmp_path):
+def test_a_sample_of_records_is_seeded_and_covers_all_files(tmp_path):
     write_records(tmp_path)
     source = sources.record_source(str(tmp_path / "part-*"))
     sample = sources.sample_of(source, 25)
-    assert_all_once_and_another_order_each_epoch(sample)
+    assert_each_epoch_has_all_images_in_another_order(sample)
     found = {example["index"] for example in examples(sample)}
     assert {index // records.FILE_STRIDE for index in found} == {0, 1, 2}
     assert found <= {example["index"] for example in examples(source)}
-    # Of shuffled records whole files are a sample.
+    # Complete files of shuffled records are a random sample.
     shuffled = sources.sample_of(dataclasses.replace(source, shuffled=True), 25)
-    assert_all_once_and_another_order_each_epoch(shuffled)
+    assert_each_epoch_has_all_images_in_another_order(shuffled)
     assert len({example["index"] // records.FILE_STRIDE for example in examples(shuffled)}) == 2
 
 
-def test_file_names_need_not_be_text(tmp_path):
+def test_file_names_may_be_invalid_text(tmp_path):
     save(tmp_path / "ok.png")
     os.rename(tmp_path / "ok.png", bytes(tmp_path) + b"/\xff\xfe\xe9.png")
     assert len(examples(sources.folder_source(tmp_path))) == 1
 
 
 def test_folders_without_images_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="`path` must hold images .*none is"):
+    with pytest.raises(ValueError, match="`path` must hold images .*without any, even in sub-folders"):
         sources.folder_source(tmp_path)
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match="`path` must hold images.*files .txt .1"):
@@ -135,7 +135,7 @@ def test_folders_without_images_are_refused(tmp_path):
         sources.folder_source(tmp_path / "notes.txt")
     with pytest.raises(ValueError, match="nowhere', which does not exist"):
         sources.open_source(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="received ndarray.*array_source"):
+    with pytest.raises(ValueError, match="Received: ndarray.*array_source"):
         sources.open_source(np.zeros((2, 4, 4, 3), "uint8"))
 
 
@@ -146,7 +146,7 @@ def test_arrays():
     np.testing.assert_array_equal(found[1]["image"], photographs()[1, ::8, ::8])
     assert [example["label"] for example in found] == [1, 0]
     for labels in ([0], [0.5, 1.0], [-1, 0]):
-        with pytest.raises(ValueError, match="labels must be 2 ints from 0"):
+        with pytest.raises(ValueError, match="`labels` must be 2 integers from 0"):
             sources.array_source(photographs(), labels=labels)
 
 
@@ -157,8 +157,8 @@ def test_digits_have_a_fixed_split_without_overlap():
     one, other = ([(e["image"].tobytes(), e["label"]) for e in examples(source)] for source in (train, test))
     assert len(set(one) & set(other)) == 0
     np.testing.assert_allclose(np.bincount([label for _, label in other]), 100, atol=30)
-    assert_all_once_and_another_order_each_epoch(test)
-    with pytest.raises(ValueError, match="split must be 'train' or 'test'; received 'val'"):
+    assert_each_epoch_has_all_images_in_another_order(test)
+    with pytest.raises(ValueError, match="`split` must be 'train' or 'test'. Received: 'val'"):
         sources.digits_source("val")
 
 
@@ -177,7 +177,7 @@ def write_records(folder, files=3, records=20):
 
 
 @pytest.mark.parametrize("buffer", [1, 7, 1000])
-def test_records_keep_their_number_in_any_order(tmp_path, buffer):
+def test_records_keep_their_index_in_any_order(tmp_path, buffer):
     write_records(tmp_path)
     source = sources.record_source(str(tmp_path / "part-*"), label_key="class")
     assert source.size == 60
@@ -186,10 +186,10 @@ def test_records_keep_their_number_in_any_order(tmp_path, buffer):
         assert decoding.decode(example["image"])[0, 0, 0].numpy() == numbers[example["index"]]
         assert example["label"] == numbers[example["index"]] % 2
     if buffer > 1:
-        assert_all_once_and_another_order_each_epoch(source)
+        assert_each_epoch_has_all_images_in_another_order(source)
 
 
-def test_the_programs_global_seed_does_not_touch_the_order(tmp_path):
+def test_the_order_is_independent_of_the_global_seed(tmp_path):
     write_records(tmp_path)
     source = sources.record_source(str(tmp_path / "part-*"))
     orders = []
@@ -200,17 +200,17 @@ def test_the_programs_global_seed_does_not_touch_the_order(tmp_path):
     assert orders[0] == orders[1] == orders[2]
 
 
-def test_a_cached_source_has_the_same_images_and_shuffles_as_a_whole(tmp_path):
+def test_a_cached_source_has_the_same_images_and_shuffles_all_of_them(tmp_path):
     write_records(tmp_path)
     source = sources.record_source(str(tmp_path / "part-*"), label_key="class")
     cached = sources.cached(source)
     for one, other in zip(examples(source), examples(cached), strict=True):
         assert (one["image"], one["label"]) == (other["image"], other["label"])
-    assert_all_once_and_another_order_each_epoch(cached)
+    assert_each_epoch_has_all_images_in_another_order(cached)
 
 
 def test_missing_records_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="files must be existing TFRecords"):
+    with pytest.raises(ValueError, match="`files` must be existing TFRecords"):
         sources.record_source(str(tmp_path / "part-*"))
     with pytest.raises(ValueError, match=r"missing: \['nowhere'\]"):
         sources.record_source(["nowhere"])
@@ -241,11 +241,11 @@ def test_directories_prepared_by_tfds(tmp_path):
     for data in (f"tfds_dir:{tmp_path}/squares/1.2.0", f"{tmp_path}/squares"):
         source = sources.open_source(data)
         assert (source.size, source.class_names, source.image_shape) == (30, ("even", "odd"), (8, 8))
-        assert_all_once_and_another_order_each_epoch(source)
+        assert_each_epoch_has_all_images_in_another_order(source)
         for example in examples(source):
             assert set(example) == {"image", "label", "index"}
             assert decoding.decode(example["image"])[0, 0, 0].numpy() % 2 == example["label"]
-    with pytest.raises(ValueError, match=r"split must be one of \['train'\]; received 'test'"):
+    with pytest.raises(ValueError, match=r"`split` must be one of \['train'\]. Received: 'test'"):
         sources.open_source(data, "test")
     with pytest.raises(ValueError, match="dataset_info.json"):
         sources.open_source(f"tfds_dir:{tmp_path}/nowhere")
@@ -297,7 +297,7 @@ def prepare(folder, label, values, image=Measured.image):
         (tfds.features.Sequence(tfds.features.ClassLabel(names=["even", "odd"])), ([0], [1, 0]), None),
     ],
 )
-def test_labels_of_tfds_are_classes_or_do_not_keep_a_set_from_being_opened(tmp_path, label, values, found):
+def test_a_data_set_of_tfds_is_opened_with_or_without_classes(tmp_path, label, values, found):
     source = prepare(tmp_path, label, values)
     read = examples(source)
     assert len(read) == 6
@@ -323,7 +323,7 @@ def test_a_set_of_tfds_that_other_processes_prepare_is_opened_when_they_are_done
     assert len(prepared) == 1
 
 
-def test_what_tfds_cannot_open_is_refused(tmp_path):
+def test_a_directory_that_tfds_cannot_open_is_refused(tmp_path):
     for name in ("dataset_info.json", "features.json"):
         (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match="`data` must be a directory that TFDS can open"):
@@ -334,11 +334,11 @@ def test_one_file_and_a_folder_of_records_are_opened(tmp_path):
     write_records(tmp_path, files=2, records=3)
     assert sources.open_source(tmp_path / "part-0.tfrecord").size == 3
     assert sources.open_source(tmp_path).size == 6
-    with pytest.raises(ValueError, match="split 'test' needs"):
+    with pytest.raises(ValueError, match="`split` must be in the names of files.*Received: 'test'"):
         sources.open_source(tmp_path, "test")
 
 
-def test_files_of_records_hold_the_split_that_their_names_have(tmp_path):
+def test_files_of_records_are_in_the_split_of_their_names(tmp_path):
     for name in ("train-0", "train-1", "validation-0"):
         (tmp_path / name).mkdir()
         write_records(tmp_path / name, files=1, records=2)
@@ -346,24 +346,26 @@ def test_files_of_records_hold_the_split_that_their_names_have(tmp_path):
     pattern = str(tmp_path / "*.tfrecord")
     assert [sources.open_source(pattern, split).size for split in ("train", "test")] == [4, 2]
     for split in ("test", "extra"):
-        with pytest.raises(ValueError, match=f"split '{split}' needs files with its name.*train-0"):
+        with pytest.raises(
+            ValueError, match=f"`split` must be in the names of files.*Received: '{split}' for .*train-0"
+        ):
             sources.open_source(str(tmp_path / "train-*.tfrecord"), split)
 
 
-def test_records_lie_in_folders_of_their_splits(tmp_path):
+def test_folders_of_records_are_named_after_splits(tmp_path):
     for split, count in (("Train", 3), ("valid", 2)):
         (tmp_path / split).mkdir()
         write_records(tmp_path / split, files=1, records=count)
     for data in (tmp_path, str(tmp_path / "*" / "*.tfrecord")):
         assert [sources.open_source(data, split).size for split in ("train", "test")] == [3, 2]
-    with pytest.raises(ValueError, match="split 'train' needs files with its name"):
+    with pytest.raises(ValueError, match="`split` must be in the names of files.*Received: 'train'"):
         sources.open_source(str(tmp_path / "valid" / "*"))
     files = [tmp_path / "Train" / "part-0.tfrecord", tmp_path / "part-0.tfrecord"]
-    with pytest.raises(ValueError, match="must all have the name of a split, or none.*part-0"):
+    with pytest.raises(ValueError, match="`files` must all have the name of a split, or none.*part-0"):
         records.files_of_split(files, "train")
 
 
-def test_the_feature_that_holds_images_is_found_or_the_features_are_named(tmp_path):
+def test_the_feature_of_images_is_found_or_the_features_are_reported(tmp_path):
     def written(**features):
         features = {
             key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in features.items()
@@ -390,7 +392,7 @@ def test_the_feature_that_holds_images_is_found_or_the_features_are_named(tmp_pa
         ("text.tfrecord", "no record can be found"),
     ],
 )
-def test_files_that_are_no_records_are_refused_with_the_reason(tmp_path, name, reason):
+def test_files_of_other_formats_are_refused_with_the_reason(tmp_path, name, reason):
     (tmp_path / name).write_bytes(b"no records, but a text")
     with pytest.raises(ValueError, match=reason):
         sources.open_source(tmp_path / name)
@@ -402,7 +404,9 @@ def test_files_that_are_no_records_are_refused_with_the_reason(tmp_path, name, r
 def test_compressed_records_are_refused_by_name(tmp_path, kind):
     with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord"), kind) as writer:
         writer.write(b"some bytes that compress" * 10)
-    with pytest.raises(ValueError, match=f"without compression. Received: .*a.tfrecord, compressed by {kind}"):
+    with pytest.raises(
+        ValueError, match=f"`files` must be TFRecords without compression. Received: .*a.tfrecord, compressed by {kind}"
+    ):
         sources.open_source(tmp_path / "a.tfrecord")
 
 
@@ -416,14 +420,14 @@ def test_data_sets_of_other_libraries_are_refused_by_name(tmp_path):
         sources.open_source(tmp_path / "array")
 
 
-def test_a_stray_description_beside_images_is_no_data_set_of_tfds(tmp_path):
+def test_a_description_next_to_images_is_no_data_set_of_tfds(tmp_path):
     save(tmp_path / "ant" / "1.png")
     (tmp_path / "dataset_info.json").write_text("{}")
     assert sources.open_source(tmp_path).size == 1
 
 
 @pytest.mark.parametrize("data", ["", "  "])
-def test_no_name_is_refused(data):
+def test_an_empty_name_is_refused(data):
     with pytest.raises(ValueError, match="`data` must be a name or a path"):
         sources.open_source(data)
 
@@ -435,12 +439,12 @@ def test_no_name_is_refused(data):
         tfds.features.Tensor(shape=(8, 8, 3), dtype=np.uint8),
     ],
 )
-def test_images_of_tfds_that_are_no_encoded_bytes_of_colors_are_refused(tmp_path, image):
-    with pytest.raises(ValueError, match="The feature 'image' must hold encoded images of 8 or 16 bits"):
+def test_images_of_tfds_without_encoded_colors_are_refused(tmp_path, image):
+    with pytest.raises(ValueError, match="`builder` must have encoded images of 8 or 16 bits as feature 'image'"):
         prepare(tmp_path, tfds.features.Scalar(np.int64), (0, 1), image)
 
 
-def test_accuracies_are_of_val_where_test_has_no_labels(tmp_path):
+def test_accuracies_are_measured_on_val_if_test_has_no_labels(tmp_path):
     for name in ("train/ant", "train/bee", "val/bee", "test"):
         save(tmp_path / name / "1.png")
     train = sources.open_source(tmp_path)
@@ -456,7 +460,7 @@ def test_accuracies_are_of_val_where_test_has_no_labels(tmp_path):
         sources.open_held_out(tmp_path, "test", train)
 
 
-def test_splits_without_labels_are_told_by_more_than_one_image():
+def test_a_split_is_unlabeled_only_if_several_labels_are_negative():
     pixels = np.zeros((3, 8, 8, 3), "uint8")
     columns = {"image": tf.constant(pixels), "label": tf.constant([-1, 0, 1])}
     source = sources.IndexedSource("some", 3, lambda index: {key: value[index] for key, value in columns.items()})

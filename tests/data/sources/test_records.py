@@ -1,4 +1,4 @@
-"""TFRecords whose bytes are damaged: every place stays, and only what is really lost is replaced."""
+"""TFRecords with damaged bytes: every slot stays, and only lost images are replaced."""
 
 import itertools
 
@@ -18,7 +18,7 @@ FILES, RECORDS = 4, 20
 
 @pytest.fixture
 def written(tmp_path):
-    """Four files of twenty records; the function damages one and opens them."""
+    """Four files of twenty records; the returned function damages one of them and opens all."""
     write_records(tmp_path, FILES, RECORDS)
 
     def damage(change=lambda data, offsets: data, file=1):
@@ -30,13 +30,13 @@ def written(tmp_path):
     return damage
 
 
-def flip(data, place):
-    data[place] ^= 1
+def flip(data, offset):
+    data[offset] ^= 1
     return data
 
 
 def images_of(source, ledger):
-    """Each place's image number, told by its gray value."""
+    """The image index of each slot, which is its gray value."""
 
     def load(entry):
         return error_handling.decoded(source.load(entry))["image"][0, 0, 0]
@@ -57,12 +57,12 @@ def test_records_are_counted_by_their_lengths(written):
     [
         (lambda data, offsets: flip(data, offsets[4] + 30), [4], "its checksum is wrong"),
         (lambda data, offsets: flip(data, offsets[4] + 2), range(4, 20), "lost: the file is damaged"),
-        (lambda data, offsets: data[: offsets[19] + 30], [19], "record cut off"),
+        (lambda data, offsets: data[: offsets[19] + 30], [19], "record truncated"),
         (lambda data, offsets: data[: offsets[19] + 5], [19], "lost"),
         (lambda data, offsets: b"no record at all, but a text" * 100, None, "lost"),
     ],
 )
-def test_damage_costs_only_what_it_hits(written, change, lost, reason):
+def test_only_damaged_records_are_lost(written, change, lost, reason):
     source = written(change)
     ledger = Ledger(limit=0.99)
     found = images_of(source, ledger)
@@ -71,14 +71,14 @@ def test_damage_costs_only_what_it_hits(written, change, lost, reason):
     else:
         assert source.lengths == (20, 20, 20, 20)
         expected = np.arange(80)
-        expected[[20 + place for place in lost]] = 20 + max(lost) + 1
+        expected[[20 + record for record in lost]] = 20 + max(lost) + 1
         np.testing.assert_array_equal(found, expected)
-    assert [entry["index"] for entry in ledger.entries()] == [records.FILE_STRIDE + place for place in lost]
+    assert [entry["index"] for entry in ledger.entries()] == [records.FILE_STRIDE + record for record in lost]
     assert all(reason in entry["reason"] for entry in ledger.entries())
     assert ledger.entries()[0]["image"].endswith(f"part-1.tfrecord, record {lost[0]}")
 
 
-def test_an_empty_or_vanished_file_is_no_endless_loop(written, tmp_path):
+def test_an_empty_or_missing_file_causes_no_endless_loop(written, tmp_path):
     source = written()
     (tmp_path / "part-1.tfrecord").unlink()
     ledger = Ledger(limit=0.5)
@@ -99,9 +99,9 @@ def test_a_record_without_an_image_is_bad(written, tmp_path):
     assert "part-9.tfrecord, record 0" in ledger.entries()[0]["image"]
 
 
-def test_files_without_one_record_are_refused(tmp_path):
+def test_files_without_records_are_refused(tmp_path):
     (tmp_path / "a.tfrecord").write_bytes(b"text")
-    with pytest.raises(ValueError, match="files must hold TFRecords; .*no record can be found"):
+    with pytest.raises(ValueError, match="`files` must be TFRecords. .*no record can be found"):
         sources.record_source([tmp_path / "a.tfrecord"])
 
 
@@ -116,7 +116,7 @@ def test_workers_share_an_epoch(written, workers):
         k * records.FILE_STRIDE + r for k in range(FILES) for r in range(RECORDS)
     ]
     assert min(map(len, found)) >= source.share(workers) == 80 // workers
-    # Four files can be dealt out fairly to two or four, not to three.
+    # Four files can be divided evenly among two or four workers, but not three.
     files = [{index // records.FILE_STRIDE for index in own} for own in found]
     assert [len(own) for own in files] == {1: [4], 2: [2, 2], 3: [4, 4, 4], 4: [1, 1, 1, 1]}[workers]
     again = source.order(1, 0, True, 7, workers, 0).map(lambda entry: entry["index"])
