@@ -8,10 +8,10 @@ from keras_siamim.convert.names import mae_names, moco_v3_names, siamese_im_name
 from keras_siamim.convert.positions import sincos_order, square_grid
 from keras_siamim.convert.report import Report, assign
 from keras_siamim.convert.shapes import architecture, count_blocks, image_size_of, mlp_ratio_of, require_weight
-from keras_siamim.objectives import MAE, MoCoV3, SiameseIM
+from keras_siamim.objectives import MAE, MoCoV3, SiameseIM, SiameseIMAblation
 from keras_siamim.types import PathLike
 
-NAMES = {SiameseIM: siamese_im_names, MAE: mae_names, MoCoV3: moco_v3_names}
+NAMES = {SiameseIM: siamese_im_names, SiameseIMAblation: siamese_im_names, MAE: mae_names, MoCoV3: moco_v3_names}
 _COUNTER = "num_batches_tracked"
 
 

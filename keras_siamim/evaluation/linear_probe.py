@@ -13,7 +13,7 @@ from keras_siamim.evaluation.checks import check_labels
 from keras_siamim.evaluation.features import check_pooling
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
-from keras_siamim.optimizers.lars import LARS
+from keras_siamim.optimizers import LARS
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 
 _MOMENTUM, _TRUST = 0.9, 0.001  # of LARS

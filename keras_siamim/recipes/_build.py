@@ -1,9 +1,11 @@
 """From a recipe to the objects it describes."""
 
+import inspect
+
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
-from keras_siamim.optimizers.adamw import AdamW, LossScaleOptimizer
-from keras_siamim.recipes._recipe import OBJECTIVES
+from keras_siamim.optimizers import AdamW, LossScaleOptimizer
+from keras_siamim.recipes._recipe import ABLATIONS, OBJECTIVES
 from keras_siamim.schedules import CosineMomentum, warmup_cosine
 
 
@@ -24,7 +26,13 @@ def build_model(recipe, total_steps):
         arguments["target_momentum"] = (
             CosineMomentum(recipe.target_momentum, total_steps) if cosine else recipe.target_momentum
         )
-    return OBJECTIVES[recipe.objective](encoder, dtype=recipe.dtype, **arguments)
+    return _objective(recipe)(encoder, dtype=recipe.dtype, **arguments)
+
+
+def _objective(recipe):
+    ablation = ABLATIONS.get(recipe.objective)
+    axes = inspect.signature(ablation).parameters.keys() - {"encoder", "kwargs"} if ablation else ()
+    return ablation if any(name in recipe.model for name in axes) else OBJECTIVES[recipe.objective]
 
 
 def compile_model(model, recipe, steps_per_epoch, **compile_arguments):

@@ -10,12 +10,14 @@ from keras_siamim import objectives
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.views.recipe import ViewRecipe
-from keras_siamim.optimizers.adamw import AdamW
+from keras_siamim.optimizers import AdamW
 from keras_siamim.recipes._values import check_values
 from keras_siamim.schedules import scaled_learning_rate
 
 # Objectives by name.
 OBJECTIVES = {"SiameseIM": objectives.SiameseIM, "MAE": objectives.MAE, "MoCoV3": objectives.MoCoV3}
+# Objectives with single steps varied, built where a recipe's `model` names one of their arguments.
+ABLATIONS = {"SiameseIM": objectives.SiameseIMAblation}
 # How the target's momentum goes on from its first value.
 MOMENTUM_SCHEDULES = ("cosine", "constant")
 
@@ -161,10 +163,17 @@ def _arguments(function, *left_out):
     return {p.name: None if p.default is p.empty else p.default for p in kept}
 
 
+def _model_arguments(objective):
+    variants = [OBJECTIVES[objective], *filter(None, [ABLATIONS.get(objective)])]
+    return {
+        name: value for variant in variants for name, value in _arguments(variant, "encoder", "target_momentum").items()
+    }
+
+
 # The dictionaries of a recipe and what may stand in them.
 SECTIONS = {
     "encoder": lambda recipe: _arguments(ViTEncoder, "image_size"),
-    "model": lambda recipe: _arguments(OBJECTIVES[recipe.objective], "encoder", "target_momentum"),
+    "model": lambda recipe: _model_arguments(recipe.objective),
     "optimizer": lambda recipe: {**_arguments(AdamW, "learning_rate"), "global_clipnorm": None},
     "view_1": lambda recipe: _arguments(ViewRecipe),
     "view_2": lambda recipe: _arguments(ViewRecipe),

@@ -1,39 +1,13 @@
 """Comparison of a training step's gradients with recorded ones."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_siamim.convert.names import NameTable, Slot, to_keras
-from keras_siamim.optimizers.adamw import AdamW
 from keras_siamim.verification.report import Row, relative_error
 
 NOISE = 1e-6
-
-
-class GradientKeepingAdamW(AdamW):
-    """AdamW that keeps the gradients of the last step, before clipping.
-
-    Attributes:
-        kept: List of variables, one gradient per trained variable.
-
-    Example:
-        >>> optimizer = GradientKeepingAdamW(1e-3)
-        >>> optimizer.build([keras.Variable(np.zeros(3))])
-        >>> len(optimizer.kept)
-        1
-    """
-
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        super().build(variables)
-        self.kept = [self.add_variable_from_reference(v, name="kept") for v in variables]
-
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        for variable, gradient in zip(self.kept, grads, strict=True):
-            self.assign(variable, gradient)
-        super()._backend_apply_gradients(grads, trainable_variables)
 
 
 def gradient_rows(model: keras.Model, table: NameTable, recorded: dict[str, np.ndarray], prefix: str = "") -> list[Row]:
@@ -56,7 +30,7 @@ def gradient_rows(model: keras.Model, table: NameTable, recorded: dict[str, np.n
     """
     # MoCo v3's last `norm.bias` has gradients of pure rounding noise, because the next BatchNorm removes its effect.
     # Such a tensor has no scale of its own.
-    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.kept, strict=True)}
+    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
     trained = {name for name, slot in table.items() if id(slot.variable) in kept}
     if trained != set(recorded):
         raise ValueError(
