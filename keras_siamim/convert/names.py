@@ -210,7 +210,7 @@ def siamese_im_names(model: keras.Model) -> NameTable:
     Names of the online branch are bare; names of the target branch start with `mm_`.
 
     Args:
-        model: Built `SiameseIM`.
+        model: Built `SiameseIM` or `SiameseIMAblation`. Without a target branch, only online names are returned.
 
     Example:
         >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
