@@ -19,8 +19,8 @@ def load_objective(model: keras.Model, path: PathLike, part: str | None = None) 
     """Set all weights of an objective from a checkpoint of its authors' program.
 
     Args:
-        model: `SiameseIM`, `SiameseIMAblation`, `MAE` or `MoCoV3` of the checkpoint's sizes. It is unchanged if an error
-            is raised.
+        model: `SiameseIM`, `SiameseIMAblation`, `MAE` or `MoCoV3` of the checkpoint's sizes. It is unchanged if an
+            error is raised.
         path: String or path. A `.safetensors` or PyTorch file, see `read_weights`.
         part: String. Key of the weights in a checkpoint with several sets, see `read_weights`. Defaults to the only
             one.
