@@ -1,4 +1,4 @@
-"""Weights from and for other libraries."""
+"""Import and export of weights: the authors' programs, timm, Hugging Face and KerasHub."""
 
 from keras_siamim.convert.keras_hub import to_keras_hub
 from keras_siamim.convert.load import load_classifier, load_encoder

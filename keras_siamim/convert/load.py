@@ -1,4 +1,4 @@
-"""Weight files of others into our models."""
+"""Encoders and classifiers built from the weight files of other programs."""
 
 import numbers
 import re
@@ -7,117 +7,137 @@ from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert import hugging_face
 from keras_siamim.convert.files import read_weights, stored_num_heads
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
-from keras_siamim.convert.parts import is_head, refuse_outside, refuse_unknown
+from keras_siamim.convert.parts import is_head, reject_outside, reject_unknown
 from keras_siamim.convert.positions import encoder_positions, sincos_order, square_grid
 from keras_siamim.convert.report import Report, assign
-from keras_siamim.convert.shapes import MOCO_V3_HEADS, architecture, pixels, weight_of
+from keras_siamim.convert.shapes import MOCO_V3_HEADS, architecture, image_size_of, require_weight
 from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.types import PathLike, Size
 
-# Where programs that train two branches keep an encoder: SiameseIM bare and `mm_`, MoCo v3 in two modules.
+# Possible prefixes of each branch's encoder. MoCo v3 has two modules; SiameseIM has bare names and `mm_`.
 _BRANCHES = {"online": ("base_encoder.", ""), "target": ("momentum_encoder.", "mm_")}
-# The names of a plain ViT, of any depth.
-_OURS = re.compile(
+# Prefixes of the two encoders of one program, of which `branch` selects one.
+_BRANCH_PAIRS = (("base_encoder.", "momentum_encoder."), ("mm_", ""))
+_VIT_NAMES = re.compile(
     r"cls_token|pos_embed|(patch_embed\.proj|norm)\.(weight|bias)|"
     r"blocks\.\d+\.((norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)|ls[12]\.gamma)"
 )
-# An encoder that is part of a larger model has a prefix.
-_INSIDE = re.compile(r"(.*?)(?:embeddings\.)?cls_token")
-# Programs that keep two encoders of which `branch` selects one.
-_FAMILIES = (("base_encoder.", "momentum_encoder."), ("mm_", ""))
+_CLASS_TOKEN = re.compile(r"(.*?)(?:embeddings\.)?cls_token")
 _MOCO_V3 = re.compile(r"(?:^|\.)(base|momentum)_encoder\.")
-# Half precision, in which positions may be stored, is this coarse.
-_HALF = 1e-2
+# Positions may be stored in half precision.
+_HALF_TOLERANCE = 1e-2
 
 
-def load_encoder(path, image_size=None, num_heads=None, branch="online", grid=None, part=None, prefix=None):
-    """Build an encoder from a weight file and load it.
+def load_encoder(
+    path: PathLike,
+    image_size: Size | None = None,
+    num_heads: int | None = None,
+    branch: str = "online",
+    grid: tuple[int, int] | None = None,
+    part: str | None = None,
+    prefix: str | None = None,
+) -> tuple[ViTEncoder, Report]:
+    """Build an encoder from a weight file and load its weights.
 
-    Knows SiameseIM, MAE, MoCo v3 and timm's and Hugging Face's ViT (`ViTModel`, `ViTMAE`) by their names; sizes are
-    read from shapes. Positions that are the sine-cosine table, in whichever channel order, stay fixed; all others, and
-    those of another grid than the file's, become learned ones.
+    The names identify SiameseIM, MAE, MoCo v3, and the ViTs of timm and Hugging Face (`ViTModel`, `ViTMAE`). The
+    shapes give the sizes. Sine-cosine positions, in either axis order, stay fixed. All other positions become learned
+    ones, and so do those that are resized to another grid.
 
     Args:
-        path: `.pth` or `.safetensors`, see `read_weights`.
-        image_size: Height and width in pixels, a number or a pair; None for what the file was trained on.
-        num_heads: Attention heads. Defaults to what `save_encoder` wrote into the file, else to what is usual at the
-            width: other files don't tell.
-        branch: `"online"`, or `"target"` for the momentum encoder of SiameseIM and MoCo v3.
-        grid: (rows, columns) of the file's position embedding where it is no square.
-        part: Key of the weights in a checkpoint that holds several sets, see `read_weights`.
-        prefix: What the names of the encoder begin with in a file that holds several encoders, such as
+        path: String or path. A `.safetensors` or PyTorch file, see `read_weights`.
+        image_size: Integer or (height, width) in pixels. Defaults to the size that the file was trained at.
+        num_heads: Integer. Number of attention heads. Defaults to the number that `save_encoder` stored in the file,
+            or the usual number for the width.
+        branch: `"online"`, or `"target"` for the momentum encoder of SiameseIM and MoCo v3. Defaults to `"online"`.
+        grid: (rows, columns) of the file's position embedding. Defaults to a square.
+        part: String. Key of the weights in a checkpoint with several sets, see `read_weights`. Defaults to the only
+            one.
+        prefix: String. First part of the encoder's names in a file with several encoders, such as
             `"teacher.backbone."`. Defaults to the only one.
 
     Returns:
-        A `ViTEncoder` and a `Report`.
+        Tuple of the `ViTEncoder` and a `Report`.
 
     Raises:
-        ValueError: If the file is of no known kind, has weights that our encoder has no place for, or lacks some.
+        ValueError: If the file is of an unknown kind, has weights that the encoder lacks, or lacks some that it has.
     """
     if branch not in _BRANCHES:
         raise ValueError(f"`branch` must be one of {tuple(_BRANCHES)}. Received: {branch!r}.")
     weights, origins, outside = _read(path, part, prefix)
     weights, origins = _select_branch(weights, origins, branch)
-    num_heads = num_heads if num_heads is not None else _known_heads(path, origins, weights)
+    num_heads = num_heads if num_heads is not None else _infer_num_heads(path, origins, weights)
     encoder, used = _build_encoder(weights, image_size, num_heads, grid, final_norm="norm.weight" in weights)
-    refuse_unknown(weights, used)
-    return encoder, _report(used, origins, outside, "no part of the encoder")
+    reject_unknown(weights, used)
+    return encoder, _report(used, origins, outside, "not part of the encoder")
 
 
-def load_classifier(path, image_size=None, num_heads=None, grid=None, part=None, prefix=None):
-    """Build a classifier from the file of a fine-tuned one (SiameseIM, MAE, timm, Hugging Face) and load it.
+def load_classifier(
+    path: PathLike,
+    image_size: Size | None = None,
+    num_heads: int | None = None,
+    grid: tuple[int, int] | None = None,
+    part: str | None = None,
+    prefix: str | None = None,
+) -> tuple[Classifier, Report]:
+    """Build a classifier from the file of a fine-tuned one (SiameseIM, MAE, timm, Hugging Face) and load its weights.
 
-    `fc_norm` makes it pool the mean of the patch tokens; `norm`, the class token.
+    A file with `fc_norm` gives a classifier on the mean of the patch tokens; one with `norm`, on the class token.
 
     Args:
-        path: As for `load_encoder`.
-        image_size: Likewise.
-        num_heads: Likewise.
-        grid: Likewise.
-        part: Likewise.
-        prefix: Likewise.
+        path: String or path. As for `load_encoder`.
+        image_size: Integer or (height, width) in pixels. As for `load_encoder`.
+        num_heads: Integer. As for `load_encoder`.
+        grid: (rows, columns). As for `load_encoder`.
+        part: String. As for `load_encoder`.
+        prefix: String. As for `load_encoder`.
 
     Returns:
-        A `Classifier` and a `Report`.
+        Tuple of the `Classifier` and a `Report`.
 
     Raises:
-        ValueError: As for `load_encoder`, or if the file has no head.
+        ValueError: As for `load_encoder`, or if the file has no classifier.
     """
     weights, origins, outside = _read(path, part, prefix)
     if "head.weight" not in weights:
-        raise ValueError(f"{path} has no classifier: it lacks `head.weight` and `classifier.weight`.")
+        raise ValueError(
+            f"`path` must hold a classifier: `head.weight` or `classifier.weight`. Received: {path}, which has neither."
+        )
     if weights["head.weight"].ndim != 2:
         raise ValueError(
-            f"{path} must have a dense classifier. Received: a head of shape {weights['head.weight'].shape}."
+            f"`path` must hold a dense classifier. Received: {path}, with a head of shape "
+            f"{weights['head.weight'].shape}."
         )
     if "fc_norm.weight" in weights and "norm.weight" in weights:
-        raise ValueError(f"{path} must have a norm before or after pooling. Received: both `norm` and `fc_norm`.")
+        raise ValueError(
+            f"`path` must hold a norm either before or after pooling. Received: {path}, with both `norm` and `fc_norm`."
+        )
     pooling, norm = ("mean", "fc_norm") if "fc_norm.weight" in weights else ("token", "norm")
-    # The norm of all tokens, of which the class token is taken, is the norm of the class token: the head's.
+    # Normalizing all tokens and selecting the class token equals selecting it first: `norm` becomes the head's norm.
     rest = {name: array for name, array in weights.items() if not name.startswith("norm.")}
-    num_heads = num_heads if num_heads is not None else _known_heads(path, origins, weights)
+    num_heads = num_heads if num_heads is not None else _infer_num_heads(path, origins, weights)
     encoder, used = _build_encoder(rest, image_size, num_heads, grid, final_norm=False)
     classifier = Classifier(encoder, len(weights["head.weight"]), pooling)
     classifier.build((None, *encoder.image_shape))
     head = {**norm_names(classifier.head_norm, norm), **dense_names(classifier.head, "head")}
     used_by_head, _ = assign(head, weights)
-    refuse_unknown(weights, (*used, *used_by_head), head=True)
-    return classifier, _report((*used, *used_by_head), origins, outside, "no part of the classifier")
+    reject_unknown(weights, (*used, *used_by_head), head=True)
+    return classifier, _report((*used, *used_by_head), origins, outside, "not part of the classifier")
 
 
 def _read(path, part, prefix):
-    """Weights by timm's name, for each the names in the file that it came from, and the names outside the encoder."""
+    """Return weights by timm's name, their original names by timm's name, and the names outside the encoder."""
     stored = read_weights(path, part)
-    inside, outside = _of_prefix(stored, prefix)
+    inside, outside = _split_by_prefix(stored, prefix)
     weights = {name: stored[full] for name, full in inside.items()}
     if not hugging_face.is_hugging_face(weights):
         return weights, {name: (full,) for name, full in inside.items()}, outside
     weights, origins = hugging_face.to_timm(weights)
-    return weights, {name: tuple(inside[theirs] for theirs in origins[name]) for name in weights}, outside
+    return weights, {name: tuple(inside[original] for original in origins[name]) for name in weights}, outside
 
 
-def _of_prefix(names, prefix):
-    """Full names of an encoder in a larger model by those without its prefix, and the names of the other parts."""
-    found = {m[1] for name in names if (m := _INSIDE.fullmatch(name))}
+def _split_by_prefix(names, prefix):
+    """Split names of a larger model into the encoder's, full names by names without prefix, and all others."""
+    found = {m[1] for name in names if (m := _CLASS_TOKEN.fullmatch(name))}
     others = ()
     if prefix is None:
         prefix = _common_prefix(found)
@@ -129,15 +149,15 @@ def _of_prefix(names, prefix):
         name.removeprefix(prefix): name for name in names if name.startswith(prefix) and not name.startswith(others)
     }
     outside = [name for name in names if name not in inside.values()]
-    refuse_outside(outside, prefix)
-    # A classifier stands beside the encoder that it takes tokens of.
+    reject_outside(outside, prefix)
+    # A classifier's names do not have its encoder's prefix.
     heads = {name: name for name in outside if is_head(name) and name not in inside}
     return inside | heads, [name for name in outside if name not in heads]
 
 
 def _common_prefix(found):
-    """The prefix of the only encoder, or of the two of a program that trains two branches."""
-    for branches in _FAMILIES:
+    """Return the prefix of the only encoder, or of a program's pair of branches."""
+    for branches in _BRANCH_PAIRS:
         for one in found:
             for branch in branches:
                 common = one[: len(one) - len(branch)]
@@ -152,19 +172,22 @@ def _listed(prefixes):
     return ", ".join(prefix or "''" for prefix in sorted(prefixes)) or "none"
 
 
-def _known_heads(path, origins, weights):
-    """Attention heads that the file tells, or that the only program with such names has; else None."""
+def _infer_num_heads(path, origins, weights):
+    """Return the number of heads that the file stores or that its names imply, or None."""
     if "cls_token" in weights and any(_MOCO_V3.search(name) for names in origins.values() for name in names):
         return MOCO_V3_HEADS.get(weights["cls_token"].shape[-1])
     return stored_num_heads(path)
 
 
 def _select_branch(weights, origins, branch):
-    """The weights of one branch under bare names; all others keep names that no encoder has."""
+    """Rename one branch's weights to bare names, and put all other names in parentheses."""
     prefix = next((prefix for prefix in _BRANCHES[branch] if f"{prefix}cls_token" in weights), None)
     if prefix is None:
-        raise ValueError(f"The file has no {branch} encoder: it lacks {_BRANCHES[branch][-1]}cls_token.")
-    positions = f"{prefix}pos_embed" if f"{prefix}pos_embed" in weights else "pos_embed"  # SiameseIM has one for both
+        raise ValueError(
+            f"`path` must hold the {branch} encoder. Received: a file without {_BRANCHES[branch][-1]}cls_token."
+        )
+    # SiameseIM has one position embedding for both branches.
+    positions = f"{prefix}pos_embed" if f"{prefix}pos_embed" in weights else "pos_embed"
     renamed = {name: name.removeprefix(prefix) if name.startswith(prefix) else f"({name})" for name in weights}
     renamed[positions] = "pos_embed"
     return (
@@ -174,42 +197,42 @@ def _select_branch(weights, origins, branch):
 
 
 def _build_encoder(weights, image_size, num_heads, grid, final_norm):
-    """An encoder and the names that it used."""
+    """Return an encoder with the weights, and the names that it used."""
     needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
-    lacking = [name for name in needed if name not in weights]
-    if lacking:
-        refuse_unknown(weights, [name for name in weights if _OURS.fullmatch(name)])
-        raise ValueError(f"The file is of no known ViT: it lacks {', '.join(lacking)}.")
-    weight_of(weights, "pos_embed", (3, 2))
-    weight_of(weights, "cls_token", (3, 2, 1))
-    refuse_unknown(weights, [name for name in weights if _OURS.fullmatch(name)])
+    missing = [name for name in needed if name not in weights]
+    if missing:
+        reject_unknown(weights, [name for name in weights if _VIT_NAMES.fullmatch(name)])
+        raise ValueError(f"`path` must hold a Vision Transformer. Received: a file without {', '.join(missing)}.")
+    require_weight(weights, "pos_embed", (3, 2))
+    require_weight(weights, "cls_token", (3, 2, 1))
+    reject_unknown(weights, [name for name in weights if _VIT_NAMES.fullmatch(name)])
     table = weights["pos_embed"].reshape(-1, weights["pos_embed"].shape[-1])
     if grid is None:
         grid, table = square_grid(table)
     width = weights["cls_token"].shape[-1]
-    # A fixed table: not timm's model of that width. Of pre-training files, names tell the program.
-    fixed = width in MOCO_V3_HEADS and sincos_order(table, tuple(grid), _HALF) is not None
+    # Fixed positions exclude timm's model of this width; SiameseIM's files are known by their names.
+    fixed = width in MOCO_V3_HEADS and sincos_order(table, tuple(grid), _HALF_TOLERANCE) is not None
     if num_heads is None and fixed and not any(name.strip("(").startswith("mm_") for name in weights):
         raise ValueError(
-            f"`num_heads` must be given: at a width of {width} most programs have 6 and MoCo v3 has 12, and the file "
-            "doesn't tell which it is of."
+            f"`num_heads` must be given for a file of width {width} that does not name its program: most programs "
+            "have 6 heads and MoCo v3 has 12. Received: None."
         )
     sizes = architecture(weights, num_heads)
-    size = image_size or pixels(weights, grid)
+    size = image_size or image_size_of(weights, grid)
     size = (size, size) if isinstance(size, numbers.Integral) else tuple(size)
     grid_to = tuple(side // sizes["patch_size"] for side in size)
     positions, learned = encoder_positions(table, tuple(grid), grid_to)
     encoder = ViTEncoder(**sizes, **positions, image_size=size, final_norm=final_norm)
     names = encoder_names(encoder)
-    unused = [name for name in weights if _OURS.fullmatch(name) and name not in {*names, "pos_embed"}]
-    refuse_unknown(unused, ())
+    unused = [name for name in weights if _VIT_NAMES.fullmatch(name) and name not in {*names, "pos_embed"}]
+    reject_unknown(unused, ())
     arrays = {**weights, "pos_embed": learned} if learned is not None else weights
     used, _ = assign(names, arrays)
     return encoder, tuple(dict.fromkeys((*used, "pos_embed")))
 
 
 def _report(used, origins, outside, reason):
-    """Report in the file's own names."""
-    names = tuple(name for ours in used for name in origins[ours])
+    """Create a `Report` in the file's own names."""
+    names = tuple(name for timm_name in used for name in origins[timm_name])
     skipped = (*(name for group in origins.values() for name in group if name not in names), *outside)
     return Report(names, dict.fromkeys(skipped, reason), ())

@@ -1,47 +1,83 @@
-"""What PyTorch programs call our weights, and how they lay them out.
+"""Name tables: PyTorch's weight names and layouts of this package's models.
 
-A *name table* maps a PyTorch name to a `Slot`: our variable and the layout that separates the two. The block names are
-timm's, which the authors of SiameseIM, MAE and MoCo v3 share.
+A *name table* maps each PyTorch name to a `Slot`: the variable, and the layout of the PyTorch weight. Block names are
+timm's, which the authors' programs of SiameseIM, MAE and MoCo v3 use too.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
+import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.backbones import ViTEncoder
 from keras_siamim.layers import TokenBatchNorm
+from keras_siamim.types import ArrayLike
 
 
 class Slot(NamedTuple):
-    """One of our variables and its layout there: `same`, `dense` (out, in) or `patch` (out, in, row, column)."""
+    """A variable and the layout of its PyTorch counterpart.
 
-    variable: object
+    Attributes:
+        variable: `keras.Variable`.
+        layout: `"same"`, `"dense"` for (out, in) or `"patch"` for (out, in, row, column). Defaults to `"same"`.
+
+    Example:
+        >>> Slot(keras.Variable(np.zeros(3))).layout
+        'same'
+    """
+
+    variable: keras.Variable
     layout: str = "same"
 
 
-def to_keras(array, slot):
-    """A PyTorch array in our layout.
+NameTable: TypeAlias = dict[str, Slot]
+
+
+def to_keras(array: ArrayLike, slot: Slot) -> np.ndarray:
+    """Convert a PyTorch weight to the layout of a variable.
+
+    Args:
+        array: Float array in the slot's layout.
+        slot: `Slot`. The variable and its layout.
+
+    Returns:
+        Array of the variable's shape, in the dtype of `array`.
 
     Raises:
-        ValueError: If it does not fit the variable.
+        ValueError: If the array does not fit the variable, is not floating point, or is not finite.
+
+    Example:
+        >>> to_keras(np.zeros((5, 3)), Slot(keras.Variable(np.zeros((3, 5))), "dense")).shape
+        (3, 5)
     """
     array = np.asarray(array)
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"the array holds {array.dtype}, not floats")
+        raise ValueError(f"`array` must be floating point. Received: {array.dtype}.")
     if not np.isfinite(array).all():
-        raise ValueError("the array holds NaN or infinity")
+        raise ValueError("`array` must be finite. Received: NaN or infinity.")
     shape = tuple(slot.variable.shape)
     if slot.layout == "dense" and array.ndim == 2:
         array = array.T
     elif slot.layout == "patch" and array.ndim == 4:
         array = array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
     if array.size != np.prod(shape) or (array.shape != shape and slot.layout != "same"):
-        raise ValueError(f"the array of shape {array.shape} does not fit the weight of shape {shape}")
+        raise ValueError(f"`array` must fit a weight of shape {shape}. Received: the shape {array.shape}.")
     return array.reshape(shape)
 
 
-def to_torch(slot, channels=3):
-    """Our variable as a NumPy array in PyTorch's layout."""
+def to_torch(slot: Slot, channels: int = 3) -> np.ndarray:
+    """Return a variable's value in PyTorch's layout.
+
+    Args:
+        slot: `Slot`. The variable and its layout.
+        channels: Integer. Image channels, for the layout `"patch"`. Defaults to 3.
+
+    Example:
+        >>> to_torch(Slot(keras.Variable(np.zeros((3, 5))), "dense")).shape
+        (5, 3)
+    """
     array = ops.convert_to_numpy(slot.variable)
     if slot.layout == "dense":
         return array.T
@@ -51,31 +87,68 @@ def to_torch(slot, channels=3):
     return array
 
 
-def dense_names(layer, name):
-    """Name table of a dense layer."""
+def dense_names(layer: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of a dense layer.
+
+    Args:
+        layer: Built dense layer.
+        name: String. PyTorch's name of the layer.
+
+    Example:
+        >>> layer = keras.layers.Dense(5)
+        >>> layer.build((None, 3))
+        >>> list(dense_names(layer, "head"))
+        ['head.weight', 'head.bias']
+    """
     table = {f"{name}.weight": Slot(layer.kernel, "dense")}
     if layer.bias is not None:
         table[f"{name}.bias"] = Slot(layer.bias)
     return table
 
 
-def norm_names(layer, name):
-    """Name table of a LayerNorm, or of a token BatchNorm, whose weights the authors keep one level deeper."""
+def norm_names(layer: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of a LayerNorm or `TokenBatchNorm`.
+
+    Args:
+        layer: Built layer.
+        name: String. PyTorch's name of the layer. The authors keep a BatchNorm one level below, as `name.bn`.
+
+    Example:
+        >>> layer = keras.layers.LayerNormalization()
+        >>> layer.build((None, 3))
+        >>> list(norm_names(layer, "norm"))
+        ['norm.weight', 'norm.bias']
+    """
     if isinstance(layer, TokenBatchNorm):
         return batch_norm_names(layer, f"{name}.bn")
     return {f"{name}.weight": Slot(layer.gamma), f"{name}.bias": Slot(layer.beta)}
 
 
-def batch_norm_names(layer, name):
-    """Name table of a BatchNorm."""
+def batch_norm_names(layer: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of a `TokenBatchNorm`.
+
+    Args:
+        layer: Built layer.
+        name: String. PyTorch's name of the layer.
+    """
     table = {f"{name}.running_mean": Slot(layer.moving_mean), f"{name}.running_var": Slot(layer.moving_variance)}
     if layer.affine:
         table |= {f"{name}.weight": Slot(layer.gamma), f"{name}.bias": Slot(layer.beta)}
     return table
 
 
-def block_names(block, name):
-    """Name table of a transformer block."""
+def block_names(block: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of a transformer block.
+
+    Args:
+        block: Built block.
+        name: String. PyTorch's name of the block.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+        >>> list(block_names(encoder.blocks[0], "blocks.0"))[2:4]
+        ['blocks.0.attn.qkv.weight', 'blocks.0.attn.qkv.bias']
+    """
     table = {
         **norm_names(block.norm_1, f"{name}.norm1"),
         **dense_names(block.attention.qkv, f"{name}.attn.qkv"),
@@ -89,13 +162,35 @@ def block_names(block, name):
     return table
 
 
-def blocks_names(blocks, name):
-    """Name table of a list of blocks."""
+def blocks_names(blocks: Sequence[keras.layers.Layer], name: str) -> NameTable:
+    """Return the name table of a list of transformer blocks.
+
+    Args:
+        blocks: Built blocks.
+        name: String. PyTorch's name of the list.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=2, num_heads=1)
+        >>> list(blocks_names(encoder.blocks, "blocks"))[-1]
+        'blocks.1.mlp.fc2.bias'
+    """
     return {key: slot for i, block in enumerate(blocks) for key, slot in block_names(block, f"{name}.{i}").items()}
 
 
-def encoder_names(encoder, prefix=""):
-    """Name table of a `ViTEncoder`; sine-cosine positions are no weight of ours and have no entry."""
+def encoder_names(encoder: ViTEncoder, prefix: str = "") -> NameTable:
+    """Return the name table of a `ViTEncoder`.
+
+    Sine-cosine positions are constants and have no entry.
+
+    Args:
+        encoder: Built `ViTEncoder`.
+        prefix: String. First part of every name. Defaults to an empty one.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+        >>> list(encoder_names(encoder))[:2]
+        ['cls_token', 'patch_embed.proj.weight']
+    """
     table = {
         f"{prefix}cls_token": Slot(encoder.class_token.token),
         f"{prefix}patch_embed.proj.weight": Slot(encoder.patch_embedding.kernel, "patch"),
@@ -109,9 +204,21 @@ def encoder_names(encoder, prefix=""):
     return table
 
 
-def siamese_im_names(model):
-    """Name table of a `SiameseIM` in the authors' program: online names are bare, the target's start with `mm_`."""
-    table = {}
+def siamese_im_names(model: keras.Model) -> NameTable:
+    """Return the name table of a `SiameseIM` in the authors' program.
+
+    Names of the online branch are bare; names of the target branch start with `mm_`.
+
+    Args:
+        model: Built `SiameseIM` or `SiameseIMAblation`. Without a target branch, only online names are returned.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+        >>> model = SiameseIM(encoder, decoder_width=8, decoder_heads=1)
+        >>> "mm_cls_token" in siamese_im_names(model)
+        True
+    """
+    table: NameTable = {}
     branches = ((model.online, ""), (model.target, "mm_"))
     for branch, prefix in branches if model.target is not None else branches[:1]:
         table |= {
@@ -130,8 +237,18 @@ def siamese_im_names(model):
     return table
 
 
-def mae_names(model):
-    """Name table of a `MAE` in the authors' program."""
+def mae_names(model: keras.Model) -> NameTable:
+    """Return the name table of an `MAE` in the authors' program.
+
+    Args:
+        model: Built `MAE`.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1, final_norm=True)
+        >>> model = MAE(encoder, decoder_width=8, decoder_heads=1, decoder_depth=1)
+        >>> "decoder_blocks.0.attn.qkv.weight" in mae_names(model)
+        True
+    """
     return {
         **encoder_names(model.encoder),
         **dense_names(model.embedding, "decoder_embed"),
@@ -142,16 +259,31 @@ def mae_names(model):
     }
 
 
-def mlp_head_names(head, name):
-    """Name table of an `MlpHead`, whose dense layers, norms and activations are numbered through."""
-    table = {}
+def mlp_head_names(head: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of an `MlpHead`.
+
+    Args:
+        head: Built `MlpHead`.
+        name: String. PyTorch's name of the sequence, which numbers dense layers, norms and activations.
+    """
+    table: NameTable = {}
     for index, (dense, norm) in enumerate(zip(head.dense, head.norms, strict=True)):
         table |= {**dense_names(dense, f"{name}.{3 * index}"), **batch_norm_names(norm, f"{name}.{3 * index + 1}")}
     return table
 
 
-def moco_v3_names(model):
-    """Name table of a `MoCoV3` in the authors' program."""
+def moco_v3_names(model: keras.Model) -> NameTable:
+    """Return the name table of a `MoCoV3` in the authors' program.
+
+    Args:
+        model: Built `MoCoV3`.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1, final_norm=True)
+        >>> model = MoCoV3(encoder, projector_width=8, embedding_width=4)
+        >>> "momentum_encoder.cls_token" in moco_v3_names(model)
+        True
+    """
     table = mlp_head_names(model.predictor, "predictor")
     for branch, name in ((model.online, "base_encoder"), (model.target, "momentum_encoder")):
         table |= {**encoder_names(branch.encoder, f"{name}."), **mlp_head_names(branch.projector, f"{name}.head")}

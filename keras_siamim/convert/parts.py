@@ -1,10 +1,11 @@
-"""Names in weight files: which may be skipped, and what the others belong to."""
+"""Names of a weight file outside the encoder: ignorable ones, and those of other architectures."""
 
 import re
+from collections.abc import Collection, Iterable
 
-# Beside the encoder: heads, decoders and projectors of pre-training, counters. Names after `_select_branch`, which puts
-# those of the other branch in parentheses.
-HARMLESS = re.compile(
+# Heads, decoders and projectors of pre-training, and counters. `_select_branch` has put names of the other branch in
+# parentheses.
+IGNORABLE = re.compile(
     r"""
     \(?(mm_|base_encoder\.|momentum_encoder\.)?
     (
@@ -16,14 +17,14 @@ HARMLESS = re.compile(
     """,
     re.VERBOSE,
 )
-# Layers after the encoder, which take part in a classifier's arithmetic.
+# Layers after the encoder that a classifier computes with.
 HEAD = re.compile(r"(head|heads|fc|fc_norm|classifier|pooler|linear_head)\..+")
-# The whole other branch of programs that train two.
+# The complete other branch of a program with two.
 OTHER_BRANCH = re.compile(
     r"\(?(mm_|base_encoder\.|momentum_encoder\.).+|\((cls_token|patch_embed|pos_embed|blocks|norm)\b.*\)"
 )
-# What names that our encoder has no place for are part of.
-PARTS = {
+# Features of other architectures by patterns of their names.
+OTHER_FEATURES = {
     r"reg_token|register_token|storage_token": "register tokens",
     r"dist_token|head_dist|distillation": "a distillation token and its head",
     r"det_token|detection_token": "detection tokens",
@@ -31,7 +32,7 @@ PARTS = {
     r"rel_pos|relative_position": "relative positions",
     r"pre_logits": "a layer before the classifier",
     r"norm_pre|ln_pre|pre_layernorm|pre_norm": "a norm before the first block",
-    r"[qk]_norm|q_bias|v_bias": "attention of another kind",
+    r"[qk]_norm|q_bias|v_bias": "another attention variant",
     r"mlp\.(w12|w3|w1|w2|gate|norm|fc1_[gx])|gate_proj|up_proj": "a gated MLP",
     r"stem|patch_embed(dings)?\.(backbone|proj\.\d)": "a convolutional stem",
     r"attn_pool": "attention pooling",
@@ -39,51 +40,73 @@ PARTS = {
 }
 
 
-def refuse_unknown(names, used, head=False):
-    """Refuse a file that has weights which our model neither takes nor may do without.
+def reject_unknown(names: Iterable[str], used: Collection[str], head: bool = False) -> None:
+    """Reject a file with weights that are neither used nor ignorable.
 
     Args:
-        names: All names of the file.
-        used: Those that set a weight of ours.
-        head: Whether the model is a classifier, which may do without none of the layers of its head.
+        names: Strings. All names of the file.
+        used: Strings. Names that set a weight of the model.
+        head: Boolean. True for a classifier, which needs all layers of its head. Defaults to False.
 
     Raises:
-        ValueError: Naming the weights and, where it is known, what they are part of.
+        ValueError: With the names of such weights and, where known, their architecture's feature.
+
+    Example:
+        >>> reject_unknown(["cls_token", "head.bias"], used=["cls_token"])
     """
-    _refuse([name for name in names if name not in used and (not is_harmless(name) or (head and is_head(name)))])
+    _reject([name for name in names if name not in used and (not is_ignorable(name) or (head and is_head(name)))])
 
 
-def refuse_outside(names, prefix):
-    """Refuse a file that keeps parts of an encoder beside the encoder, as `rope.periods` beside `encoder.cls_token`.
+def reject_outside(names: Iterable[str], prefix: str) -> None:
+    """Reject a file with parts of an encoder outside its prefix, such as `rope.periods` next to `encoder.cls_token`.
 
     Args:
-        names: Names that don't begin with the encoder's prefix.
-        prefix: The prefix.
+        names: Strings. Names that do not begin with the encoder's prefix.
+        prefix: String. The encoder's prefix.
 
     Raises:
-        ValueError: As `refuse_unknown`.
+        ValueError: As for `reject_unknown`.
+
+    Example:
+        >>> reject_outside(["text.rope.periods"], prefix="image.encoder.")
     """
     steps = prefix.split(".")
     parents = [".".join(steps[:count]) + "." if count else "" for count in range(len(steps))]
-    first = {}
-    for parent in parents:  # the longest that fits counts
+    first: dict[str, str] = {}
+    for parent in parents:  # the longest matching parent wins
         first |= {name: name.removeprefix(parent).split(".")[0] for name in names if name.startswith(parent)}
-    _refuse([name for name, step in first.items() if any(re.search(pattern, step) for pattern in PARTS)])
+    _reject([name for name, step in first.items() if any(re.search(pattern, step) for pattern in OTHER_FEATURES)])
 
 
-def _refuse(unknown):
+def _reject(unknown):
     if unknown:
-        found = {part for name in unknown for pattern, part in PARTS.items() if re.search(pattern, name)}
+        found = {part for name in unknown for pattern, part in OTHER_FEATURES.items() if re.search(pattern, name)}
         listed = sorted(name.strip("()") for name in unknown)[:12]
-        known = f" ({', '.join(sorted(found))})" if found else ""
-        raise ValueError(f"The file is of another architecture; we have no place for: {listed}{known}.")
+        features = f" ({', '.join(sorted(found))})" if found else ""
+        raise ValueError(f"`path` must hold a plain ViT. Received: a file with the unknown weights {listed}{features}.")
 
 
-def is_head(name):
-    """Return whether a name belongs to a classifier on the encoder."""
+def is_head(name: str) -> bool:
+    """Return True for a name of a classifier's layer after the encoder.
+
+    Args:
+        name: String. A name of the file.
+
+    Example:
+        >>> is_head("head.weight")
+        True
+    """
     return bool(HEAD.fullmatch(name))
 
 
-def is_harmless(name):
-    """Return whether a name belongs to nothing that takes part in the encoder's arithmetic."""
-    return bool(HARMLESS.fullmatch(name) or OTHER_BRANCH.fullmatch(name))
+def is_ignorable(name: str) -> bool:
+    """Return True for a name that the encoder's output does not depend on.
+
+    Args:
+        name: String. A name of the file.
+
+    Example:
+        >>> is_ignorable("decoder_pred.bias")
+        True
+    """
+    return bool(IGNORABLE.fullmatch(name) or OTHER_BRANCH.fullmatch(name))

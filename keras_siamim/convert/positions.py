@@ -1,4 +1,6 @@
-"""Position embeddings of weight files: recognized as sine-cosine, or taken as learned, on their grid or on another."""
+"""Position embeddings of weight files: recognize sine-cosine tables, and resize tables to another grid."""
+
+from typing import Any
 
 import numpy as np
 
@@ -6,24 +8,46 @@ from keras_siamim.ops import interpolate_positions, sincos_position_table
 from keras_siamim.ops.positions import AXIS_ORDERS
 
 
-def square_grid(table):
-    """Patch grid (side, side) of a table (1 + patches, width) or (patches, width), and the table with a class row.
+def square_grid(table: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+    """Return the patch grid of a table, and the table with a class row.
 
-    A table without a row for the class token gets one of zeros.
+    Args:
+        table: (1 + patches, width) or (patches, width) float.
+
+    Returns:
+        Tuple of (side, side) and the table (1 + patches, width). A missing class row is filled with zeros.
 
     Raises:
-        ValueError: If the number of patches is no square.
+        ValueError: If the number of patches is not a square.
+
+    Example:
+        >>> grid, table = square_grid(np.ones((16, 8)))
+        >>> grid, table.shape
+        ((4, 4), (17, 8))
     """
     for leading in (1, 0):
         side = round((len(table) - leading) ** 0.5)
         if side >= 1 and side * side == len(table) - leading:
             filled = table if leading else np.concatenate([np.zeros_like(table[:1]), table])
             return (side, side), filled
-    raise ValueError(f"`grid` must be given: a position embedding of {len(table)} rows is of no square grid.")
+    raise ValueError(f"`grid` must be given for positions without a square grid. Received: {len(table)} positions.")
 
 
-def sincos_order(table, grid, tolerance=1e-5):
-    """The `axis_order` whose sine-cosine table this is, class row zero; None if it is none, and so is learned."""
+def sincos_order(table: np.ndarray, grid: tuple[int, int], tolerance: float = 1e-5) -> str | None:
+    """Return the `axis_order` of a sine-cosine table with a class row of zeros.
+
+    Args:
+        table: (1 + patches, width) float.
+        grid: (rows, columns) of the patches.
+        tolerance: Float. Largest absolute difference from the exact table. Defaults to 1e-5.
+
+    Returns:
+        One of `AXIS_ORDERS`; None for any other table, which was learned.
+
+    Example:
+        >>> sincos_order(np.ones((17, 8)), (4, 4)) is None
+        True
+    """
     if table.shape[-1] % 4 or np.any(table[0]) or len(table) != 1 + grid[0] * grid[1]:
         return None
     for order in AXIS_ORDERS:
@@ -32,13 +56,23 @@ def sincos_order(table, grid, tolerance=1e-5):
     return None
 
 
-def encoder_positions(table, grid_from, grid_to):
-    """Constructor arguments of a `ViTEncoder` for a table, and the table to set, or None where it needs none.
+def encoder_positions(
+    table: np.ndarray, grid_from: tuple[int, int], grid_to: tuple[int, int]
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Return the `ViTEncoder` arguments for a table, and the learned table to assign.
 
     Args:
-        table: (1 + patches, width).
-        grid_from: Its (rows, columns).
-        grid_to: (rows, columns) of the encoder; another grid makes it a learned one, resized bicubically.
+        table: (1 + patches, width) float.
+        grid_from: (rows, columns) of the table.
+        grid_to: (rows, columns) of the encoder. A different grid makes the table a learned one, resized bicubically.
+
+    Returns:
+        Tuple of constructor arguments and a table (1, 1 + patches, width), or None for a sine-cosine table.
+
+    Example:
+        >>> arguments, table = encoder_positions(np.ones((17, 8), "float32"), (4, 4), (2, 2))
+        >>> arguments, table.shape
+        ({'position_embedding': 'learned'}, (1, 5, 8))
     """
     order = sincos_order(table, grid_from)
     if order and grid_from == grid_to:

@@ -1,31 +1,40 @@
-"""Our encoders into files that other libraries take."""
+"""Encoders saved for other libraries."""
 
 from pathlib import Path
 
 import numpy as np
 
+from keras_siamim.backbones import ViTEncoder
 from keras_siamim.convert import hugging_face
 from keras_siamim.convert.files import write_safetensors
 from keras_siamim.convert.names import encoder_names, to_torch
 from keras_siamim.ops import sincos_position_table
+from keras_siamim.types import PathLike
 
 CONVENTIONS = ("timm", "hugging_face")
 
 
-def encoder_weights(encoder, convention="timm"):
-    """Weights of an encoder under others' names and in their layouts, positions included.
+def encoder_weights(encoder: ViTEncoder, convention: str = "timm") -> dict[str, np.ndarray]:
+    """Return the weights of an encoder, with positions, in another library's names and layouts.
+
+    An encoder without a final norm has no `norm` (`layernorm`) weights: replace that layer by an identity in the other
+    library.
 
     Args:
-        encoder: A `ViTEncoder`.
-        convention: `"timm"` (`VisionTransformer`; detectron2's ViTDet and MMSegmentation's ViTs read it too), or
-            `"hugging_face"` (`ViTModel`). An encoder without final norm gives no `norm` (`layernorm`): there, put an
-            identity in its place.
+        encoder: `ViTEncoder`. The encoder.
+        convention: `"timm"` (`VisionTransformer`, also read by detectron2's ViTDet and MMSegmentation's ViTs) or
+            `"hugging_face"` (`ViTModel`). Defaults to `"timm"`.
 
     Returns:
-        float32 NumPy arrays by name.
+        Dictionary of float32 arrays by name.
 
     Raises:
-        ValueError: If the convention is unknown, or has no name for one of the weights.
+        ValueError: If the convention is unknown, or lacks one of the weights.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+        >>> encoder_weights(encoder)["patch_embed.proj.weight"].shape
+        (8, 3, 8, 8)
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"`convention` must be one of {CONVENTIONS}. Received: {convention!r}.")
@@ -38,16 +47,19 @@ def encoder_weights(encoder, convention="timm"):
     return weights if convention == "timm" else hugging_face.from_timm(weights)
 
 
-def save_encoder(encoder, path, convention="timm"):
-    """Write an encoder as a safetensors file for other libraries; `load_encoder` reads it back exactly.
+def save_encoder(encoder: ViTEncoder, path: PathLike, convention: str = "timm") -> None:
+    """Save an encoder as a safetensors file for other libraries. Needs the package `safetensors`.
+
+    `load_encoder` restores the encoder exactly.
 
     Args:
-        encoder: A `ViTEncoder`.
-        path: The file to write, `.safetensors`; not overwritten.
-        convention: See `encoder_weights`.
+        encoder: `ViTEncoder`. The encoder.
+        path: String or path. The new file; it must end in `.safetensors`.
+        convention: `"timm"` or `"hugging_face"`, see `encoder_weights`. Defaults to `"timm"`.
 
     Raises:
-        ValueError: If the file exists or is named otherwise, or as `encoder_weights`.
+        ValueError: If the file exists or has another ending, or as for `encoder_weights`.
+        ImportError: If `safetensors` is missing.
     """
     path = Path(path)
     if path.suffix != ".safetensors" or path.exists():

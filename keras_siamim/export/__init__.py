@@ -1,4 +1,4 @@
-"""What was learned leaves the house: SavedModels for TensorFlow Serving, and ONNX."""
+"""Export to SavedModel, for TensorFlow Serving, and to ONNX."""
 
 from keras_siamim.export.onnx import export_onnx
 from keras_siamim.export.saved_model import export_saved_model

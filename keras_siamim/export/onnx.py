@@ -1,39 +1,42 @@
-"""ONNX, by PyTorch's exporter: of Keras's backends the one whose graph onnxruntime takes at every batch size."""
+"""ONNX export by PyTorch's exporter."""
 
 from pathlib import Path
 
 import keras
 
-from keras_siamim.export.outputs import in_float32, parts
+from keras_siamim.export.outputs import components, to_float32
+from keras_siamim.types import PathLike
 
 
-def export_onnx(model, path):
-    """Write an encoder as an ONNX file. Needs Keras on PyTorch, and `onnx` and `onnxscript`.
+def export_onnx(model: keras.Model, path: PathLike) -> None:
+    """Export an encoder as an ONNX file. Needs Keras on PyTorch, `onnx` and `onnxscript`.
+
+    The file has the input `images` (batch, *encoder.image_shape) float32, normalized, and the output `tokens`
+    (batch, 1 + patches, width) float32. The batch size is free.
 
     Args:
-        model: A `ViTEncoder`, or an objective, whose encoder is taken.
-        path: The file to write, `.onnx`; not overwritten. Its input `images` is (batch, *encoder.image_shape) float32,
-            normalized, its output `tokens` (batch, 1 + patches, width) float32.
+        model: `ViTEncoder`, or an objective, whose encoder is exported.
+        path: String or path. The new file; it must end in `.onnx`.
 
     Raises:
-        ValueError: On another backend, or if the file exists or is named otherwise.
+        ValueError: If Keras runs on another backend, or if the file exists or has another ending.
     """
+    # Of Keras's backends, only PyTorch gives a graph that onnxruntime runs at every batch size.
     if keras.config.backend() != "torch":
         raise ValueError(
-            "`export_onnx` needs the PyTorch backend: save the encoder as .keras and run with KERAS_BACKEND=torch. "
-            f"Received: {keras.config.backend()}."
+            "`keras.config.backend()` must be 'torch': save the encoder as .keras and run with KERAS_BACKEND=torch. "
+            f"Received: {keras.config.backend()!r}."
         )
     path = Path(path)
     if path.suffix != ".onnx" or path.exists():
         raise ValueError(f"`path` must end in .onnx and not exist yet. Received: {path}.")
     import torch
 
-    encoder = in_float32(parts(model)[0]).eval()
+    encoder = to_float32(components(model)[0]).eval()
     images = torch.zeros((2, *encoder.image_shape))
 
+    # Without this module, the exporter would not know the argument's name.
     class Tokens(torch.nn.Module):
-        """Gives the exporter the name of the one argument."""
-
         def __init__(self):
             super().__init__()
             self.encoder = encoder

@@ -1,4 +1,4 @@
-"""A SavedModel for TensorFlow Serving, from a model on any backend."""
+"""SavedModel export for TensorFlow Serving, from a model on any backend."""
 
 import json
 import os
@@ -7,14 +7,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_siamim.export.outputs import in_float32, keras_outputs, largest_difference, parts, probe_images
+from keras_siamim.export.outputs import components, keras_outputs, largest_difference, probe_images, to_float32
 from keras_siamim.objectives.base import POOLINGS
+from keras_siamim.types import PathLike, Size
 
 TOLERANCE = 1e-4
 WEIGHTS_DTYPES = ("float32", "bfloat16", "float16")
@@ -24,10 +25,15 @@ class Export(NamedTuple):
     """Result of an export.
 
     Attributes:
-        path: The version's directory.
-        error: Largest difference of its outputs from Keras's, over the largest magnitude of each, weights in float32.
-        rounding_error: The same of the exported file, weights in `weights_dtype`: what half precision costs.
-        size: Bytes of all files.
+        path: `Path` of the version's directory.
+        error: Float. Largest relative difference of the exported graph's outputs from Keras's, with float32 weights.
+        rounding_error: Float. Likewise, with weights in `weights_dtype`.
+        size: Integer. Bytes of all files.
+
+    Example:
+        >>> from pathlib import Path
+        >>> Export(Path("saved_models/digits/1"), 1e-6, 1e-6, 2_000_000).path.name
+        '1'
     """
 
     path: Path
@@ -37,55 +43,58 @@ class Export(NamedTuple):
 
 
 def export_saved_model(
-    model,
-    directory,
-    version=None,
-    head=None,
-    pooling=None,
-    image_size=None,
-    crop_fraction=None,
-    weights_dtype="float32",
-):
-    """Export an encoder, or a classifier, as a SavedModel that TensorFlow alone loads.
+    model: keras.Model,
+    directory: PathLike,
+    version: int | None = None,
+    head: keras.layers.Layer | None = None,
+    pooling: str | None = None,
+    image_size: Size | None = None,
+    crop_fraction: float | None = None,
+    weights_dtype: str = "float32",
+) -> Export:
+    """Export an encoder or a classifier as a SavedModel, which needs TensorFlow alone to load.
 
-    The graph resizes, crops and normalizes. Signatures:
+    The graph resizes, crops and normalizes images. It has these signatures:
 
     | name | input | outputs |
     |---|---|---|
-    | `serving_default` | `images` (batch, height, width, 3) uint8, 0...255, any size | all |
+    | `serving_default` | `images` (batch, height, width, 3) uint8 in [0, 255], any size | all |
     | `image_bytes` | `image_bytes` (batch,) string: JPEG, PNG, GIF, BMP or WebP files | all |
     | `tokens` | `images` (batch, *image_size, 3) float32, normalized | `tokens` (batch, 1 + patches, width) |
 
-    All outputs: `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width), and with a head
-    `logits` and `probabilities` (batch, classes); float32.
+    All outputs are `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width) and, with a head,
+    `logits` and `probabilities` (batch, classes). They are float32.
 
-    On JAX and PyTorch the weights are saved and reloaded under TensorFlow in a fresh process. The written file's
-    outputs are compared with those of `model` on the backend at hand, and the export refused if they differ. The
-    version is written aside and renamed: a server that watches `directory` never sees half a model. Beside the versions
-    lies `batching_parameters.txt`; in each, requests to warm up with.
+    On JAX and PyTorch, a new process rebuilds the model under TensorFlow and exports it. The export compares the
+    outputs of the written file with those of `model` on the active backend. A version is written to a staging
+    directory and renamed when it is complete, so a server that watches `directory` never loads part of a model. Each
+    version has warm-up requests for the server; `batching_parameters.txt` is written next to the versions.
 
     Args:
-        model: A `ViTEncoder`; an objective, whose encoder is taken; a `Classifier`, exported with its head; or another
-            serializable Keras model that maps normalized images to tokens (batch, 1 + patches, width).
-        directory: Where the versions lie; its name is the model's.
-        version: Whole number above 0; None takes the next one.
-        head: Built Keras layer from `pooled` to logits; None for none, or a classifier's own.
-        pooling: `"mean"` of the patch tokens or the class `"token"`; None for the classifier's, or the mean.
-        image_size: (height, width) in pixels that the encoder sees; None takes what it was built for.
-        crop_fraction: In (0, 1]: images are resized to cover a frame of `image_size / crop_fraction` and its center
-            is cut out. Defaults to what `evaluation_batches` does: 0.875 (resize 256, crop 224), and images of exactly
-            `image_size` as they are.
-        weights_dtype: `"float32"`, or `"bfloat16"` / `"float16"` for half the size; the arithmetic stays float32.
+        model: `ViTEncoder`; an objective, whose encoder is exported; a `Classifier`, exported with its head; or another
+            serializable Keras model from normalized images to tokens (batch, 1 + patches, width).
+        directory: String or path. Directory of the versions; its name is the model's name.
+        version: Integer of at least 1. Defaults to the next one.
+        head: Built Keras layer from `pooled` to logits. Defaults to a classifier's own, else to none.
+        pooling: `"mean"` of the patch tokens or the class `"token"`. Defaults to a classifier's own, else to
+            `"mean"`.
+        image_size: Integer or (height, width) in pixels. Input size of the encoder. Defaults to the size that it was
+            built for.
+        crop_fraction: Float in (0, 1]. Images are resized to cover a frame of `image_size / crop_fraction`, then
+            cropped at the center. Defaults to the behavior of `evaluation_batches`: 0.875 (resize 256, crop 224), and
+            no change to images of exactly `image_size`.
+        weights_dtype: `"float32"`, or `"bfloat16"` or `"float16"` for half the file size. Computation is in float32.
+            Defaults to `"float32"`.
 
     Returns:
         An `Export`.
 
     Raises:
-        ValueError: For arguments outside their range, or a version that exists.
-        RuntimeError: If the export's outputs differ from Keras's by more than 1e-4 of the largest.
+        ValueError: If an argument is out of range, or if the version exists.
+        RuntimeError: If the export's outputs differ from Keras's by more than 1e-4 of the largest magnitude.
     """
     directory = Path(directory)
-    encoder, head, pooling = parts(model, head, pooling)
+    encoder, head, pooling = components(model, head, pooling)
     if pooling not in POOLINGS:
         raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}.")
     if weights_dtype not in WEIGHTS_DTYPES:
@@ -93,12 +102,15 @@ def export_saved_model(
     if crop_fraction is not None and not 0 < crop_fraction <= 1:
         raise ValueError(f"`crop_fraction` must be above 0 and at most 1. Received: {crop_fraction}.")
     if head is not None and not head.built:
-        raise ValueError("`head` must be built, so that its weights exist. Received: a layer that isn't.")
+        raise ValueError(f"`head` must be built. Received: {head.name!r}, which has no weights yet.")
     _check_version(directory, version)
-    size = image_size or getattr(encoder, "image_size", None)
-    if size is None:
-        raise ValueError(f"`image_size` must be given for a model that has none. Received: {type(encoder).__name__}.")
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    image_size = image_size or getattr(encoder, "image_size", None)
+    if image_size is None:
+        raise ValueError(
+            f"`image_size` must be given for a model without this attribute. Received: None for a "
+            f"{type(encoder).__name__}."
+        )
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     settings = {
         "directory": str(directory.absolute()),
         "version": version,
@@ -107,37 +119,50 @@ def export_saved_model(
         "crop_fraction": crop_fraction,
         "weights_dtype": weights_dtype,
     }
-    encoder, head = in_float32(encoder), in_float32(head)
+    encoder, head = to_float32(encoder), to_float32(head)
     reference = keras_outputs(encoder, head, pooling, size)
     if keras.config.backend() == "tensorflow":
         return write_version(encoder, head, reference, settings)
-    return _write_in_fresh_process(encoder, head, reference, settings)
+    return _write_in_new_process(encoder, head, reference, settings)
 
 
 def _check_version(directory, version):
     if version is None:
         return
     if not isinstance(version, int) or version < 1:
-        raise ValueError(f"`version` must be a whole number above 0. Received: {version!r}.")
+        raise ValueError(f"`version` must be an integer of at least 1. Received: {version!r}.")
     if (directory / str(version)).exists():
-        raise ValueError(f"`version` {version} exists in {directory} and is not overwritten; take another.")
+        raise _version_exists(directory, version)
+
+
+def _version_exists(directory, version):
+    return ValueError(f"`version` must not exist yet. Received: {version}, which {directory} has.")
 
 
 def _next_version(directory):
     return max([int(child.name) for child in directory.iterdir() if child.name.isdigit()], default=0) + 1
 
 
-def write_version(encoder, head, reference, settings):
-    """Write, compare and publish a version; under TensorFlow.
+def write_version(
+    encoder: keras.Model,
+    head: keras.layers.Layer | None,
+    reference: dict[str, np.ndarray],
+    settings: dict[str, Any],
+) -> Export:
+    """Write, compare and publish a version. Needs Keras on TensorFlow.
 
     Args:
-        encoder: See `export_saved_model`.
-        head: Likewise.
-        reference: What the backend at hand gives for the probe, by output name.
-        settings: The other arguments, by name.
+        encoder: Float32 Keras model, see `export_saved_model`.
+        head: Float32 Keras layer or None, see `export_saved_model`.
+        reference: Dictionary of arrays by output name. Keras's outputs for the probe images on the original backend.
+        settings: Dictionary of the remaining arguments of `export_saved_model`.
 
     Returns:
         An `Export`.
+
+    Raises:
+        ValueError: If the version exists.
+        RuntimeError: If outputs differ by more than 1e-4 of the largest magnitude.
     """
     from keras_siamim.data.images import preprocessing
     from keras_siamim.export import serving, warmup
@@ -147,62 +172,66 @@ def write_version(encoder, head, reference, settings):
     fraction = settings["crop_fraction"]
     frame = None if fraction is None else preprocessing.frame_of(image_size, fraction)
     build = {"pooling": settings["pooling"], "image_size": image_size, "frame": frame}
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
+    staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
     try:
         probe = ("serving_default", "images", probe_images(image_size))
         served = serving.ServedModel(encoder, head, weights_dtype="float32", **build)
-        error = largest_difference(_of_probe(served, probe[2]), reference)
-        if not error <= TOLERANCE:
+        error = largest_difference(_probe_outputs(served, probe[2]), reference)
+        if not error <= TOLERANCE:  # also true for NaN
             raise RuntimeError(
-                f"The export is refused: its outputs differ from Keras's by {error:.1e} of the largest, more than "
-                f"{TOLERANCE:.0e}."
+                f"The export was refused: its outputs must equal Keras's to {TOLERANCE:.0e} of the largest magnitude. "
+                f"Received: a difference of {error:.1e}."
             )
         if settings["weights_dtype"] != "float32":
             served = serving.ServedModel(encoder, head, weights_dtype=settings["weights_dtype"], **build)
-        served.save(aside)
-        written = serving.run_signature(aside, probe)
+        served.save(staging)
+        written = serving.run_signature(staging, probe)
         expected = {name: value.numpy() for name, value in served.signatures["serving_default"](probe[2]).items()}
         if not (difference := largest_difference(written, expected)) <= TOLERANCE:
-            raise RuntimeError(f"The export is refused: the file read back differs by {difference:.1e} of the largest.")
-        warmup.write_warmup_requests(aside, directory.name, image_size)
-        (aside / "assets.extra" / "preprocessing.json").write_text(
+            raise RuntimeError(
+                f"The export was refused: the outputs of the written file must equal the graph's to {TOLERANCE:.0e} of "
+                f"the largest magnitude. Received: a difference of {difference:.1e}."
+            )
+        warmup.write_warmup_requests(staging, directory.name, image_size)
+        (staging / "assets.extra" / "preprocessing.json").write_text(
             json.dumps({"image_size": image_size, "frame": frame})
         )
-        aside.chmod(0o755)
-        path = _publish(aside, directory, settings["version"])
+        staging.chmod(0o755)  # temporary directories are private
+        path = _publish(staging, directory, settings["version"])
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
     parameters = directory / "batching_parameters.txt"
     if not parameters.exists():
         parameters.write_text(warmup.batching_parameters())
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Export(path, error, largest_difference(_of_probe(served, probe[2]), reference), size)
+    return Export(path, error, largest_difference(_probe_outputs(served, probe[2]), reference), size)
 
 
-def _of_probe(served, images):
-    # Without resizing, which is not the model's.
+def _probe_outputs(served, images):
+    # Not by a signature, because resizing is no part of the Keras model.
     return {name: value.numpy() for name, value in served.outputs(images).items()}
 
 
-def _publish(aside, directory, version):
-    """Give a finished version its number; a number taken meanwhile is not overwritten."""
+def _publish(staging, directory, version):
+    """Rename a complete version to its number, and never replace another version."""
     while True:
         path = directory / str(version or _next_version(directory))
         if not path.exists():  # a rename would replace an empty directory
             try:
-                return aside.rename(path)
+                return staging.rename(path)
             except OSError:
                 if not path.exists():
                     raise
+        # Another process has published this number meanwhile.
         if version:
-            raise ValueError(f"`version` {version} exists in {directory} and is not overwritten; take another.")
+            raise _version_exists(directory, version)
 
 
 def _modules_of(config):
-    """Modules that register the classes of a serialized model, for another process to import.
+    """Return the modules that register a serialized model's classes, for another process to import.
 
     Raises:
-        ValueError: If one is the program that runs, which another process can't import.
+        ValueError: If a class belongs to the running program, which another process cannot import.
     """
     if isinstance(config, (list, tuple)):
         return [module for value in config for module in _modules_of(value)]
@@ -215,16 +244,16 @@ def _modules_of(config):
         module = getattr(registered, "__module__", None)
     if module == "__main__":
         raise ValueError(
-            f"`model` must be of classes that another process can import, on backends other than TensorFlow. Received: "
-            f"{config['class_name']}, which the program itself defines; move it to a module."
+            "`model` must consist of classes that another process can import, unless Keras runs on TensorFlow. "
+            f"Received: {config['class_name']}, which the running program defines; move it to a module."
         )
     if isinstance(module, str) and module.split(".")[0] not in ("keras", "keras_siamim", "builtins"):
         found.append(module)
     return list(dict.fromkeys(found))
 
 
-def _write_in_fresh_process(encoder, head, reference, settings):
-    """Hand everything over to a process whose Keras runs on TensorFlow."""
+def _write_in_new_process(encoder, head, reference, settings):
+    """Run `write_version` in a new process whose Keras runs on TensorFlow."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for name, model in (("encoder", encoder), ("head", head)):
@@ -240,7 +269,7 @@ def _write_in_fresh_process(encoder, head, reference, settings):
             **os.environ,
             "KERAS_BACKEND": "tensorflow",
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "CUDA_VISIBLE_DEVICES": "-1",  # the accelerator is taken by this process
+            "CUDA_VISIBLE_DEVICES": "-1",  # this process occupies the accelerator
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         command = [sys.executable, "-m", "keras_siamim.export.worker", str(folder)]
@@ -248,6 +277,6 @@ def _write_in_fresh_process(encoder, head, reference, settings):
         if not (folder / "result.json").exists():
             raise RuntimeError(f"The process that exports under TensorFlow failed:\n{done.stderr[-4000:]}")
         result = json.loads((folder / "result.json").read_text())
-    if "refused" in result:
-        raise RuntimeError(result["refused"])
+    if "error_message" in result:
+        raise RuntimeError(result["error_message"])
     return Export(Path(result["path"]), result["error"], result["rounding_error"], result["size"])

@@ -1,28 +1,49 @@
-"""The graph that is served. Needs TensorFlow, as Keras's backend too."""
+"""Graph of an exported model. Needs Keras on TensorFlow."""
+
+from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data.images import preprocessing
 from keras_siamim.export.outputs import named_outputs
+from keras_siamim.types import PathLike, Tensor
 
 
 class ServedModel:
-    """An encoder, and a head where there is one, as TensorFlow functions of bytes, pixels or normalized images.
+    """TensorFlow functions of an encoder and an optional head, for bytes, pixels and normalized images.
 
-    It has variables of its own and saves only those: what Keras holds isn't stored a second time, and nothing of Keras
-    is needed to load it.
+    The model copies the weights into its own variables and saves only those. Loading it does not need Keras.
 
     Args:
-        encoder: A float32 `ViTEncoder` or another Keras model from images (batch, height, width, 3) to tokens.
-        head: Pooled features to logits, or None.
+        encoder: Float32 Keras model from images (batch, height, width, 3) to tokens (batch, 1 + patches, width).
+        head: Keras layer from pooled features to logits, or None.
         pooling: `"mean"` or `"token"`.
-        image_size: (height, width) that the encoder sees.
-        frame: See `preprocessing.resize_and_center`.
-        weights_dtype: What the weights are stored in; the arithmetic is float32 whichever it is.
+        image_size: (height, width) of the encoder in pixels.
+        frame: (height, width) in pixels that images are resized to cover, or None, see
+            `preprocessing.resize_and_center`.
+        weights_dtype: String. Dtype of the stored weights. Computation is in float32.
+
+    Attributes:
+        signatures: Dictionary of `tf.function` by signature name.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+        >>> served = ServedModel(encoder, None, "mean", (16, 16), None, "float32")
+        >>> list(served.signatures)
+        ['serving_default', 'image_bytes', 'tokens']
     """
 
-    def __init__(self, encoder, head, pooling, image_size, frame, weights_dtype):
+    def __init__(
+        self,
+        encoder: keras.Model,
+        head: keras.layers.Layer | None,
+        pooling: str,
+        image_size: tuple[int, int],
+        frame: tuple[int, int] | None,
+        weights_dtype: str,
+    ) -> None:
         self._networks = encoder, head, pooling
         self._keras_weights = [*encoder.weights, *(head.weights if head is not None else [])]
         self._stored = [
@@ -34,7 +55,7 @@ class ServedModel:
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
 
         def from_pixels(images):
-            images = of_shape(images, tf.concat([tf.shape(images)[:3], [3]], 0), "uint8 RGB, without alpha")
+            images = check_shape(images, tf.concat([tf.shape(images)[:3], [3]], 0), "uint8 RGB, without alpha")
             return self.outputs(preprocessing.resize_and_center(images, image_size, frame))
 
         def from_bytes(image_bytes):
@@ -42,43 +63,70 @@ class ServedModel:
 
         def tokens(images):
             shape = tf.concat([tf.shape(images)[:1], [*image_size, 3]], 0)
-            return self._tokens(of_shape(images, shape, f"of {image_size[0]} x {image_size[1]} pixels, normalized"))
+            return self._tokens(check_shape(images, shape, f"of {image_size[0]} x {image_size[1]} pixels, normalized"))
 
-        self.signatures = {
+        self.signatures: dict[str, Callable] = {
             "serving_default": tf.function(from_pixels, input_signature=[pixels], autograph=False),
             "image_bytes": tf.function(from_bytes, input_signature=[files], autograph=False),
             "tokens": tf.function(tokens, input_signature=[normalized], autograph=False),
         }
 
-    def outputs(self, pixels):
-        """All outputs for (batch, *image_size, 3) uint8."""
+    def outputs(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Compute all outputs for pixels.
+
+        Args:
+            pixels: (batch, *image_size, 3) uint8.
+
+        Returns:
+            Dictionary of float32 tensors by output name, see `named_outputs`.
+        """
         with self._stored_weights():
             return named_outputs(*self._networks, preprocessing.normalize(pixels))
 
     def _tokens(self, images):
-        """All tokens for (batch, *image_size, 3) float32, normalized."""
         with self._stored_weights():
             outputs = named_outputs(*self._networks, images)
         return {"tokens": tf.concat([outputs["class_token"][:, None], outputs["patch_tokens"]], axis=1)}
 
     def _stored_weights(self):
-        """A scope in which Keras computes with the stored weights in place of its own."""
+        """Return a scope in which Keras computes with the stored weights."""
         pairs = zip(self._keras_weights, self._stored, strict=True)
-        return keras.StatelessScope(state_mapping=[(ours, tf.cast(stored, ours.dtype)) for ours, stored in pairs])
+        return keras.StatelessScope(state_mapping=[(weight, tf.cast(stored, weight.dtype)) for weight, stored in pairs])
 
-    def save(self, directory):
-        """Write the SavedModel."""
+    def save(self, directory: PathLike) -> None:
+        """Write the SavedModel.
+
+        Args:
+            directory: String or path. An empty or new directory.
+        """
         module = tf.Module(name="siamim")
         module.weights = self._stored
         module.functions = self.signatures
         tf.saved_model.save(module, str(directory), signatures=self.signatures)
 
 
-def of_shape(images, shape, rule):
-    """Check on running that images have a shape, which a signature's own does not ensure."""
-    # All sides at once: of a single one, TensorFlow believes what the signature says.
-    right = tf.reduce_all(tf.equal(tf.shape(images), shape))
-    check = tf.debugging.Assert(right, [f"`images` must be {rule}. Received the shape", tf.shape(images)])
+def check_shape(images: Tensor, shape: Tensor, rule: str) -> Tensor:
+    """Check the shape of images at run time.
+
+    Args:
+        images: Tensor of images.
+        shape: 1D int32 tensor. The required shape.
+        rule: String. Requirement for the error message.
+
+    Returns:
+        `images`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If the shape differs.
+
+    Example:
+        >>> tuple(check_shape(np.zeros((1, 4, 4, 3)), [1, 4, 4, 3], "of 4 x 4 pixels").shape)
+        (1, 4, 4, 3)
+    """
+    # A signature does not enforce its shape at run time. All sides are compared at once: for a comparison of one side,
+    # TensorFlow would use the signature's value instead of the actual one.
+    correct = tf.reduce_all(tf.equal(tf.shape(images), shape))
+    check = tf.debugging.Assert(correct, [f"`images` must be {rule}. Received the shape", tf.shape(images)])
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(images)
 
@@ -87,12 +135,15 @@ def _cast_floats(value, dtype):
     return tf.cast(value, dtype) if value.dtype.is_floating else tf.convert_to_tensor(value)
 
 
-def run_signature(directory, inputs):
-    """Load a SavedModel and run a signature: its outputs as NumPy arrays by name.
+def run_signature(directory: PathLike, inputs: tuple[str, str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Load a SavedModel and run one of its signatures.
 
     Args:
-        directory: A SavedModel.
-        inputs: (signature, argument, value).
+        directory: String or path. A SavedModel.
+        inputs: Tuple (signature, argument, value).
+
+    Returns:
+        Dictionary of arrays by output name.
     """
     signature, argument, value = inputs
     outputs = tf.saved_model.load(str(directory)).signatures[signature](**{argument: tf.constant(value)})

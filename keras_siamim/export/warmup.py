@@ -1,18 +1,22 @@
-"""What a server reads beside a model: requests to warm up with, and how to batch. Needs TensorFlow.
+"""Files for TensorFlow Serving: warm-up requests and batching parameters. Needs TensorFlow.
 
-TensorFlow Serving's messages are written by their field numbers (`prediction_log.proto`, `predict.proto`,
-`model.proto`), so that no package beyond TensorFlow is needed; `TensorProto` is TensorFlow's own.
+Messages of TensorFlow Serving are encoded by their field numbers (`prediction_log.proto`, `predict.proto`,
+`model.proto`), which avoids a dependency on `tensorflow-serving-api`. `TensorProto` belongs to TensorFlow.
 """
+
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
+from keras_siamim.types import ArrayLike
 
 WARMUP_BATCH_SIZES = (1, 4)
 MAX_BATCH_SIZE = 64
 
 
 def _field(number, content):
-    """A length-delimited field of a protocol buffer."""
+    """Encode a length-delimited field of a protocol buffer."""
     size, length = len(content), bytearray()
     while size > 127:
         length.append(size & 127 | 128)
@@ -21,13 +25,17 @@ def _field(number, content):
     return bytes([number << 3 | 2]) + bytes(length) + content
 
 
-def prediction_log(model_name, signature_name, inputs):
-    """A serialized `PredictionLog` that holds one `PredictRequest`.
+def prediction_log(model_name: str, signature_name: str, inputs: dict[str, ArrayLike]) -> bytes:
+    """Return a serialized `PredictionLog` with one `PredictRequest`.
 
     Args:
-        model_name: Name that the model is served under.
-        signature_name: Signature.
-        inputs: Arrays or tensors by input name.
+        model_name: String. Name of the served model.
+        signature_name: String. Name of the signature.
+        inputs: Dictionary of arrays or tensors by input name.
+
+    Example:
+        >>> b"digits" in prediction_log("digits", "tokens", {"images": np.zeros((1, 2, 2, 3))})
+        True
     """
     model = _field(1, model_name.encode()) + _field(3, signature_name.encode())
     request = _field(1, model)
@@ -37,13 +45,13 @@ def prediction_log(model_name, signature_name, inputs):
     return _field(6, _field(1, request))
 
 
-def write_warmup_requests(directory, model_name, image_size):
-    """Write `assets.extra/tf_serving_warmup_requests` below a version's directory: requests to every signature.
+def write_warmup_requests(directory: Path, model_name: str, image_size: tuple[int, int]) -> None:
+    """Write requests to every signature as `assets.extra/tf_serving_warmup_requests`.
 
     Args:
-        directory: The version's directory.
-        model_name: Name that the model is served under.
-        image_size: (height, width) of the encoder.
+        directory: `Path`. Directory of the version.
+        model_name: String. Name of the served model.
+        image_size: (height, width) of the encoder in pixels.
     """
     rng = np.random.default_rng(0)
     extra = directory / "assets.extra"
@@ -58,12 +66,18 @@ def write_warmup_requests(directory, model_name, image_size):
         writer.write(prediction_log(model_name, "tokens", {"images": normalized}))
 
 
-def batching_parameters():
-    """Text of a batching parameters file: a request waits at most 2 ms for others, and batches have few sizes."""
+def batching_parameters() -> str:
+    """Return the text of a batching parameters file.
+
+    Example:
+        >>> batching_parameters().splitlines()[0]
+        'max_batch_size { value: 64 }'
+    """
+    # Powers of two: the server pads a batch to the next of few sizes.
     sizes = [2**power for power in range(MAX_BATCH_SIZE.bit_length())]
     lines = [
         f"max_batch_size {{ value: {MAX_BATCH_SIZE} }}",
-        "batch_timeout_micros { value: 2000 }",
+        "batch_timeout_micros { value: 2000 }",  # a request waits 2 ms for others at most
         "max_enqueued_batches { value: 100 }",
         *(f"allowed_batch_sizes: {size}" for size in sizes),
     ]

@@ -1,9 +1,9 @@
-"""The process that exports under TensorFlow what was trained on another backend.
+"""Export under TensorFlow of a model that another backend has trained.
 
     python -m keras_siamim.export.worker FOLDER
 
-`FOLDER` holds what `export_saved_model` put there: configurations, weights, settings, and the outputs to compare with.
-`result.json` is left there.
+`export_saved_model` starts this program. `FOLDER` holds configurations, weights, settings and the reference outputs;
+the program writes `result.json` there.
 """
 
 import importlib
@@ -18,8 +18,16 @@ import keras_siamim  # noqa: F401  registers the classes that the configurations
 from keras_siamim.export.saved_model import write_version
 
 
-def load(folder, name):
-    """The model called `name`, or None."""
+def load(folder: Path, name: str) -> keras.Model | None:
+    """Load a model of the folder.
+
+    Args:
+        folder: `Path`. The folder.
+        name: String. `"encoder"` or `"head"`.
+
+    Returns:
+        The Keras model; None if the folder has none of this name.
+    """
     if not (folder / f"{name}.json").exists():
         return None
     model = keras.saving.deserialize_keras_object(json.loads((folder / f"{name}.json").read_text()))
@@ -28,8 +36,12 @@ def load(folder, name):
     return model
 
 
-def main(folder):
-    """Load, export, report."""
+def main(folder: Path) -> None:
+    """Export the models of a folder and write the result.
+
+    Args:
+        folder: `Path`. The folder.
+    """
     settings = json.loads((folder / "settings.json").read_text())
     with np.load(folder / "reference.npz") as file:
         reference = {name: file[name] for name in file.files}
@@ -38,9 +50,9 @@ def main(folder):
             importlib.import_module(module)
         export = write_version(load(folder, "encoder"), load(folder, "head"), reference, settings)
     except RuntimeError as error:
-        result = {"refused": str(error)}
+        result = {"error_message": str(error)}
     except ImportError as error:
-        result = {"refused": f"The process that exports can't import the module of a class of the model: {error}."}
+        result = {"error_message": f"The exporting process cannot import the module of a class of the model: {error}."}
     else:
         result = {**export._asdict(), "path": str(export.path)}
     (folder / "result.json").write_text(json.dumps(result))

@@ -1,4 +1,7 @@
-"""Replaying numbers that were recorded from the authors' programs."""
+"""Comparison with reference values that were recorded from the authors' programs.
+
+A *recording* is an `.npz` file of settings, weights, inputs and reference values of one program.
+"""
 
 from keras_siamim.verification.replay import replay_recording
 from keras_siamim.verification.report import Row, format_report

@@ -1,4 +1,4 @@
-"""Replay of the authors' MAE program: one forward and backward pass."""
+"""Comparison with the authors' MAE program: one forward and backward pass."""
 
 import numpy as np
 from keras import ops
@@ -12,8 +12,12 @@ from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
 
 
-def build(recording):
-    """The recorded model with its weights, compiled."""
+def build(recording: dict[str, np.ndarray]) -> MAE:
+    """Build the recorded model, load its weights and compile it.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+    """
     config = config_of(recording)
     encoder = encoder_of(config, final_norm=True, axis_order="columns_first")
     model = MAE(
@@ -29,11 +33,14 @@ def build(recording):
     return model
 
 
-def replay(recording):
-    """Rows for latents, predictions, masks, loss and gradients.
+def replay(recording: dict[str, np.ndarray]) -> list[Row]:
+    """Compare latents, predictions, masks, loss and gradients.
 
-    The authors keep the patches of smallest noise in the order of their noise, we in the order of their place: latents
-    are compared patch by patch.
+    Args:
+        recording: Dictionary of the recording's arrays.
+
+    Returns:
+        List of `Row`.
     """
     model = build(recording)
     noise, patches = recording["noise"], recording["noise"].shape[1]
@@ -41,12 +48,13 @@ def replay(recording):
     batch = {keys.VIEW_1: recording["images"], keys.VISIBLE_IDS: np.sort(by_noise, axis=1).astype("int32")}
 
     latent = ops.convert_to_numpy(model.encoder(batch[keys.VIEW_1], batch[keys.VISIBLE_IDS], training=True))
-    place = 1 + np.argsort(np.argsort(by_noise, axis=1), axis=1)
-    place = np.concatenate([np.zeros_like(place[:, :1]), place], axis=1)
+    # The authors keep visible patches sorted by noise; here they are sorted by index.
+    order = 1 + np.argsort(np.argsort(by_noise, axis=1), axis=1)
+    order = np.concatenate([np.zeros_like(order[:, :1]), order], axis=1)
     outputs = {name: ops.convert_to_numpy(value) for name, value in model(batch, training=True).items()}
     loss = model.train_on_batch(batch, return_dict=True)["loss"]
     return [
-        Row("latent", relative_error(np.take_along_axis(latent, place[:, :, None], axis=1), recording["latent"]), 1e-4),
+        Row("latent", relative_error(np.take_along_axis(latent, order[:, :, None], axis=1), recording["latent"]), 1e-4),
         Row("prediction", relative_error(outputs["prediction"], recording["prediction"]), 1e-4),
         Row("mask", relative_error(outputs["masked"], recording["mask"]), 0.0),
         Row("loss", relative_error(loss, recording["loss"]), 1e-5),

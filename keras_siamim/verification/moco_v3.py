@@ -1,5 +1,6 @@
-"""Replay of the authors' MoCo v3 program: one momentum update, forward and backward pass."""
+"""Comparison with the authors' MoCo v3 program: one momentum update, forward and backward pass."""
 
+import numpy as np
 from keras import ops
 
 from keras_siamim import batch as keys
@@ -13,8 +14,12 @@ from keras_siamim.verification.weights import config_of, encoder_of, load_weight
 POSITIONS = ("base_encoder.pos_embed", "momentum_encoder.pos_embed")
 
 
-def build(recording):
-    """The recorded model with its weights, compiled."""
+def build(recording: dict[str, np.ndarray]) -> MoCoV3:
+    """Build the recorded model, load its weights and compile it.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+    """
     config = config_of(recording)
     encoder = encoder_of(config, final_norm=True)
     model = MoCoV3(
@@ -25,23 +30,30 @@ def build(recording):
         train_patch_embedding=config["train_patch_embedding"],
         target_momentum=float(recording["momentum"]),
     )
-    # The authors' [sin x, cos x, sin y, cos y] runs over a grid laid out column by column: our rows come first.
+    # The authors' [sin x, cos x, sin y, cos y] belongs to a grid in column-major order: here, rows come first.
     positions = [(name, encoder.grid, "rows_first") for name in POSITIONS]
     load_weights(moco_v3_names(model), section(recording, "weights"), positions)
     model.compile(GradientKeepingAdamW(1e-3))
     return model
 
 
-def replay(recording):
-    """Rows for queries, keys, loss, gradients and the target after its update."""
+def replay(recording: dict[str, np.ndarray]) -> list[Row]:
+    """Compare queries, keys, loss, gradients and the updated target.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+
+    Returns:
+        List of `Row`.
+    """
     model = build(recording)
     batch = {keys.VIEW_1: recording["view1"], keys.VIEW_2: recording["view2"]}
     model.update_target()
     outputs = model(batch, training=True)
     recorded = {"query_1": "q1", "query_2": "q2", "key_1": "k1", "key_2": "k2"}
     rows = [
-        Row(name, relative_error(ops.convert_to_numpy(outputs[ours]), recording[name]), 1e-4)
-        for ours, name in recorded.items()
+        Row(name, relative_error(ops.convert_to_numpy(outputs[output]), recording[name]), 1e-4)
+        for output, name in recorded.items()
     ]
     model = build(recording)
     table = moco_v3_names(model)

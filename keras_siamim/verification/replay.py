@@ -1,10 +1,12 @@
-"""Which replay a recording needs."""
+"""Entry point that selects the comparison for a recording."""
 
 import pathlib
 
 import numpy as np
 
+from keras_siamim.types import PathLike
 from keras_siamim.verification import mae, moco_v3, siamese_im, tables, vit_classifier
+from keras_siamim.verification.report import Row
 
 METHODS = {
     "MAE": mae.replay,
@@ -14,21 +16,21 @@ METHODS = {
 }
 
 
-def replay_recording(path):
-    """Build what a recording's `config/...` says, load its weights, replay its inputs and compare.
+def replay_recording(path: PathLike) -> list[Row]:
+    """Build a recording's model from `config/...`, load its weights, replay its inputs and compare the results.
 
     Args:
-        path: An `.npz` file.
+        path: String or path. An `.npz` file.
 
     Returns:
         List of `Row`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is of a kind that is not replayed.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is of an unknown kind.
     """
     if not pathlib.Path(path).is_file():
-        raise FileNotFoundError(f"There is no recording {str(path)!r}.")
+        raise FileNotFoundError(f"`path` must be an existing recording. Received: {str(path)!r}.")
     with np.load(path) as file:
         recording = {key: file[key] for key in file.files}
     if "config/method" not in recording:

@@ -1,12 +1,26 @@
-"""One row a quantity: how far ours is from the recorded number."""
+"""Report of errors: one row per quantity."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_siamim.types import ArrayLike
+
 
 class Row(NamedTuple):
-    """Worst error of a quantity against its tolerance, both in the unit that `note` names."""
+    """Worst error of a quantity and its tolerance.
+
+    Attributes:
+        quantity: String. Name of the quantity.
+        error: Float. Worst error.
+        tolerance: Float. Largest error that passes.
+        note: String. Unit of both numbers, or a remark. Defaults to an empty one.
+
+    Example:
+        >>> Row("loss", 2e-6, 1e-5).passed
+        True
+    """
 
     quantity: str
     error: float
@@ -14,33 +28,52 @@ class Row(NamedTuple):
     note: str = ""
 
     @property
-    def passed(self):
-        """Whether the error is within the tolerance; NaN is not."""
+    def passed(self) -> bool:
+        """True if the error is at most the tolerance; NaN fails."""
         return bool(self.error <= self.tolerance)
 
 
-def relative_error(value, recorded, scale=None):
-    """Largest difference of two arrays over the largest magnitude of the recorded one.
+def relative_error(value: ArrayLike, recorded: ArrayLike, scale: float | None = None) -> float:
+    """Return the largest difference of two arrays, divided by the largest magnitude of the recorded one.
 
     Args:
-        value: Ours; must have the recorded shape.
-        recorded: The recorded array.
-        scale: What to divide by instead.
+        value: Array of the recorded shape.
+        recorded: Array. The reference values.
+        scale: Float. Divisor. Defaults to the largest magnitude in `recorded`.
+
+    Returns:
+        Float; 0.0 for empty arrays.
 
     Raises:
         ValueError: If the shapes differ.
+
+    Example:
+        >>> relative_error([4.0, 1.0], [4.0, 2.0])
+        0.25
     """
     value, recorded = np.asarray(value, dtype="float64"), np.asarray(recorded, dtype="float64")
     if value.shape != recorded.shape:
-        raise ValueError(f"Shape {value.shape} differs from the recorded shape {recorded.shape}.")
+        raise ValueError(f"`value` must have the recorded shape {recorded.shape}. Received: {value.shape}.")
     if not value.size:
         return 0.0
     scale = np.abs(recorded).max() if scale is None else scale
     return float(np.abs(value - recorded).max() / max(scale, 1e-30))
 
 
-def format_report(title, rows):
-    """Rows as a text table that ends with the count of those that passed."""
+def format_report(title: str, rows: Sequence[Row]) -> str:
+    """Format rows as a text table that ends with the number of passed rows.
+
+    Args:
+        title: String. First line of the table.
+        rows: Sequence of `Row`, at least one.
+
+    Example:
+        >>> print(format_report("digits.npz", [Row("loss", 2e-6, 1e-5)]))
+        digits.npz
+          quantity  worst error  tolerance  result
+          loss     2.00e-06      1e-05  pass
+          1 of 1 passed
+    """
     width = max(len(row.quantity) for row in rows)
     lines = [title, f"  {'quantity':<{width}}  {'worst error':>11}  {'tolerance':>9}  result"]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Replay of the authors' SiameseIM program: two steps of training."""
+"""Comparison with the authors' SiameseIM program: two training steps."""
 
 import numpy as np
 from keras import ops
@@ -8,6 +8,7 @@ from keras_siamim.convert.names import siamese_im_names, to_keras
 from keras_siamim.losses import UniGrad
 from keras_siamim.objectives import SiameseIM
 from keras_siamim.optimizers import GradientKeepingAdamW
+from keras_siamim.types import Batch
 from keras_siamim.verification.gradients import gradient_rows
 from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
@@ -15,8 +16,12 @@ from keras_siamim.verification.weights import config_of, encoder_of, load_weight
 INTERMEDIATES = ("encoded", "projected", "decoder_in", "decoded", "prediction", "target")
 
 
-def build(recording):
-    """The recorded model with its weights, compiled as it was trained."""
+def build(recording: dict[str, np.ndarray]) -> SiameseIM:
+    """Build the recorded model, load its weights and compile it with the recorded optimizer settings.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+    """
     config = config_of(recording)
     encoder = encoder_of(config, layer_scale_init=config["layer_scale"] or None)
     momenta = np.array([recording["step0/momentum"], recording["step1/momentum"]], dtype="float32")
@@ -47,8 +52,16 @@ def build(recording):
     return model
 
 
-def batch_of(step):
-    """A training batch from the views, mask (1 = masked) and six geometry numbers of one recorded step."""
+def batch_of(step: dict[str, np.ndarray]) -> Batch:
+    """Convert one recorded step to a training batch.
+
+    Args:
+        step: Dictionary of the step's arrays: both views, the mask (1 for masked patches) and the six `geometry/`
+            numbers, each (batch,).
+
+    Returns:
+        Dictionary of arrays, see `keras_siamim.batch`.
+    """
     flip = step["geometry/relative_flip"] > 0
     affine = [
         step["geometry/delta_i"],
@@ -65,8 +78,15 @@ def batch_of(step):
     }
 
 
-def replay(recording):
-    """Replay both steps; rows for the tensors on the way, losses, gradients and weights."""
+def replay(recording: dict[str, np.ndarray]) -> list[Row]:
+    """Compare intermediate tensors, losses, gradients and weights of both steps.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+
+    Returns:
+        List of `Row`.
+    """
     first, second = section(recording, "step0"), section(recording, "step1")
     model = build(recording)
     rows = _intermediate_rows(model, first)
@@ -84,9 +104,9 @@ def replay(recording):
 
 def _intermediate_rows(model, step):
     model.update_target()
-    ours = model.intermediates(batch_of(step), training=True)
-    ours["decoded"] = model.head(ours["decoded"])  # the authors' program applies the head to every token
-    return [Row(name, relative_error(ops.convert_to_numpy(ours[name]), step[name]), 1e-4) for name in INTERMEDIATES]
+    outputs = model.intermediates(batch_of(step), training=True)
+    outputs["decoded"] = model.head(outputs["decoded"])  # the authors' program applies the head to every token
+    return [Row(name, relative_error(ops.convert_to_numpy(outputs[name]), step[name]), 1e-4) for name in INTERMEDIATES]
 
 
 def _train(model, batch):
@@ -105,29 +125,31 @@ def _norm_row(title, model, recorded):
 
 
 def _weight_rows(model, table, step):
-    """Target weights relative to their largest; online weights in learning rates, where Adam's step is no noise."""
+    """Compare the weights after a step."""
+    # Target weights are relative to their largest magnitude. Online weights are in learning rates, because Adam moves
+    # each by about one. Where a gradient is rounding noise, Adam's step is too: those entries are excluded.
     gradients = section(step, "grad")
     noise = 1e-5 * max(np.abs(gradient).max() for gradient in gradients.values())
     rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
-    target, online, frozen, left_out = {}, {}, {}, 0
+    target, online, frozen, excluded = {}, {}, {}, 0
     for name, recorded in section(step, "after").items():
         slot = table[name]
-        ours, recorded = ops.convert_to_numpy(slot.variable), to_keras(recorded, slot)
+        value, recorded = ops.convert_to_numpy(slot.variable), to_keras(recorded, slot)
         if name.startswith("mm_"):
-            target[name] = relative_error(ours, recorded)
+            target[name] = relative_error(value, recorded)
         elif name in gradients:
             kept = np.abs(to_keras(gradients[name], slot)) >= noise
-            left_out += np.count_nonzero(~kept)
-            online[name] = relative_error(ours[kept], recorded[kept], rate)
+            excluded += np.count_nonzero(~kept)
+            online[name] = relative_error(value[kept], recorded[kept], rate)
         else:
-            frozen[name] = relative_error(ours, recorded)
+            frozen[name] = relative_error(value, recorded)
     rows = [
         Row(f"step 0: {len(target)} target weights", max(target.values()), 1e-6),
         Row(
             f"step 0: {len(online)} online weights",
             max(online.values()),
             0.02,
-            f"in learning rates; {left_out} left out",
+            f"in learning rates; {excluded} excluded",
         ),
     ]
     if frozen:

@@ -1,4 +1,4 @@
-"""Replay of recordings without a model: schedules, positions, masks."""
+"""Comparison with recorded tables: schedules, positions, masks."""
 
 import re
 
@@ -13,21 +13,36 @@ from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import section
 
 
-def replay(recording):
-    """Rows for whichever table the recording holds.
+def replay(recording: dict[str, np.ndarray]) -> list[Row]:
+    """Compare the table of a recording.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+
+    Returns:
+        List of `Row`.
 
     Raises:
-        ValueError: If it holds none that is known.
+        ValueError: If the recording has no known table.
+
+    Example:
+        >>> source = np.ones((1, 17, 8), "float32")
+        >>> interpolated = np.ones((1, 5, 8), "float32")
+        >>> rows = replay({"source": source, "interpolated": interpolated, "target_grid": np.array(2)})
+        >>> rows[0].passed
+        True
     """
     for pattern, replay_table in TABLES.items():
         if any(re.fullmatch(pattern, key) for key in recording):
             return replay_table(recording)
-    raise ValueError("The file is no recording that can be replayed: it has neither `config/method` nor a known table.")
+    raise ValueError(
+        f"`recording` must have `config/method` or a known table. Received: the keys {sorted(recording)[:12]}."
+    )
 
 
 def _schedules(recording):
-    """Learning rate and momentum; the recorded epochs are counted in steps of a thousandth."""
-    steps_per_epoch = 1000
+    """Compare learning rate and momentum."""
+    steps_per_epoch = 1000  # recorded epochs are fractional
     errors = {"learning_rate": 0.0, "momentum": 0.0}
     for values in recording["rows"]:
         row = dict(zip(recording["columns"].tolist(), values.tolist(), strict=True))
@@ -45,7 +60,7 @@ def _schedules(recording):
 
 
 def _positions(recording):
-    """Absolute and relative embeddings; names end in width and grid side, as `relative_64_14`."""
+    """Compare absolute and relative embeddings; names end in width and grid side, such as `relative_64_14`."""
     rows = []
     affine = relative_affine(section(recording, "geometry"))
     for name, recorded in recording.items():
@@ -53,11 +68,11 @@ def _positions(recording):
             continue
         width, grid = int(match[2]), (int(match[3]), int(match[3]))
         if match[1] == "relative":
-            ours = ops.convert_to_numpy(relative_position_embedding(affine, grid, grid, width))
+            value = ops.convert_to_numpy(relative_position_embedding(affine, grid, grid, width))
         else:
             table = np.concatenate([np.zeros((1, width)), sincos_position_table(grid, width)])
-            ours = table[recording[f"{name}_rows"]]
-        rows.append(Row(f"{match[1]} positions", relative_error(ours, recorded), 1e-4))
+            value = table[recording[f"{name}_rows"]]
+        rows.append(Row(f"{match[1]} positions", relative_error(value, recorded), 1e-4))
     return rows
 
 
@@ -70,7 +85,7 @@ def _interpolation(recording):
 
 
 def _masks(recording):
-    """Statistics of 20,000 block-wise masks of every recorded setting, in patches' probabilities."""
+    """Compare the statistics of 20,000 block-wise masks per recorded setting, as probabilities of patches."""
     rows = []
     for name in sorted({key.split("/")[0] for key in recording}):
         setting = section(recording, name)

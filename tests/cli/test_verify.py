@@ -24,7 +24,7 @@ def test_a_difference_fails(reference, tmp_path, capsys):
 
 def test_a_missing_file_fails_with_a_reason(tmp_path, capsys):
     assert main([str(tmp_path / "missing.npz")]) == 1
-    assert "There is no recording" in capsys.readouterr().out
+    assert "`path` must be an existing recording" in capsys.readouterr().out
 
 
 # NumPy leaves a truncated file open.

@@ -1,4 +1,4 @@
-"""Our encoders in files and classes of others."""
+"""Encoders in the files and classes of other libraries."""
 
 import keras
 import numpy as np
@@ -47,8 +47,8 @@ def test_plain_pytorch_computes_the_same_features(variant, rng):
     assert np.abs(tokens(theirs, images) - ours).max() <= 1e-5 * np.abs(ours).max()
 
 
-def test_layer_scale_has_no_place_in_hugging_face_s_vit():
-    with pytest.raises(ValueError, match="no weight like 'blocks.0.ls1.gamma'"):
+def test_layer_scale_does_not_exist_in_hugging_face_s_vit():
+    with pytest.raises(ValueError, match="Received: 'blocks.0.ls1.gamma', which that model lacks"):
         convert.encoder_weights(randomized(layer_scale_init=0.1), "hugging_face")
     with pytest.raises(ValueError, match="`convention` must be one of"):
         convert.encoder_weights(randomized(), "flax")

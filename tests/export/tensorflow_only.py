@@ -1,8 +1,8 @@
-"""Run as a script where `keras_siamim` can't be imported: loads an export by TensorFlow's two loaders and compares.
+"""Load an export by both of TensorFlow's loaders, without `keras_siamim`, and compare the outputs.
 
     python tensorflow_only.py VERSION_DIRECTORY EXPECTED.npz
 
-`EXPECTED.npz` holds `images` (uint8) and Keras's outputs for them by name.
+`EXPECTED.npz` holds `images` (uint8) and the outputs of Keras by name.
 """
 
 import sys

@@ -7,11 +7,11 @@ from keras_siamim.export import export_onnx
 from tests.export.test_saved_model import make_encoder
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # PyTorch's exporter, of PyTorch
-def test_onnxruntime_gets_keras_s_tokens_at_every_batch_size(tmp_path, rng):
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # raised inside PyTorch's exporter
+def test_onnxruntime_computes_the_tokens_of_keras_at_every_batch_size(tmp_path, rng):
     encoder, path = make_encoder(), tmp_path / "encoder.onnx"
     if keras.config.backend() != "torch":
-        with pytest.raises(ValueError, match="needs the PyTorch backend"):
+        with pytest.raises(ValueError, match="must be 'torch'"):
             export_onnx(encoder, path)
         assert not path.exists()
         return

@@ -1,4 +1,4 @@
-"""An export gives what Keras gives, to TensorFlow alone, and is published whole or not at all."""
+"""An export computes what Keras computes, needs TensorFlow alone, and is published completely or not at all."""
 
 import json
 import os
@@ -37,8 +37,8 @@ def expected_outputs(encoder, head, images):
     return {name: ops.convert_to_numpy(value) for name, value in outputs.items()}
 
 
-def test_tensorflow_alone_gets_keras_s_outputs(tmp_path):
-    """The whole proof on every backend: fresh process, both loaders, batch 1, 3 and 64."""
+def test_tensorflow_alone_computes_the_outputs_of_keras(tmp_path):
+    """New process, both loaders, batch sizes 1, 3 and 64, on every backend."""
     encoder, head = make_encoder(), make_head()
     export = export_saved_model(encoder, tmp_path / "model", head=head)
     assert export.path == tmp_path / "model" / "1"

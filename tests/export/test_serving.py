@@ -1,4 +1,4 @@
-"""Details of the served graph: files, sizes, versions, half precision, warm-up. TensorFlow does all of it."""
+"""Details of the served graph, on TensorFlow: files, sizes, versions, half precision, warm-up."""
 
 import io
 
@@ -42,7 +42,7 @@ def photo():
     return np.stack([rows * 7, columns * 5, rows * 3 + columns], axis=-1).astype("uint8")
 
 
-def test_lossless_files_give_what_their_pixels_give(served, photo):
+def test_lossless_files_give_the_outputs_of_their_pixels(served, photo):
     *_, signatures = served
     files = [encoded(photo, "PNG"), encoded(photo, "BMP"), encoded(photo, "WEBP", lossless=True)]
     from_files = signatures["image_bytes"](image_bytes=tf.constant(files))
@@ -74,7 +74,7 @@ def test_exif_orientation_is_honored(photo, orientation, order):
     assert np.abs(ours - theirs).max() <= 1
 
 
-def test_a_bad_image_is_told_by_its_number(served, photo):
+def test_bad_images_are_named_by_their_index(served, photo):
     *_, signatures = served
     files = [encoded(photo, "PNG"), b"no image", encoded(photo, "JPEG"), encoded(photo, "JPEG")[:300], b""]
     with pytest.raises(tf.errors.InvalidArgumentError, match="`image_bytes` must hold image files") as caught:
@@ -95,7 +95,7 @@ SIZES = [(16, 24), (17, 25), (256, 259), (40, 33), (9, 200), (200, 9), (1, 1), (
 
 
 @pytest.mark.parametrize("crop_fraction", [None, 1.0, 0.9])
-def test_what_is_served_is_what_was_evaluated(tmp_path, crop_fraction):
+def test_served_images_equal_evaluated_ones(tmp_path, crop_fraction):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for number, (height, width) in enumerate(SIZES):
@@ -114,7 +114,7 @@ def test_what_is_served_is_what_was_evaluated(tmp_path, crop_fraction):
     np.testing.assert_allclose(served["patch_tokens"], evaluated["view_1"].reshape(len(files), 384, 3), atol=1e-6)
 
 
-def test_images_of_any_size_are_resized_and_cut_in_the_graph(served):
+def test_images_of_any_size_are_resized_and_cropped_in_the_graph(served):
     *_, signatures = served
     large = np.random.default_rng(0).integers(0, 256, (2, 64, 130, 3), "uint8")
     # Covers 32 x 48 at half size, 32 x 65; the middle 48 columns remain.
@@ -126,13 +126,13 @@ def test_images_of_any_size_are_resized_and_cut_in_the_graph(served):
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 96, 3), (2, 32, 24, 3), (1, 16, 24, 3), (1, 48, 32, 3), (4, 16, 24, 3)])
-def test_tokens_takes_images_of_the_encoders_size_alone(served, shape):
+def test_tokens_accepts_only_images_of_the_encoders_size(served, shape):
     *_, signatures = served
     with pytest.raises(tf.errors.InvalidArgumentError, match="must be of 32 x 48 pixels, normalized"):
         signatures["tokens"](images=tf.zeros(shape))
 
 
-def test_tokens_takes_normalized_images(served):
+def test_tokens_accepts_normalized_images(served):
     encoder, _, _, signatures = served
     images = np.random.default_rng(0).normal(size=(2, 32, 48, 3)).astype("float32")
     tokens = signatures["tokens"](images=tf.constant(images))["tokens"]
@@ -146,7 +146,7 @@ def test_variables_are_stored_once(served):
     assert parameters * 4 <= stored <= parameters * 4 * 1.05 + 10_000  # the object graph lies in the same file
 
 
-def test_half_precision_halves_the_file_and_tells_what_it_costs(served, tmp_path):
+def test_half_precision_halves_the_file_and_reports_its_rounding_error(served, tmp_path):
     encoder, head, full, _ = served
     half = export_saved_model(encoder, tmp_path / "half", head=head, weights_dtype="float16")
     assert half.error <= 1e-4 < half.rounding_error < 0.05
@@ -155,18 +155,18 @@ def test_half_precision_halves_the_file_and_tells_what_it_costs(served, tmp_path
     assert stored[1].stat().st_size - stored[0].stat().st_size >= parameters * 1.9
 
 
-def test_versions_count_on_and_nothing_is_overwritten(tmp_path):
+def test_versions_are_numbered_and_never_overwritten(tmp_path):
     encoder = make_encoder(depth=1)
     (tmp_path / "7").mkdir()
     (tmp_path / "latest").mkdir()
     assert export_saved_model(encoder, tmp_path).path.name == "8"
     assert export_saved_model(encoder, tmp_path, version=3).path.name == "3"
-    with pytest.raises(ValueError, match="`version` 3 exists"):
+    with pytest.raises(ValueError, match="`version` must not exist yet. Received: 3"):
         export_saved_model(encoder, tmp_path, version=3)
-    assert not list(tmp_path.glob(".*"))  # nothing left aside
+    assert not list(tmp_path.glob(".*"))  # no staging directory is left
 
 
-def test_an_encoder_of_a_mixed_policy_is_exported_in_float32(tmp_path):
+def test_an_encoder_with_a_mixed_policy_is_exported_in_float32(tmp_path):
     encoder = make_encoder(depth=1, dtype="mixed_bfloat16")
     export = export_saved_model(encoder, tmp_path)
     single = make_encoder(depth=1)
@@ -181,14 +181,14 @@ def test_warmup_requests_are_serving_s_own_messages(served):
 
     *_, export, signatures = served
     path = export.path / "assets.extra" / "tf_serving_warmup_requests"
-    asked = set()
+    requested = set()
     for record in tf.data.TFRecordDataset(str(path)):
         request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
         assert request.model_spec.name == "digits"
         inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
         signatures[request.model_spec.signature_name](**inputs)
-        asked.add(request.model_spec.signature_name)
-    assert asked == set(signatures)
+        requested.add(request.model_spec.signature_name)
+    assert requested == set(signatures)
 
 
 def test_the_program_exports_a_file(tmp_path, capsys):
@@ -198,7 +198,7 @@ def test_the_program_exports_a_file(tmp_path, capsys):
     assert export.main([str(tmp_path), "--to", str(tmp_path / "out"), "--weights-dtype", "bfloat16"]) == 0
     assert "weights in bfloat16" in capsys.readouterr().out
     assert export.main([str(tmp_path), "--to", str(tmp_path / "out"), "--version", "1"]) == 1
-    assert "exists" in capsys.readouterr().err
+    assert "`version` must not exist yet" in capsys.readouterr().err
 
 
 def test_a_classifier_is_exported_with_its_head(tmp_path):

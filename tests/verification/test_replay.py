@@ -18,14 +18,14 @@ RECORDINGS = (
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_every_recorded_quantity_is_met(name, reference):
+def test_every_recorded_quantity_is_within_tolerance(name, reference):
     rows = replay_recording(reference(f"{name}.npz"))
     assert rows
     assert [row for row in rows if not row.passed] == []
 
 
 def altered(path, changes, folder):
-    """A copy of a recording with some entries changed."""
+    """Copy a recording with some entries changed."""
     with np.load(path) as file:
         recording = {key: file[key] for key in file.files}
     for key, change in changes.items():
@@ -43,12 +43,12 @@ def altered(path, changes, folder):
         ("mocov3", "momentum", "36 target weights"),
     ],
 )
-def test_a_number_that_is_off_by_a_thousandth_fails(name, key, failing, reference, tmp_path):
+def test_an_error_of_a_thousandth_fails(name, key, failing, reference, tmp_path):
     rows = replay_recording(altered(reference(f"{name}.npz"), {key: lambda x: x * 1.001}, tmp_path))
     assert failing in [row.quantity for row in rows if not row.passed]
 
 
-def test_a_weight_without_a_partner_is_named(reference, tmp_path):
+def test_unknown_weights_are_named(reference, tmp_path):
     path = altered(reference("mae_pixels.npz"), {"config/depth": lambda depth: depth - 1}, tmp_path)
     with pytest.raises(ValueError, match=r"blocks\.1\.attn\.proj\.bias"):
         replay_recording(path)
