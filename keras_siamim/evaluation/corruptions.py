@@ -4,7 +4,7 @@ Definitions and strengths are those of Hendrycks and Dietterich, "Benchmarking N
 Corruptions and Perturbations" (ICLR 2019, arXiv 1903.12261, section 3). Lengths in pixels are given for images of 224
 pixels and scale with the shorter side. Frost is a fractal instead of photographs of ice.
 
-Error rates are therefore close to those on the published ImageNet-C, but not equal. Normalize them never by AlexNet's
+Error rates are therefore close to those on the published ImageNet-C, but not equal. Never normalize them by AlexNet's
 error rates, which were measured on the published images.
 """
 
