@@ -62,7 +62,7 @@ def save_pairs(
         grid = masking.grid if masking else (6, 6)
         rows.append(draw_pair(image, boxes.numpy(), np.asarray(view_1[0]), np.asarray(view_2[0]), grid, masks))
     if not rows:
-        raise ValueError(f"`source` must hold readable images. Received: {source.name}, without any.")
+        raise ValueError(f"`source` must hold readable images. Received: {source.name}, without a readable image.")
     sheet(rows).save(path)
     return path
 

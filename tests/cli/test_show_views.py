@@ -13,7 +13,7 @@ pytestmark = pytest.mark.one_backend
         (["images", "--recipe", "nothing"], "`name` must be one of"),
         (["images", "--recipe", "mae_vit_base_1600ep"], "--recipe must have two views"),
         (["images", "--pairs", "0"], "--pairs must be 1 or more"),
-        (["broken"], "where none can be"),
+        (["broken"], "must hold readable images"),
     ],
 )
 def test_what_can_not_be_shown_ends_in_one_line_and_leaves_no_picture(
