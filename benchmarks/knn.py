@@ -1,42 +1,44 @@
-"""Time and peak memory of the exact k-NN search beside scikit-learn's brute force, each in a process of its own.
+"""Time and peak memory of the exact k-NN search compared with scikit-learn's brute force.
 
     python -m benchmarks.knn [--train 50000] [--test 10000] [--width 384] [--k 20]
 
-Peak memory is the growth of the process's peak resident size over what it held just before the search.
+Each search runs in a separate process. Peak memory is the growth of the peak resident size during the search.
 """
 
 import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 
-def make_features(images: int, width: int, seed: int):
-    """Return (images, width) float32 normal features."""
-    import numpy as np
-
+def make_features(images: int, width: int, seed: int) -> np.ndarray:
+    """Return normally distributed features, `(images, width)` float32."""
     return np.random.default_rng(seed).standard_normal((images, width), dtype="float32")
 
 
-def ours(bank, queries, k):
-    """Return the row numbers of the nearest neighbors by `keras_siamim`."""
+def ours(bank: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Return the row indices of the nearest neighbors by `keras_siamim`."""
     from keras_siamim.evaluation.knn import nearest_neighbors
 
     return nearest_neighbors(queries, bank, k)[1]
 
 
-def scikit_learn(bank, queries, k):
-    """Return the row numbers of the nearest neighbors by scikit-learn's brute force."""
+def scikit_learn(bank: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Return the row indices of the nearest neighbors by scikit-learn's brute force."""
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(bank)
     return search.kneighbors(queries, return_distance=False)
 
 
-def measure(search, options, results):
-    """Run one search in this process and put name, seconds, MiB and neighbors into the queue."""
+def measure(search: Callable[..., np.ndarray], options: argparse.Namespace, results: Any) -> None:
+    """Run one search in this process and put its name, seconds, MiB and neighbors into the queue `results`."""
     bank, queries = make_features(options.train, options.width, 0), make_features(options.test, options.width, 1)
-    search(bank[:256], queries[:256], options.k)  # imports and first-use costs are not the search
+    search(bank[:256], queries[:256], options.k)  # warm-up: imports and first-use costs are excluded
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     ids = search(bank, queries, options.k)
@@ -45,8 +47,8 @@ def measure(search, options, results):
     results.put((search.__name__, seconds, mebibytes, ids))
 
 
-def main():
-    """Parse, measure both, print a Markdown table and the share of equal neighbors."""
+def main() -> None:
+    """Measure both searches; print a Markdown table and the share of equal neighbors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("train", 50_000), ("test", 10_000), ("width", 384), ("k", 20)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -1,16 +1,17 @@
-"""Where figures were taken."""
+"""Description of the machine that runs the benchmarks."""
 
 import importlib.metadata
 import os
 import pathlib
 import platform
 import time
+from typing import Any
 
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "numpy")
 
 
-def machine():
-    """Processor, cores, memory, system and versions, as text by name, and `load`, the processes of the last minute."""
+def machine() -> dict[str, Any]:
+    """Return processor, memory, system, packages and date as text, and the load average of the last minute."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",

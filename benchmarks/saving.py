@@ -1,14 +1,15 @@
-"""What checkpoints cost training: `python -m benchmarks.saving [--recipe siamese_im_vit_tiny_32px] [--batches 40]`.
+"""Cost of checkpoints: `python -m benchmarks.saving [--recipe siamese_im_vit_tiny_32px] [--batches 40]`.
 
-Trains on random batches of the recipe's shapes without checkpoints, with three of them in the training thread, and with
-three in the background, and prints how long a save stops training, and which share of training that is when one is made
-every `--save-minutes`.
+The program trains on random batches of the recipe's shapes in three ways: without checkpoints, with three checkpoints
+in the training thread, and with three in the background. It prints the seconds that training stops per save, and the
+share of the training time that they take at one save per `--save-minutes`.
 """
 
 import argparse
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,8 +20,8 @@ from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
 from keras_siamim.runs.training_state import training_state
 
 
-def main():
-    """Parse, measure, print."""
+def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="siamese_im_vit_tiny_32px")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -36,24 +37,24 @@ def main():
         f"{options.recipe} on {keras.config.backend()}: {size / 1e6:.0f} MB of state, batch size {options.batch_size}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        without = seconds(model, batch, options.batches, None)
-        print(f"{1000 * without / options.batches:.0f} ms a batch without checkpoints")
+        baseline = seconds(model, batch, options.batches, None)
+        print(f"{1000 * baseline / options.batches:.0f} ms per batch without checkpoints")
         for background in (False, True):
             files = CheckpointFiles(pathlib.Path(folder) / str(background))
             checkpoint = ExactCheckpoint(files, 10**9, options.batches // 3, None, background)
             checkpoint.start_at(Progress(), model)
-            extra = seconds(model, batch, options.batches, checkpoint) - without
+            extra = seconds(model, batch, options.batches, checkpoint) - baseline
             stopped, thread = checkpoint.seconds / checkpoint.saves, "background" if background else "training thread"
             share = stopped / (60 * options.save_minutes)
             print(
-                f"{thread}: training stops for {stopped:.2f} s a save, {share:.3%} of a save every "
-                f"{options.save_minutes:g} minutes; {checkpoint.saves} saves made {options.batches} batches "
-                f"{extra:+.2f} s longer"
+                f"{thread}: training stops for {stopped:.2f} s per save, {share:.3%} of the time at one save every "
+                f"{options.save_minutes:g} minutes; {checkpoint.saves} saves changed the time of {options.batches} "
+                f"batches by {extra:+.2f} s"
             )
 
 
-def random_batch(recipe, model):
-    """One batch as `keras_siamim.batch` describes it."""
+def random_batch(recipe: Any, model: keras.Model) -> dict[str, np.ndarray]:
+    """Return a random batch, see `keras_siamim.batch`."""
     rng, size = np.random.default_rng(0), recipe.batch_size
     shape = (size, *model.encoder.image_size, 3)
     batch = {name: rng.normal(size=shape).astype("float32") for name in ("view_1", "view_2")}
@@ -64,16 +65,18 @@ def random_batch(recipe, model):
     return {key: batch[key] for key in model.batch_keys}
 
 
-def seconds(model, batch, batches, checkpoint):
-    """Time of some batches, until what was saved is on the disk."""
+def seconds(
+    model: keras.Model, batch: dict[str, np.ndarray], batches: int, checkpoint: ExactCheckpoint | None
+) -> float:
+    """Return the seconds of `batches` training steps, until all checkpoints are on disk."""
     start = time.perf_counter()
-    for number in range(batches):
-        if number == 0 and checkpoint is not None:
+    for index in range(batches):
+        if index == 0 and checkpoint is not None:
             checkpoint.set_model(model)
             checkpoint.on_epoch_begin(0)
         logs = model.train_on_batch(batch, return_dict=True)
         if checkpoint is not None:
-            checkpoint.on_train_batch_end(number, logs)
+            checkpoint.on_train_batch_end(index, logs)
     if checkpoint is not None:
         checkpoint.wait()
     return time.perf_counter() - start

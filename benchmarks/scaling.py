@@ -1,11 +1,12 @@
-"""Pre-training on many accelerators, on paper: what one step computes, what crosses devices, days and cost.
+"""Analytical model of pre-training on many accelerators: computation, communication, days and cost.
 
-Every device holds the whole model and a part of the batch (data parallelism). It computes at `peak * share`; a ring
-moves `2 * (devices - 1) / devices` of what is reduced over each link. Gradients can be reduced while the
-backward pass still runs; the statistics of BatchNorm, two small messages a layer, and the correlation can not, so their
-time is added.
+Training is data parallel: every device holds the complete model and a part of the batch. A device computes at
+`peak * share`. A ring all-reduce moves `2 * (devices - 1) / devices` of the reduced bytes over each link. The gradient
+reduction overlaps with the backward pass. The reductions of the correlation and of BatchNorm's statistics, two small
+messages per layer, do not overlap, so their time is added.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks import flops
@@ -17,16 +18,16 @@ IMAGENET = 1_281_167
 
 
 class Accelerator(NamedTuple):
-    """A device and its links.
+    """Accelerator with its links.
 
     Attributes:
-        name: For the table.
+        name: Name in the table.
         peak: Dense bfloat16 FLOP/s.
-        bandwidth: Bytes a second out of one device, within a machine.
-        network: The same between machines.
-        per_machine: Devices of one machine.
-        latency: Seconds of one message around all devices of a machine; between machines five times as much.
-        dollars: An hour of one device.
+        bandwidth: Bytes/s out of one device, within a machine.
+        network: Bytes/s out of one device, between machines.
+        per_machine: Devices per machine.
+        latency: Seconds per message around all devices of a machine; five times as much between machines.
+        dollars: Price per device and hour.
     """
 
     name: str = "H100 SXM"
@@ -39,15 +40,15 @@ class Accelerator(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What is trained.
+    """Pre-training run of SiameseIM on ImageNet-1k, patch size 16 at 224 pixels.
 
     Attributes:
-        size: Name in `VIT_SIZES`, patch 16 at 224 pixels.
-        decoder_width: Of projector and decoder.
-        batch: Images a step, all devices together.
-        epochs: Of ImageNet-1k.
-        projector_depth: Blocks.
-        decoder_depth: Blocks.
+        size: Name in `VIT_SIZES`.
+        decoder_width: Channels of projector and decoder.
+        batch: Images per step on all devices.
+        epochs: Epochs.
+        projector_depth: Blocks of the projector.
+        decoder_depth: Blocks of the decoder.
     """
 
     size: str
@@ -58,13 +59,13 @@ class Run(NamedTuple):
     decoder_depth: int = 4
 
     @property
-    def image_flops(self):
-        """FLOPs of one image in one step, 118 of 196 patches masked."""
+    def image_flops(self) -> int:
+        """FLOPs per image and step, with 118 of 196 patches masked."""
         return flops.siamese_im(self.size, 196, 78, 768, self.decoder_width, self.projector_depth, self.decoder_depth)
 
     @property
-    def trained_weights(self):
-        """Weights that gradients are reduced for; biases and norms counted too."""
+    def trained_weights(self) -> int:
+        """Number of trained weights, whose gradients are reduced; includes biases and norms."""
         width, depth = VIT_SIZES[self.size]["width"], VIT_SIZES[self.size]["depth"]
         blocks = self.projector_depth + self.decoder_depth
         dense = (width + 1) * self.decoder_width + (3 * self.decoder_width + 2) * self.decoder_width
@@ -72,14 +73,15 @@ class Run(NamedTuple):
         return depth * block_weights(width) + blocks * block_weights(self.decoder_width) + dense + tokens
 
     @property
-    def messages(self):
-        """Reductions of BatchNorm: two norms a block, mean and variance, both ways; the target's forward."""
+    def messages(self) -> int:
+        """Number of BatchNorm reductions, forward and backward; the target branch runs forward only."""
+        # Two norms per block, with a mean and a variance each.
         online = 2 * (self.projector_depth + self.decoder_depth)
         return 2 * (2 * online + 2 * self.projector_depth)
 
     @property
-    def bytes_reduced(self):
-        """By name, float32."""
+    def bytes_reduced(self) -> dict[str, int]:
+        """Bytes reduced per step in float32: gradients, statistics and correlation."""
         return {
             "gradients": FLOAT32 * self.trained_weights,
             "statistics": FLOAT32 * self.messages * self.decoder_width,
@@ -87,23 +89,28 @@ class Run(NamedTuple):
         }
 
 
-def block_weights(width):
-    """Weights of a transformer block: four dense parts with biases, two norms."""
+def block_weights(width: int) -> int:
+    """Return the number of weights of a transformer block: four dense layers with biases, two norms."""
     return 12 * width**2 + 9 * width + 4 * width
 
 
-def expected(run, devices, share, accelerator=Accelerator()):  # noqa: B008 (an immutable tuple)
-    """Throughput and cost.
+def expected(
+    run: Run,
+    devices: int,
+    share: float,
+    accelerator: Accelerator = Accelerator(),  # noqa: B008 (an immutable tuple)
+) -> dict[str, float]:
+    """Return the expected throughput and cost of a run.
 
     Args:
-        run: A `Run`.
-        devices: Accelerators.
-        share: Of the peak that a step computes at on one device, 0...1.
-        accelerator: An `Accelerator`.
+        run: `Run`. The pre-training run.
+        devices: int. Number of accelerators.
+        share: float in [0, 1]. Share of the peak at which one device computes.
+        accelerator: `Accelerator`. The device. Defaults to an H100.
 
     Returns:
-        Dictionary: `step_seconds`, `compute_seconds`, `waiting_seconds` (what communication adds), `images_per_second`,
-        `days`, `dollars`.
+        A dict of `step_seconds`, `compute_seconds`, `communication_seconds` (not hidden behind computation),
+        `images_per_second`, `days` and `dollars`.
     """
     compute = run.batch / devices * run.image_flops / (accelerator.peak * share)
     inside = devices <= accelerator.per_machine
@@ -111,14 +118,14 @@ def expected(run, devices, share, accelerator=Accelerator()):  # noqa: B008 (an 
     latency = accelerator.latency * (1 if inside else 5)
     ring = 2 * (devices - 1) / devices / bandwidth
     moved = {name: count * ring for name, count in run.bytes_reduced.items()}
-    in_line = moved["statistics"] + moved["correlation"] + (run.messages + 1) * latency
+    blocking = moved["statistics"] + moved["correlation"] + (run.messages + 1) * latency
     hidden = 0.5 * compute  # the backward pass, two thirds of three quarters of the work
-    waiting = in_line + max(0.0, moved["gradients"] - hidden)
-    seconds = compute + waiting
+    communication = blocking + max(0.0, moved["gradients"] - hidden)
+    seconds = compute + communication
     days = run.epochs * IMAGENET / run.batch * seconds / 86400
     return {
         "compute_seconds": compute,
-        "waiting_seconds": waiting,
+        "communication_seconds": communication,
         "step_seconds": seconds,
         "images_per_second": run.batch / seconds,
         "days": days,
@@ -126,13 +133,15 @@ def expected(run, devices, share, accelerator=Accelerator()):  # noqa: B008 (an 
     }
 
 
-def report(measured=None, shares=(0.3, 0.5), devices=(8, 64, 256)):
-    """Markdown.
+def report(
+    measured: str | None = None, shares: Sequence[float] = (0.3, 0.5), devices: Sequence[int] = (8, 64, 256)
+) -> str:
+    """Return the expectations as Markdown.
 
     Args:
-        measured: What share of a limit steps were measured to reach, as text, or None.
-        shares: Shares of the peak to tabulate.
-        devices: Numbers of accelerators.
+        measured: str or None. Sentence on the measured share of the peak. Defaults to None.
+        shares: Sequence of floats. Shares of the peak to tabulate. Defaults to (0.3, 0.5).
+        devices: Sequence of ints. Numbers of accelerators to tabulate. Defaults to (8, 64, 256).
     """
     accelerator, lines = Accelerator(), []
     for run in (Run("base"), Run("large")):
@@ -145,7 +154,7 @@ def report(measured=None, shares=(0.3, 0.5), devices=(8, 64, 256)):
                         f"{100 * share:.0f} %",
                         count,
                         f"{1e3 * row['compute_seconds']:.0f}",
-                        f"{1e3 * row['waiting_seconds']:.1f}",
+                        f"{1e3 * row['communication_seconds']:.1f}",
                         f"{row['images_per_second']:,.0f}",
                         f"{row['days']:.1f}",
                         f"{row['dollars']:,.0f}",
@@ -159,9 +168,18 @@ def report(measured=None, shares=(0.3, 0.5), devices=(8, 64, 256)):
     text = (
         f"{accelerator.name}: {accelerator.peak / 1e12:.0f} TFLOP/s bfloat16, {accelerator.bandwidth / 1e9:.0f} GB/s "
         f"within machines of {accelerator.per_machine}, {accelerator.network / 1e9:.0f} GB/s between them, "
-        f"${accelerator.dollars} an hour. Batch 4096, 1600 epochs of ImageNet. FLOPs of an image: ViT-Base "
-        f"{Run('base').image_flops / 1e9:.0f} G, ViT-Large {Run('large').image_flops / 1e9:.0f} G. Reduced each step: "
+        f"${accelerator.dollars} per hour. Batch 4096, 1600 epochs of ImageNet. FLOPs per image: ViT-Base "
+        f"{Run('base').image_flops / 1e9:.0f} G, ViT-Large {Run('large').image_flops / 1e9:.0f} G. Reduced per step: "
         f"{reduced}. {measured or ''}"
     )
-    columns = ("model", "share of peak", "devices", "compute, ms", "waiting, ms", "images/s", "days", "dollars")
+    columns = (
+        "model",
+        "share of peak",
+        "devices",
+        "compute, ms",
+        "exposed communication, ms",
+        "images/s",
+        "days",
+        "dollars",
+    )
     return f"{text.strip()}\n\n{table(columns, lines)}"

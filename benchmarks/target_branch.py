@@ -1,10 +1,10 @@
-"""What a cheaper target branch saves: time and memory of a training step of SiameseIM.
+"""Time and memory of a SiameseIM training step with cheaper target branches.
 
     python -m benchmarks.target_branch [--preset vit_tiny_patch16_224] [--batch 16] [--steps 5]
 
-Each setting runs in a process of its own, on random images, and prints a row: tokens that the decoder and the target
-branch see, seconds a step (the median, compilation left out), and the memory that the process needed at most beyond
-what it held before the first step. On a CPU this is resident memory; on an accelerator look at its own counters.
+Each setting runs in a separate process on random images and prints one row: tokens of the decoder and of the target
+branch, median seconds per step without compilation, and the growth of the peak resident memory since the first step.
+The memory of an accelerator is not included; use its own counters.
 """
 
 import argparse
@@ -14,18 +14,19 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
-SETTINGS = {
-    "whole view 2": {},
+SETTINGS: dict[str, dict[str, Any]] = {
+    "complete view 2": {},
     "half the side": {"target_image_size": 0.5},
-    "half the patches asked": {"target_keep_ratio": 0.5},
-    "half the patches asked and seen": {"target_keep_ratio": 0.5, "prediction_target": "kept_features"},
+    "half the patches predicted": {"target_keep_ratio": 0.5},
+    "half the patches predicted, encoded": {"target_keep_ratio": 0.5, "prediction_target": "kept_features"},
     "half the side, half the patches": {"target_image_size": 0.5, "target_keep_ratio": 0.5},
 }
 
 
-def main():
-    """Run every setting; or one, with its name in `--only`."""
+def main() -> None:
+    """Run every setting, or the one named by `--only`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="vit_tiny_patch16_224")
     parser.add_argument("--batch", type=int, default=16)
@@ -43,8 +44,8 @@ def main():
         print(f"{name:<32} {row['decoder']:>8} {row['target']:>7} {row['seconds']:>8.3f} {row['mebibytes']:>7.0f}")
 
 
-def measure(options):
-    """Tokens, seconds a step and memory of one setting."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Return tokens, seconds per step and memory of one setting."""
     import keras
     import numpy as np
 
@@ -70,8 +71,8 @@ def measure(options):
     }
     view, _, ids = model.select_target(batch, training=True)
     grid = model.encoder.patch_embedding.grid(view.shape)
-    asked = grid[0] * grid[1] if ids is None else ids.shape[1]
-    seen = asked if settings.get("prediction_target") == "kept_features" else grid[0] * grid[1]
+    queries = grid[0] * grid[1] if ids is None else ids.shape[1]
+    target_patches = queries if settings.get("prediction_target") == "kept_features" else grid[0] * grid[1]
 
     seconds = []
     with PeakMemory() as memory:
@@ -80,29 +81,29 @@ def measure(options):
             keras.ops.convert_to_numpy(model.train_on_batch(batch))
             seconds.append(time.perf_counter() - start)
     return {
-        "decoder": 1 + visible + asked,
-        "target": 1 + seen,
+        "decoder": 1 + visible + queries,
+        "target": 1 + target_patches,
         "seconds": float(np.median(seconds[1:])),
-        "mebibytes": memory.grown,
+        "mebibytes": memory.growth,
     }
 
 
 class PeakMemory:
-    """Context that watches this process's resident memory, in MiB beyond what it held at the start (Linux)."""
+    """Context manager that records the growth of this process's resident memory in MiB (Linux)."""
 
-    def __enter__(self):
-        self.start, self.grown, self.running = self._resident(), 0.0, True
+    def __enter__(self) -> "PeakMemory":
+        self.start, self.growth, self.running = self._resident(), 0.0, True
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.running = False
         self.thread.join()
 
     def _watch(self):
         while self.running:
-            self.grown = max(self.grown, self._resident() - self.start)
+            self.growth = max(self.growth, self._resident() - self.start)
             time.sleep(0.005)
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""Speed of the input pipeline: `python -m benchmarks.pipeline`."""
+"""Benchmark of the input pipeline: `python -m benchmarks.pipeline`."""

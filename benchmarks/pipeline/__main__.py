@@ -1,10 +1,13 @@
-"""How fast view pairs come: `python -m benchmarks.pipeline [--seconds 8] [--rounds 3] [--data PATH] [--sizes ...]`.
+"""Speed of the input pipeline: `python -m benchmarks.pipeline [--seconds 8] [--rounds 3] [--data PATH] [--sizes ...]`.
 
-The whole way from JPEG bytes to batches of normalized pairs with geometry and masks, taking turns in one run with two
-rivals of two worker processes each: torchvision's transforms in a PyTorch data loader (`torchvision_road.py`, if
-torchvision is installed), and PIL and NumPy with nothing that costs time around them (`pillow_road.py`). Then where the
-time goes. Without `--data` the images are cuts of the two photographs that come with scikit-learn. Run it on an idle
-machine.
+The benchmark measures the complete path from JPEG bytes to batches of normalized view pairs with geometry and masks. It
+compares the pipeline with two baselines, which alternate with it in one run and have two worker processes each:
+
+- torchvision's transforms in a PyTorch data loader (`torchvision_road.py`), if torchvision is installed;
+- PIL and NumPy without further overhead (`pillow_road.py`).
+
+Then it prints the processor time of every stage. Without `--data`, the images are crops of the two photographs that
+come with scikit-learn. Run it on an idle machine.
 """
 
 import argparse
@@ -15,6 +18,9 @@ import itertools
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,21 +34,21 @@ from keras_siamim.data.sources import indexed
 from keras_siamim.data.views.paired_views import PairedViews
 from keras_siamim.data.views.recipe import ViewRecipe
 
-# Name: height and width of the stored images, pixels of the views, patch size, images a batch.
+# Name: (height, width) of the stored images, size of the views, patch size, images per batch.
 SETTINGS = {
     "224": ((480, 640), 224, 16, 64),
     "64": ((64, 64), 64, 8, 256),
     "32": ((32, 32), 32, 4, 256),
 }
-# Batches that a road may have made ahead.
-READY = 6
-# Seconds of rest between turns.
-REST = 2
+# Upper bound of the batches that a pipeline has prefetched.
+PREFETCHED = 6
+# Seconds between turns, in which the other pipelines finish what they began.
+PAUSE = 2
 ONLY_CROPS = ViewRecipe.crop_and_flip(area=(0.08, 1.0))
 
 
-def photographs(height, width, count=256):
-    """JPEG files of one size: random cuts of two photographs."""
+def photographs(height: int, width: int, count: int = 256) -> list[bytes]:
+    """Return JPEG files of one size: random crops of two photographs."""
     from sklearn.datasets import load_sample_images
 
     rng, files = np.random.default_rng(0), []
@@ -58,22 +64,24 @@ def photographs(height, width, count=256):
     return files
 
 
-def source_of(files, shape):
-    """A source of files that lie in memory, as `sources.cached` makes them."""
+def source_of(files: Sequence[bytes], shape: tuple[int, int]) -> sources.IndexedSource:
+    """Return a source of files in memory, like those of `sources.cached`."""
     read = indexed.columns_of({"image": tf.constant(files)})
     return sources.IndexedSource("benchmark", len(files), read, image_shape=shape, reads_many=True)
 
 
-def ours(source, size, patch, batch_size, views=None):
-    """Batches of the pipeline, without end."""
+def ours(
+    source: sources.IndexedSource, size: int, patch: int, batch_size: int, views: PairedViews | None = None
+) -> Iterator[dict[str, Any]]:
+    """Return the infinite batches of this pipeline."""
     views = views or PairedViews(size)
     grid = (size // patch, size // patch)
     masking = Masking.of_ratio(grid, 0.6, min_block=max(2, grid[0] * grid[1] // 12))
     return iter(pipeline.training_batches(source, views, masking, batch_size=batch_size))
 
 
-def rate(iterator, batch_size, seconds):
-    """Pairs a second over at least the given time."""
+def rate(iterator: Iterator, batch_size: int, seconds: float) -> float:
+    """Return pairs/s over at least `seconds` seconds."""
     count, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
         next(iterator)
@@ -81,9 +89,9 @@ def rate(iterator, batch_size, seconds):
     return count / elapsed
 
 
-def cpu_milliseconds(pairs, *functions, turns=10):
-    """Processor time a pair, all threads together, of functions that take turns: the least of each."""
-    found = [[] for _ in functions]
+def cpu_milliseconds(pairs: int, *functions: Callable[[], Any], turns: int = 10) -> list[float]:
+    """Return the minimum processor milliseconds per pair of each function, over all threads; functions alternate."""
+    found: list[list[float]] = [[] for _ in functions]
     for _ in range(1 + turns):
         for function, times in zip(functions, found, strict=True):
             start = time.process_time()
@@ -92,8 +100,8 @@ def cpu_milliseconds(pairs, *functions, turns=10):
     return [min(times) for times in found]
 
 
-def stages(files, shape, size, patch, batch_size):
-    """Processor milliseconds a pair of every stage, one after the other on the same images."""
+def stages(files: Sequence[bytes], shape: tuple[int, int], size: int, patch: int, batch_size: int) -> dict[str, float]:
+    """Return the processor milliseconds per pair of every stage, on the same images."""
     equal = shape[0] * shape[1] <= batch_loading.EQUAL_SIZE_LIMIT
     few = files[: batch_size if equal else 64]
     count = len(few)
@@ -103,94 +111,107 @@ def stages(files, shape, size, patch, batch_size):
     decode = tf.function(lambda encoded: decoding.decode_equal(encoded, shape)) if equal else each
     pixels = decode(tf.constant(few))
     draw = tf.function(lambda: views.draw(index, 0, tf.fill([count], shape[0]), tf.fill([count], shape[1])))
-    boxes, numbers = draw()
+    boxes, samples = draw()
     cut = tf.function(lambda: tf.map_fn(lambda pair: views.cut(*pair), (pixels, boxes), fn_output_signature=tf.uint8))
-    cuts = cut() if not equal else None
+    cropped = cut() if not equal else None
     masking = Masking.of_ratio((size // patch,) * 2, 0.6, min_block=max(2, (size // patch) ** 2 // 12))
 
     def render(view_1, view_2):
-        made = PairedViews(size, view_1, view_2)
+        layer = PairedViews(size, view_1, view_2)
         if equal:
-            return lambda: [view.numpy() for view in made.cut_and_color(pixels, boxes, numbers)]
-        color = tf.function(made.color)
-        return lambda: [view.numpy() for view in color(cuts, numbers)]
+            return lambda: [view.numpy() for view in layer.cut_and_color(pixels, boxes, samples)]
+        color = tf.function(layer.color)
+        return lambda: [view.numpy() for view in color(cropped, samples)]
 
     blurring = [dataclasses.replace(ONLY_CROPS, blur_probability=view.blur_probability) for view in views.recipes]
-    plain, blurred, whole = cpu_milliseconds(
+    plain, blurred, complete = cpu_milliseconds(
         count, render(ONLY_CROPS, ONLY_CROPS), render(*blurring), render(views.view_1, views.view_2)
     )
     many = np.arange(batch_size)
     (masks,) = cpu_milliseconds(batch_size, lambda: masking.visible_ids(0, 0, many))
-    read, drawn, cropped = cpu_milliseconds(
+    decode_time, draw_time, crop_time = cpu_milliseconds(
         count, lambda: decode(tf.constant(few)), draw, (lambda: None) if equal else cut
     )
     return {
-        "decode": read,
-        "draw": drawn,
-        "crop + resize": cropped + plain,
-        "color": whole - blurred,
+        "decode": decode_time,
+        "draw": draw_time,
+        "crop + resize": crop_time + plain,
+        "color": complete - blurred,
         "blur": blurred - plain,
         "masks": masks,
     }
 
 
-def megabytes(pid="self"):
-    """Peak resident memory of a process (Linux)."""
+def megabytes(pid: str | int | None = "self") -> float:
+    """Return the peak resident memory of a process (Linux)."""
     with open(f"/proc/{pid}/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of every measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each road; the median counts")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of every measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="turns per pipeline; the median is reported")
     parser.add_argument("--sizes", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--data", help="take images from here, brought to each setting's size, instead of photographs")
+    parser.add_argument("--data", help="data set in place of the photographs; images are resized to each setting")
     options = parser.parse_args(arguments)
     chosen = {name: SETTINGS[name] for name in options.sizes}
     stored = {
         name: from_source(options.data, *shape) if options.data else photographs(*shape)
         for name, (shape, *_) in chosen.items()
     }
-    print("pairs a second (peak memory of one process), and this pipeline over its rivals")
+    print("pairs/s (peak memory of one process), and speedup of this pipeline over the baselines")
     for name, setting in chosen.items():
-        own, rivals = take_turns(stored[name], *setting, options.rounds, options.seconds)
+        own, others = take_turns(stored[name], *setting, options.rounds, options.seconds)
         print(f"{name:>4} this pipeline {own:.0f} ({megabytes():.0f} MB)", end="")
-        for rival, (found, memory) in rivals.items():
-            print(f"; {rival} {found:.0f} ({memory:.0f} MB) {own / found:.1f}x", end="")
+        for baseline, (found, memory) in others.items():
+            print(f"; {baseline} {found:.0f} ({memory:.0f} MB) {own / found:.1f}x", end="")
         print(flush=True)
-    print("where the time goes, processor milliseconds a pair")
+    print("processor milliseconds per pair and stage")
     for name, setting in chosen.items():
         parts = stages(stored[name], *setting)
         print(f"{name:>4} " + ", ".join(f"{stage} {value:.3f}" for stage, value in parts.items()), flush=True)
 
 
-def take_turns(files, shape, size, patch, batch_size, rounds, seconds):
-    """Measure all roads in turns: median pairs a second of ours, and of each rival with the MB of a worker of it."""
+def take_turns(
+    files: Sequence[bytes],
+    shape: tuple[int, int],
+    size: int,
+    patch: int,
+    batch_size: int,
+    rounds: int,
+    seconds: float,
+) -> tuple[float, dict[str, tuple[float, float]]]:
+    """Measure all pipelines in turns.
+
+    Returns:
+        Median pairs/s of this pipeline; and for every baseline, its median pairs/s and the peak MB of one worker.
+    """
     own = ours(source_of(files, shape), size, patch, batch_size)
-    roads, memory = {"": own}, {}
-    for name, rival in rivals().items():
+    iterators: dict[str, Any] = {"": own}
+    workers = {}
+    for name, baseline in baselines().items():
         others = set(multiprocessing.active_children())
-        roads[name] = rival.batches(files, size, batch_size)
-        next(roads[name])
-        memory[name] = set(multiprocessing.active_children()) - others
-    rates = {name: [] for name in roads}
+        iterators[name] = baseline.batches(files, size, batch_size)
+        next(iterators[name])
+        workers[name] = set(multiprocessing.active_children()) - others
+    rates: dict[str, list[float]] = {name: [] for name in iterators}
     for _ in range(rounds):
-        for name, road in batch_loading.items():
-            # The others finish what they began, and what lies ready in buffers is taken out, before the clock starts.
-            time.sleep(REST)
-            list(itertools.islice(road, READY))
-            rates[name].append(rate(road, batch_size, seconds))
-    memory = {name: max(megabytes(worker.pid) for worker in workers) for name, workers in memory.items()}
+        for name, iterator in iterators.items():
+            # Other pipelines become idle and prefetched batches are skipped before the clock starts.
+            time.sleep(PAUSE)
+            list(itertools.islice(iterator, PREFETCHED))
+            rates[name].append(rate(iterator, batch_size, seconds))
+    memory = {name: max(megabytes(worker.pid) for worker in own_workers) for name, own_workers in workers.items()}
     for name in memory:
-        roads[name].close()
+        iterators[name].close()
     median = {name: statistics.median(found) for name, found in rates.items()}
     return median[""], {name: (median[name], memory[name]) for name in memory}
 
 
-def rivals():
-    """The other roads that this machine can run."""
+def baselines() -> dict[str, ModuleType]:
+    """Return the baselines that are installed."""
     found = {"PIL": pillow_road}
     if importlib.util.find_spec("torchvision"):
         from benchmarks.pipeline import torchvision_road
@@ -199,8 +220,8 @@ def rivals():
     return found
 
 
-def from_source(data, height, width, count=256):
-    """JPEG files of one size from a user's images."""
+def from_source(data: str, height: int, width: int, count: int = 256) -> list[bytes]:
+    """Return JPEG files of one size from a data set."""
     files = []
     examples = sources.open_source(data).examples(0, 0, shuffle=True).map(error_handling.decoded)
     for example in examples.take(count).as_numpy_iterator():

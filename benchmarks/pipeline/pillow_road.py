@@ -1,14 +1,16 @@
-"""The rival of the input pipeline: PIL and NumPy in worker processes, as torchvision's transforms do it.
+"""Baseline of the input pipeline: torchvision's transforms in PIL and NumPy, in worker processes.
 
-Nothing here imports a framework, so that the workers are as light as those of a PyTorch data loader; like there,
-batches come back through shared memory.
+No framework is imported, so that workers are as light as those of a PyTorch data loader. As there, batches are returned
+through shared memory.
 """
 
 import io
 import math
 import multiprocessing
 import random
+from collections.abc import Iterator, Sequence
 from multiprocessing import shared_memory
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
@@ -18,8 +20,8 @@ STD = np.array([0.229, 0.224, 0.225], "float32")
 SLOTS = 4
 
 
-def crop_box(width, height, rng):
-    """Draw torchvision's random resized crop: `(left, top, width, height)`."""
+def crop_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
+    """Draw the box of torchvision's random resized crop: `(left, top, width, height)`."""
     for _ in range(10):
         area = width * height * rng.uniform(0.08, 1)
         aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -30,15 +32,15 @@ def crop_box(width, height, rng):
     return (width - w) // 2, (height - h) // 2, w, h
 
 
-def adjust_hue(image, shift):
-    """Shift the hue by a share of its circle."""
+def adjust_hue(image: Image.Image, shift: float) -> Image.Image:
+    """Shift the hue by `shift` turns of the color circle."""
     hue, saturation, value = image.convert("HSV").split()
     turned = np.asarray(hue) + np.uint8(int(shift * 255) % 256)
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
 
 
-def jitter(image, rng):
-    """Distort colors in random order."""
+def jitter(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Apply color jitter in random order."""
     operations = [
         lambda image: ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.4)),
         lambda image: ImageEnhance.Contrast(image).enhance(rng.uniform(0.6, 1.4)),
@@ -51,12 +53,14 @@ def jitter(image, rng):
     return image
 
 
-def view(image, size, rng, blur, solarize):
-    """Make one view of a PIL image: `(size, size, 3)` float32, normalized, and its box."""
+def view(
+    image: Image.Image, size: int, rng: random.Random, blur: float, solarize: float
+) -> tuple[np.ndarray, tuple[int, int, int, int, bool]]:
+    """Return one view of an image, `(size, size, 3)` float32, normalized, and its box."""
     flip = rng.random() < 0.5
     if flip:
         image = image.transpose(Image.FLIP_LEFT_RIGHT)
-    left, top, width, height = crop_box(*image.size, rng)
+    left, top, width, height = crop_box(image.width, image.height, rng)
     image = image.crop((left, top, left + width, top + height)).resize((size, size), Image.BICUBIC)
     if rng.random() < 0.8:
         image = jitter(image, rng)
@@ -69,8 +73,8 @@ def view(image, size, rng, blur, solarize):
     return (np.asarray(image, "float32") / 255 - MEAN) / STD, (top, left, height, width, flip)
 
 
-def block_mask(grid, count, min_block, rng):
-    """Mask rectangles, then single patches: `(grid, grid)` bool."""
+def block_mask(grid: int, count: int, min_block: int, rng: Any) -> np.ndarray:
+    """Return a random mask of rectangles, then single patches: `(grid, grid)` bool."""
     mask = np.zeros((grid, grid), bool)
     while (remaining := count - mask.sum()) > 0:
         for _ in range(10):
@@ -105,9 +109,11 @@ def _work(task):
     return slot, others
 
 
-def batches(files, size, batch_size, workers=2):
-    """Yield batches without end, each as `(batch, 2, size, size, 3)` float32 and the boxes and visible patches."""
-    # A spawned worker imports the main module unless that is some `__main__.py`, as here: no TensorFlow in it.
+def batches(
+    files: Sequence[bytes], size: int, batch_size: int, workers: int = 2
+) -> Iterator[tuple[np.ndarray, list[tuple]]]:
+    """Yield an infinite stream of batches: views, `(batch, 2, size, size, 3)` float32; boxes and visible patches."""
+    # Spawned workers do not import a main module named `__main__.py`, as here, so they do not load TensorFlow.
     context = multiprocessing.get_context("spawn")
     nbytes = SLOTS * batch_size * 2 * size * size * 3 * 4
     memory = shared_memory.SharedMemory(create=True, size=nbytes)

@@ -1,1 +1,1 @@
-"""Time, memory and FLOPs of one training step; see `__main__.py`."""
+"""Benchmark of one training step: time, memory and FLOPs. See `benchmarks/__main__.py`."""

@@ -1,4 +1,6 @@
-"""Peak memory of one step at a batch that fills it, one program after the other."""
+"""Peak memory of one training step at a large batch, one program after the other."""
+
+from typing import Any
 
 from benchmarks.step.run import NAMES, Process
 from benchmarks.tables import table
@@ -14,10 +16,10 @@ PROGRAMS = (
 )
 
 
-def measure(setting="base16-224", batch=64):
-    """Rows: program, whether it recomputes activations, MiB beyond what the process held before the model, seconds.
+def measure(setting: str = "base16-224", batch: int = 64) -> list[dict[str, Any]]:
+    """Return one row per program: gradient checkpointing, peak MiB above those before the model, seconds per step.
 
-    The seconds are those of the second step; a program that the machine has not enough memory for has neither.
+    The seconds are those of the second step. MiB and seconds are None for programs that ran out of memory.
     """
     rows = []
     for program, gradient_checkpointing in PROGRAMS:
@@ -28,15 +30,15 @@ def measure(setting="base16-224", batch=64):
                 process("build")
                 row["seconds"] = process("steps 1")["seconds"][0]
                 row |= process("memory")
-            except (RuntimeError, BrokenPipeError):  # ended by the system
+            except (RuntimeError, BrokenPipeError):  # killed by the operating system
                 row |= {"seconds": None, "mebibytes": None}
         rows.append(row)
         print(_name(row), row["mebibytes"], "MiB", row["seconds"], "s", flush=True)
     return rows
 
 
-def report(rows):
-    """Markdown."""
+def report(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as Markdown."""
     plain = rows[0]
     lines = [
         (
@@ -44,14 +46,14 @@ def report(rows):
             *(
                 (f"{row['mebibytes']:.0f}", f"{row['mebibytes'] / plain['mebibytes']:.2f}", f"{row['seconds']:.1f}")
                 if row["mebibytes"]
-                else ("more than there is", "", "")
+                else ("out of memory", "", "")
             ),
         )
         for row in rows
     ]
     title = f"SiameseIM, {plain['setting']}, batch {plain['batch']}, float32."
-    return f"{title}\n\n{table(('program', 'peak MiB', 'times plain', 'seconds a step'), lines)}"
+    return f"{title}\n\n{table(('program', 'peak MiB', 'relative to plain', 'seconds per step'), lines)}"
 
 
 def _name(row):
-    return NAMES[row["program"]] + (", recomputing" if row["gradient_checkpointing"] else "")
+    return NAMES[row["program"]] + (", checkpointing" if row["gradient_checkpointing"] else "")

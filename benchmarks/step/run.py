@@ -1,10 +1,12 @@
-"""Steps of all programs, taking turns."""
+"""Training steps of all programs, alternating."""
 
 import json
 import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from benchmarks import flops
 from benchmarks.step.settings import SETTINGS
@@ -22,9 +24,26 @@ FULL = tuple((objective, name) for name in SETTINGS for objective in ("SiameseIM
 
 
 class Process:
-    """A worker, see `worker.py`; called with a command, it gives the answer."""
+    """Process of `worker.py`; a call sends a command and returns the result.
 
-    def __init__(self, program, objective, setting, dtype="float32", batch=None, options=()):
+    Args:
+        program: str. Key of `NAMES`.
+        objective: str. Name of the objective.
+        setting: str. Name in `SETTINGS`.
+        dtype: str. Keras dtype policy. Defaults to "float32".
+        batch: int or None. Images per step. Defaults to those of the setting.
+        options: Sequence of str. Further arguments of the worker. Defaults to none.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        objective: str,
+        setting: str,
+        dtype: str = "float32",
+        batch: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         environment = {
             **os.environ,
             "KERAS_BACKEND": "torch" if program == "plain" else program,
@@ -32,7 +51,7 @@ class Process:
         }
         command = [sys.executable, "-m", "benchmarks.step.worker", program, objective, setting, "--dtype", dtype]
         command += [*(["--batch", str(batch)] if batch else []), *options]
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             command,
             env=environment,
             text=True,
@@ -41,8 +60,8 @@ class Process:
             stderr=subprocess.DEVNULL,
         )
 
-    def __call__(self, command):
-        """Send a command, wait for its answer."""
+    def __call__(self, command: str) -> dict[str, Any]:
+        """Send a command and wait for its result."""
         self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
@@ -50,18 +69,20 @@ class Process:
                 return json.loads(line)
         raise RuntimeError(f"{' '.join(self.process.args)} ended with status {self.process.wait()}.")
 
-    def __enter__(self):
+    def __enter__(self) -> "Process":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.process.stdin.close()
         self.process.wait()
 
 
-def group(objective, name, rounds=3, steps=3, dtype="float32"):
-    """Rows of one objective and setting: all programs in memory at once, a few steps each in turn."""
+def group(objective: str, name: str, rounds: int = 3, steps: int = 3, dtype: str = "float32") -> list[dict[str, Any]]:
+    """Return the rows of one objective and setting; all programs are in memory and alternate every few steps."""
     programs = [program for program in PROGRAMS if objective == "SiameseIM" or program != "plain"]
-    setting, rows, processes = SETTINGS[name], {}, {}
+    setting = SETTINGS[name]
+    rows: dict[str, dict[str, Any]] = {}
+    processes: dict[str, Process] = {}
     work = flops.of_step(objective, setting)
     try:
         for program in programs:
@@ -85,8 +106,8 @@ def group(objective, name, rounds=3, steps=3, dtype="float32"):
     return list(rows.values())
 
 
-def measure(mode="normal", rounds=3, dtype="float32"):
-    """Rows of all groups of a mode: `"short"`, `"normal"` or `"full"`."""
+def measure(mode: str = "normal", rounds: int = 3, dtype: str = "float32") -> list[dict[str, Any]]:
+    """Return the rows of all groups of a mode: `"short"`, `"normal"` or `"full"`."""
     rows = []
     for objective, name in {"short": SHORT, "normal": NORMAL, "full": FULL}[mode]:
         few = mode == "short" or objective != "SiameseIM" or SETTINGS[name].size == "base"
@@ -95,23 +116,23 @@ def measure(mode="normal", rounds=3, dtype="float32"):
     return rows
 
 
-def text_of(row):
-    """One row for the impatient."""
+def text_of(row: dict[str, Any]) -> str:
+    """Return one row as a line of progress output."""
     return f"{row['objective']} {row['setting']} {row['program']}: {1e3 * row['median']:.0f} ms"
 
 
-def limit(rows):
-    """GFLOP/s of the fastest plain matrix product that any framework showed in this run."""
+def limit(rows: list[dict[str, Any]]) -> float:
+    """Return the GFLOP/s of the fastest plain matrix product of all frameworks in this run."""
     return max(row["matmul"] for row in rows)
 
 
-def report(rows):
-    """Markdown."""
+def report(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as Markdown."""
     best, lines = limit(rows), []
     plain = {row["setting"]: row["median"] for row in rows if row["program"] == "plain"}
     for row in rows:
         speed = row["step_gflop"] / row["median"]
-        faster = plain[row["setting"]] / row["median"] if row["objective"] == "SiameseIM" else None
+        speedup = plain[row["setting"]] / row["median"] if row["objective"] == "SiameseIM" else None
         lines.append(
             (
                 row["objective"],
@@ -119,7 +140,7 @@ def report(rows):
                 NAMES[row["program"]],
                 f"{1e3 * row['median']:.0f}",
                 f"{row['images_per_second']:.1f}",
-                "" if faster is None else f"{faster:.2f}",
+                "" if speedup is None else f"{speedup:.2f}",
                 f"{row['step_gflop']:.0f}",
                 f"{speed:.0f}",
                 f"{100 * speed / best:.0f} %",
@@ -127,8 +148,10 @@ def report(rows):
                 f"{row['compile_seconds']:.0f}",
             )
         )
-    columns = ("objective", "setting", "program", "ms", "images/s", "times plain", "GFLOP a step", "GFLOP/s")
-    columns += ("of the limit", "peak MiB", "first step's extra s")
+    columns = (
+        *("objective", "setting", "program", "ms", "images/s", "speedup over plain", "GFLOP per step", "GFLOP/s"),
+        *("share of limit", "peak MiB", "first-step overhead, s"),
+    )
     matmuls = ", ".join(
         f"{NAMES[program]} {max(row['matmul'] for row in rows if row['program'] == program):.0f}"
         for program in PROGRAMS

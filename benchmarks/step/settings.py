@@ -1,23 +1,28 @@
-"""What is measured: sizes, batches and the models of the three objectives."""
+"""Settings of the step benchmark: sizes, batches and models of the three objectives."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+    from benchmarks.plain_pytorch import PlainStep
 
 MASK_RATIO = {"SiameseIM": 0.6, "MAE": 0.75}
 OBJECTIVES = ("SiameseIM", "MAE", "MoCoV3")
 
 
 class Setting(NamedTuple):
-    """One size.
+    """Size of model, images and batch.
 
     Attributes:
         size: Name in `VIT_SIZES`.
-        patch_size: Pixels a side.
-        image_size: Pixels a side.
-        batch: Images a step.
-        decoder_width: Of SiameseIM's projector and decoder; MAE's decoder is no wider than the paper's 512.
-        decoder_heads: Their attention heads.
+        patch_size: Side of the patches in pixels.
+        image_size: Side of the images in pixels.
+        batch: Images per step.
+        decoder_width: Channels of SiameseIM's projector and decoder. MAE's decoder has at most the paper's 512.
+        decoder_heads: Attention heads of SiameseIM's projector and decoder.
     """
 
     size: str
@@ -28,12 +33,12 @@ class Setting(NamedTuple):
     decoder_heads: int
 
     @property
-    def patches(self):
-        """Patches of a view."""
+    def patches(self) -> int:
+        """Patches per view."""
         return (self.image_size // self.patch_size) ** 2
 
-    def visible(self, objective):
-        """Patches that an objective's encoder sees of view 1."""
+    def visible(self, objective: str) -> int:
+        """Return the number of visible patches of view 1."""
         return self.patches - round(MASK_RATIO.get(objective, 0) * self.patches)
 
 
@@ -45,8 +50,8 @@ SETTINGS = {
 }
 
 
-def batch_of(objective, setting, seed=0):
-    """Random views with random geometry: a dictionary of NumPy arrays as `keras_siamim.batch` has it."""
+def batch_of(objective: str, setting: Setting, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return a batch of random views with random geometry, see `keras_siamim.batch`."""
     rng = np.random.default_rng(seed)
     images, patches = setting.batch, setting.patches
     shape = (images, setting.image_size, setting.image_size, 3)
@@ -60,14 +65,14 @@ def batch_of(objective, setting, seed=0):
     }
 
 
-def model_of(objective, setting, dtype="float32", **options):
-    """A compiled Keras model.
+def model_of(objective: str, setting: Setting, dtype: str = "float32", **options: Any) -> "keras.Model":
+    """Return a compiled Keras model.
 
     Args:
-        objective: One of `OBJECTIVES`.
-        setting: A `Setting`.
-        dtype: Keras's dtype policy.
-        **options: Of the objective's constructor.
+        objective: str. One of `OBJECTIVES`.
+        setting: `Setting`. Size of the model.
+        dtype: str. Keras dtype policy. Defaults to "float32".
+        **options: Arguments of the objective's constructor.
     """
     import keras_siamim as ks
 
@@ -86,8 +91,8 @@ def model_of(objective, setting, dtype="float32", **options):
     return model
 
 
-def plain_of(setting):
-    """The plain PyTorch peer of SiameseIM."""
+def plain_of(setting: Setting) -> "PlainStep":
+    """Return the plain PyTorch baseline of SiameseIM."""
     from benchmarks.plain_pytorch import PlainSiameseIM, PlainStep
     from keras_siamim.backbones import VIT_SIZES
 

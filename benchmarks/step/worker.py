@@ -1,7 +1,7 @@
-"""One model in a process of its own, which steps when told: `python -m benchmarks.step.worker PROGRAM OBJECTIVE ...`.
+"""Worker process with one model: `python -m benchmarks.step.worker PROGRAM OBJECTIVE SETTING`.
 
-Reads commands from standard input, one a line, and answers each with one line of JSON on standard output: `build`,
-`steps N`, `matmul`, `memory`. So several of them can take turns on one machine.
+The worker reads commands from standard input, one per line: `build`, `steps N`, `matmul`, `memory`. It writes the
+result of each as one line of JSON to standard output. Several workers can therefore alternate on one machine.
 """
 
 import argparse
@@ -9,32 +9,35 @@ import json
 import pathlib
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
-from benchmarks.step.settings import OBJECTIVES, SETTINGS, batch_of, model_of, plain_of
+from benchmarks.step.settings import OBJECTIVES, SETTINGS, Setting, batch_of, model_of, plain_of
 
 MATMULS = ((2048, 2048, 2048), (4480, 384, 1536), (4480, 1536, 384))
 
 
-def resident(field="VmRSS"):
-    """Resident memory of this process in MiB; its peak with `VmHWM` (Linux)."""
+def resident(field: str = "VmRSS") -> float:
+    """Return the resident memory of this process in MiB, or its peak with `VmHWM` (Linux)."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 class Worker:
-    """A model and its batch.
+    """Model with its batch.
 
     Args:
-        program: `"plain"` for the peer, else a Keras backend.
-        objective: Name of the objective.
-        setting: A `Setting`.
-        dtype: Keras's dtype policy.
-        gradient_checkpointing: Whether the model recomputes its activations.
+        program: str. `"plain"` for the PyTorch baseline, or a Keras backend.
+        objective: str. Name of the objective.
+        setting: `Setting`. Size of the model.
+        dtype: str. Keras dtype policy.
+        gradient_checkpointing: bool. True to use gradient checkpointing. Defaults to False.
     """
 
-    def __init__(self, program, objective, setting, dtype, gradient_checkpointing=False):
+    def __init__(
+        self, program: str, objective: str, setting: Setting, dtype: str, gradient_checkpointing: bool = False
+    ) -> None:
         self.plain = program == "plain"
         self.objective, self.setting, self.dtype, self.gradient_checkpointing = (
             objective,
@@ -53,21 +56,21 @@ class Worker:
             import keras_siamim  # noqa: F401
 
             self.to_tensor, self.to_numpy = keras.ops.convert_to_tensor, keras.ops.convert_to_numpy
-        self.to_numpy(self.to_tensor(np.zeros(8, "float32")))  # the framework is awake
+        self.to_numpy(self.to_tensor(np.zeros(8, "float32")))  # initializes the framework
         self.before = resident()
 
-    def build(self):
-        """Make the model and take its first step."""
+    def build(self) -> dict[str, float]:
+        """Build the model and run its first step."""
         start = time.perf_counter()
         batch = batch_of(self.objective, self.setting)
         if self.plain:
             import torch
 
-            peer = plain_of(self.setting)
+            baseline = plain_of(self.setting)
             tensors = {name: self.to_tensor(array) for name, array in batch.items()}
-            peer.model.to(tensors["view_1"].device)
+            baseline.model.to(tensors["view_1"].device)
             dtype = torch.float32 if self.dtype == "float32" else torch.bfloat16
-            self.step = lambda: peer(tensors, dtype).item()
+            self.step = lambda: baseline(tensors, dtype).item()
         else:
             model = model_of(self.objective, self.setting, self.dtype)
             model.gradient_checkpointing = self.gradient_checkpointing
@@ -77,8 +80,8 @@ class Worker:
         self.steps(1)
         return {"build_seconds": built - start, "first_seconds": time.perf_counter() - built}
 
-    def steps(self, count):
-        """Seconds of each of `count` steps, results read."""
+    def steps(self, count: str | int) -> dict[str, Any]:
+        """Run `count` steps, read their losses and return the seconds of each."""
         seconds, processor_seconds = [], []
         for _ in range(int(count)):
             start, processor = time.perf_counter(), time.process_time()
@@ -87,8 +90,8 @@ class Worker:
             processor_seconds.append(time.process_time() - processor)
         return {"seconds": seconds, "processor_seconds": processor_seconds, "loss": loss}
 
-    def matmul(self):
-        """GFLOP/s of the fastest plain float32 matrix product of this framework."""
+    def matmul(self) -> dict[str, float]:
+        """Return the GFLOP/s of the fastest plain float32 matrix product of this framework."""
         rng, best = np.random.default_rng(0), 0.0
         for rows, inner, columns in MATMULS:
             a = self.to_tensor(rng.random((rows, inner), "float32"))
@@ -110,13 +113,13 @@ class Worker:
                 return jax.jit(lambda a, b: a @ b)
         return lambda a, b: a @ b
 
-    def memory(self):
-        """Peak resident memory in MiB beyond what the process held before the model."""
+    def memory(self) -> dict[str, float]:
+        """Return the growth of the peak resident memory since before the model, in MiB."""
         return {"mebibytes": resident("VmHWM") - self.before}
 
 
-def main():
-    """Answer until standard input ends."""
+def main() -> None:
+    """Run commands until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("objective", choices=OBJECTIVES)

@@ -1,18 +1,19 @@
-"""Random numbers without state: every image's draws are a function of (seed, epoch, image number) alone.
+"""Stateless random numbers: a function of seed, stream, epoch and image index.
 
-No generator is advanced, so the order in which parallel workers happen to reach the images cannot matter, and a run
-can start again at any image. The mixer is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), whose n-th output is a
-hash of key + n * GAMMA. `stream_keys` and `uniforms` are NumPy; `tf_stream_keys` and `tf_uniforms` give the same bits
-inside a TensorFlow graph.
+No generator state is advanced. Parallel workers may therefore process images in any order, and a run can resume at any
+image. The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), whose n-th output is a hash of key + n * GAMMA.
+`stream_keys` and `uniforms` use NumPy; `tf_stream_keys` and `tf_uniforms` return the same bits in a TensorFlow graph.
 """
 
 import numpy as np
+
+from keras_siamim.types import ArrayLike, Tensor
 
 GAMMA = 0x9E3779B97F4A7C15
 MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 SHIFTS = (30, 27, 31)
 
-# One independent stream of draws for each purpose.
+# One independent stream per purpose.
 VIEWS, MASKS, ORDER, FILES = 1, 2, 3, 4
 
 
@@ -22,17 +23,21 @@ def _mix(state):
     return state ^ (state >> np.uint64(SHIFTS[2]))
 
 
-def stream_keys(seed, stream, epoch, index):
-    """Keys of independent streams of draws.
+def stream_keys(seed: int, stream: int, epoch: int, index: ArrayLike) -> np.ndarray:
+    """Return the keys of independent random streams, one per image.
 
     Args:
-        seed: int, the run's seed.
-        stream: int, the purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
-        epoch: int.
-        index: `(images,)` ints, the image numbers.
+        seed: int. Seed of the run.
+        stream: int. Purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
+        epoch: int. Epoch.
+        index: `(images,)` ints. Image indices.
 
     Returns:
         `(images,)` uint64 keys.
+
+    Example:
+        >>> len(np.unique(stream_keys(0, VIEWS, 0, np.arange(1000))))
+        1000
     """
     key = np.zeros(1, np.uint64)
     for part in (seed, stream, epoch, index):
@@ -42,23 +47,42 @@ def stream_keys(seed, stream, epoch, index):
     return key
 
 
-def uniforms(keys, count, first=0):
-    """Draw numbers `first ... first + count - 1` of each stream.
+def uniforms(keys: np.ndarray, count: int, first: int = 0) -> np.ndarray:
+    """Return the samples with indices in [first, first + count) of each stream.
 
     Args:
-        keys: `(images,)` uint64.
-        count: how many numbers.
-        first: number of the first one.
+        keys: `(images,)` uint64. Keys of `stream_keys`.
+        count: int. Number of samples per stream.
+        first: int. Index of the first sample. Defaults to 0.
 
     Returns:
         `(images, count)` float32 in [0, 1), multiples of 2**-24.
+
+    Example:
+        >>> keys = stream_keys(0, MASKS, 0, [4])
+        >>> bool((uniforms(keys, 5, first=10) == uniforms(keys, 15)[:, 10:]).all())
+        True
     """
     counters = (np.arange(first, first + count) + 1).astype(np.uint64) * np.uint64(GAMMA)
     return (_mix(keys[:, None] + counters) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def permutation(seed, stream, epoch, size):
-    """Order `size` things as seed, stream and epoch determine: `(size,)` int64."""
+def permutation(seed: int, stream: int, epoch: int, size: int) -> np.ndarray:
+    """Return a random permutation determined by seed, stream and epoch.
+
+    Args:
+        seed: int. Seed of the run.
+        stream: int. Purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
+        epoch: int. Epoch.
+        size: int. Length of the permutation.
+
+    Returns:
+        `(size,)` int64, a permutation of [0, size).
+
+    Example:
+        >>> sorted(permutation(0, ORDER, 0, 4).tolist())
+        [0, 1, 2, 3]
+    """
     return np.argsort(stream_keys(seed, stream, epoch, np.arange(size)), kind="stable")
 
 
@@ -71,17 +95,21 @@ def _tf_mix(state):
     return xor(state, shift(state, tf.constant(SHIFTS[2], tf.uint64)))
 
 
-def tf_stream_keys(seed, stream, epoch, index):
-    """`stream_keys` as graph ops.
+def tf_stream_keys(seed: Tensor, stream: int, epoch: Tensor, index: Tensor) -> Tensor:
+    """Return the keys of `stream_keys`, computed by TensorFlow.
 
     Args:
-        seed: int or int64 scalar tensor.
-        stream: int.
-        epoch: int or int64 scalar tensor.
-        index: `(...)` int64 tensor.
+        seed: int or int64 scalar tensor. Seed of the run.
+        stream: int. Purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
+        epoch: int or int64 scalar tensor. Epoch.
+        index: `(...)` int64 tensor. Image indices.
 
     Returns:
         `(...)` uint64 tensor.
+
+    Example:
+        >>> bool((tf_stream_keys(0, VIEWS, 3, [7, 8]).numpy() == stream_keys(0, VIEWS, 3, [7, 8])).all())
+        True
     """
     import tensorflow as tf
 
@@ -91,8 +119,21 @@ def tf_stream_keys(seed, stream, epoch, index):
     return key
 
 
-def tf_uniforms(keys, count, first=0):
-    """`uniforms` as graph ops: `(...)` uint64 keys to `(..., count)` float32; `first` may be an int64 scalar tensor."""
+def tf_uniforms(keys: Tensor, count: int, first: int | Tensor = 0) -> Tensor:
+    """Return the samples of `uniforms`, computed by TensorFlow.
+
+    Args:
+        keys: `(...)` uint64 tensor. Keys of `tf_stream_keys`.
+        count: int. Number of samples per stream.
+        first: int or int64 scalar tensor. Index of the first sample in its stream. Defaults to 0.
+
+    Returns:
+        `(..., count)` float32 tensor in [0, 1).
+
+    Example:
+        >>> tuple(tf_uniforms(tf_stream_keys(0, VIEWS, 3, [7, 8]), 5).shape)
+        (2, 5)
+    """
     import tensorflow as tf
 
     first = tf.bitcast(tf.cast(first, tf.int64), tf.uint64)

@@ -1,35 +1,42 @@
-"""The 15 corruptions of ImageNet-C at five severities, on the fly, for images of any size.
+"""The 15 corruptions of ImageNet-C at five severities, computed on the fly for images of any size.
 
-Definitions and strengths of Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations" (ICLR 2019, arXiv 1903.12261, section 3), written for NumPy and SciPy: of the packages that do the same,
-one fails on today's NumPy and the other draws from a global generator and brings two image libraries. Lengths in pixels
-are given for images of 224 and scale with the shorter side. Frost is a fractal, not photographs of ice. So errors are
-close to those on the published ImageNet-C, not equal, and are never to be divided by AlexNet's.
+Definitions and strengths are those of Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations" (ICLR 2019, arXiv 1903.12261, section 3). Lengths in pixels are given for images of 224
+pixels and scale with the shorter side. Frost is a fractal instead of photographs of ice.
+
+Error rates are therefore close to those on the published ImageNet-C, but not equal. Never normalize them by AlexNet's
+error rates, which were measured on the published images.
 """
 
 import io
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from keras_siamim.types import ArrayLike
+
+# Written for NumPy and SciPy because the packages with the same corruptions do not fit: one fails on NumPy 2, the other
+# uses a global random generator and depends on two image libraries.
 _REFERENCE_SIDE = 224
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-def corrupt(image, corruption: str, severity: int, seed=0) -> np.ndarray:
-    """Corrupt one image.
+def corrupt(image: ArrayLike, corruption: str, severity: int, seed: int | Sequence[int] = 0) -> np.ndarray:
+    """Apply one corruption to one image.
 
     Args:
-        image: (height, width, 3) uint8.
-        corruption: one of `CORRUPTIONS`.
-        severity: 1 (slight) ... 5 (strong).
-        seed: integer or sequence of them; the same seed gives the same image.
+        image: `(height, width, 3)` uint8. The image.
+        corruption: str. Name of the corruption, a key of `CORRUPTIONS`.
+        severity: int in [1, 5]. Severity from slight to strong.
+        seed: int or sequence of ints. Random seed; equal seeds give equal results. Defaults to 0.
 
     Returns:
-        (height, width, 3) uint8.
+        `(height, width, 3)` uint8.
 
     Raises:
-        ValueError: if an argument is none of these.
+        ValueError: If `image` has another shape or dtype, or `corruption` or `severity` is unknown.
 
     Example:
         >>> gray = np.full((8, 8, 3), 100, "uint8")
@@ -38,11 +45,11 @@ def corrupt(image, corruption: str, severity: int, seed=0) -> np.ndarray:
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"`image` must be (height, width, 3) uint8; received {image.shape} {image.dtype}.")
+        raise ValueError(f"`image` must be (height, width, 3) uint8. Received: {image.shape} {image.dtype}.")
     if corruption not in CORRUPTIONS:
-        raise ValueError(f"`corruption` must be one of {', '.join(CORRUPTIONS)}; received {corruption!r}.")
+        raise ValueError(f"`corruption` must be one of {', '.join(CORRUPTIONS)}. Received: {corruption!r}.")
     if severity not in SEVERITIES:
-        raise ValueError(f"`severity` must be in 1...5; received {severity!r}.")
+        raise ValueError(f"`severity` must be an integer in [1, 5]. Received: {severity!r}.")
     function, strengths = CORRUPTIONS[corruption]
     result = function(image / 255.0, strengths[severity - 1], np.random.default_rng(seed))
     return np.rint(np.clip(result, 0, 1) * 255).astype(np.uint8)
@@ -61,8 +68,8 @@ def _shot_noise(x, photons, random):
 
 
 def _impulse_noise(x, share, random):
-    draw = random.uniform(size=x.shape)
-    return np.where(draw < share / 2, 0.0, np.where(draw < share, 1.0, x))
+    samples = random.uniform(size=x.shape)
+    return np.where(samples < share / 2, 0.0, np.where(samples < share, 1.0, x))
 
 
 def _blur(x, sigma):
@@ -86,7 +93,7 @@ def _glass_blur(x, strength, random):
     sigma, reach, rounds = strength[0] * _scale(x), max(1, round(strength[1] * _scale(x))), strength[2]
     x = _blur(x, sigma)
     height, width = x.shape[:2]
-    for _ in range(rounds):  # neighbors change places: the whole grid at once, each pixel with a near one
+    for _ in range(rounds):  # every pixel takes the value of a random neighbor, all at once
         rows = np.clip(np.arange(height)[:, None] + random.integers(-reach, reach + 1, (height, width)), 0, height - 1)
         columns = np.clip(np.arange(width)[None] + random.integers(-reach, reach + 1, (height, width)), 0, width - 1)
         x = x[rows, columns]
@@ -94,7 +101,7 @@ def _glass_blur(x, strength, random):
 
 
 def _line(length, sigma, degrees):
-    """Kernel of a Gaussian trail that begins in its middle and runs `length` pixels at an angle."""
+    """Return the kernel of a Gaussian trail that starts at its center and extends `length` pixels at an angle."""
     reach = max(1, int(np.ceil(length)))
     kernel = np.zeros((2 * reach + 1,) * 2)
     steps = np.linspace(0, length, 8 * reach + 1)
@@ -110,9 +117,9 @@ def _motion_blur(x, strength, random):
 
 
 def _zoomed(x, factor):
-    """Enlarge about the middle, keeping the size."""
-    middle = (np.array(x.shape[:2]) - 1) / 2
-    offset = middle - middle / factor
+    """Enlarge about the center, keeping the size."""
+    center = (np.array(x.shape[:2]) - 1) / 2
+    offset = center - center / factor
     return np.stack(
         [
             ndimage.affine_transform(x[..., c], (1 / factor,) * 2, offset, order=1, mode="nearest")
@@ -142,7 +149,7 @@ def _snow(x, strength, random):
 
 
 def _fractal(shape, decay, random):
-    """Plasma (height, width) in 0...1 by midpoint displacement, rougher for a smaller `decay`."""
+    """Return a plasma fractal, (height, width) in [0, 1], by midpoint displacement; a smaller `decay` is rougher."""
     size = 1 << int(np.ceil(np.log2(max(*shape, 2))))
     plasma, grid, wobble = np.zeros((1, 1)), 1, 1.0
     while grid < size:
@@ -168,7 +175,7 @@ def _fog(x, strength, random):
 
 
 def _brightness(x, added, random):
-    value = x.max(axis=-1, keepdims=True)  # V of HSV; hue and saturation stay
+    value = x.max(axis=-1, keepdims=True)  # V of HSV; hue and saturation stay the same
     brighter = np.clip(value + added, 0, 1)
     return np.where(value > 0, x * brighter / np.maximum(value, 1e-12), brighter)
 
@@ -187,8 +194,10 @@ def _elastic_transform(x, strength, random):
     matrix = np.linalg.lstsq(np.c_[moved, np.ones(3)], corners, rcond=None)[0]
     shifts = [ndimage.gaussian_filter(random.uniform(-1, 1, (height, width)), smooth, truncate=3) for _ in range(2)]
     grid = np.stack([*np.mgrid[:height, :width], np.ones((height, width))], axis=-1) @ matrix
-    where = [grid[..., 0] + push * shifts[0], grid[..., 1] + push * shifts[1]]
-    return np.stack([ndimage.map_coordinates(x[..., c], where, order=1, mode="reflect") for c in range(3)], axis=-1)
+    coordinates = [grid[..., 0] + push * shifts[0], grid[..., 1] + push * shifts[1]]
+    return np.stack(
+        [ndimage.map_coordinates(x[..., c], coordinates, order=1, mode="reflect") for c in range(3)], axis=-1
+    )
 
 
 def _through_pillow(x, change):
@@ -216,7 +225,7 @@ def _jpeg_compression(x, quality, random):
 
 
 # Name: function and its five strengths.
-CORRUPTIONS = {
+CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], Sequence[Any]]] = {
     "gaussian_noise": (_gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38)),
     "shot_noise": (_shot_noise, (60, 25, 12, 5, 3)),
     "impulse_noise": (_impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),

@@ -1,1 +1,1 @@
-"""Figures: functions from arrays to images."""
+"""Figures: functions from arrays to PIL images."""

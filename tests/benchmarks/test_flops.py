@@ -11,7 +11,7 @@ pytestmark = pytest.mark.one_backend
 
 
 def counted(function):
-    """What PyTorch counts while a function runs, without what fused attention computes twice."""
+    """Return the FLOPs that PyTorch counts while a function runs, without the recomputation of fused attention."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()

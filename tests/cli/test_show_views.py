@@ -14,7 +14,7 @@ pytestmark = pytest.mark.one_backend
         (["images", "--recipe", "nothing"], "`name` must be one of"),
         (["images", "--recipe", "mae_vit_base_1600ep"], "`--recipe` must have two views"),
         (["images", "--pairs", "0"], "`--pairs` must be positive"),
-        (["broken"], "where none can be"),
+        (["broken"], "must hold readable images"),
     ],
 )
 def test_errors_are_reported_in_one_line_and_leave_no_figure(tmp_path, monkeypatch, capsys, arguments, message):

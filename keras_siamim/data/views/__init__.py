@@ -1,1 +1,1 @@
-"""Pairs of augmented views of an image, and their geometry."""
+"""Augmented views of an image, in pairs, and their relative geometry."""

@@ -13,7 +13,7 @@ STRENGTHS = [0.6, 0.85, 1.2, 1.4]
 
 
 def apply(operation, *arguments):
-    """One strength for each of the two photographs, on the backend under test; uint8 back."""
+    """Apply an operation to both photographs on the backend under test; return gray levels."""
     image = color.bands(keras.ops, photographs()[:, ::2, ::2])
     arguments = [keras.ops.convert_to_tensor(np.array([argument] * 2)) for argument in arguments]
     result = keras.ops.convert_to_numpy(operation(keras.ops, image, *arguments))
@@ -56,7 +56,7 @@ def pil_hue(image, shift):
 
 @pytest.mark.parametrize("shift", [-0.1, -0.04, 0.0, 0.07, 0.1])
 def test_hue(shift):
-    # PIL turns by whole 255ths; ours by what was drawn, so the same whole number is asked of both.
+    # PIL rotates by whole 255ths and ours by any shift, so both get the same whole number.
     found = apply(color.adjust_hue, np.float32(int(shift * 255) / 256))
     assert_one_gray_level(found, with_pil(lambda image: pil_hue(image, shift)))
 
@@ -75,7 +75,7 @@ def test_blur(sigma):
 
 
 @pytest.mark.parametrize("where", [tf, keras.ops])
-def test_blur_of_large_images_leaves_out_only_what_weighs_nothing(where, rng):
+def test_the_bounded_blur_of_large_images_omits_negligible_weights(where, rng):
     image = rng.uniform(0, 255, (2, 50, 3, 61)).astype("float32")
     sigma = np.array([0.4, 1.0], "float32")
     given = [keras.ops.convert_to_tensor(x) if where is keras.ops else tf.constant(x) for x in (image, sigma)]
@@ -83,7 +83,7 @@ def test_blur_of_large_images_leaves_out_only_what_weighs_nothing(where, rng):
     assert 0 < np.abs(fast - exact).max() < 0.05
 
 
-def test_blur_is_a_true_gaussian_of_the_drawn_sigma():
+def test_blur_is_a_gaussian_of_the_given_sigma():
     dot = np.zeros((1, 41, 3, 31), "float32")
     dot[:, 20, :, 15] = 1.0
     blurred = color.gaussian_blur(keras.ops, dot, keras.ops.convert_to_tensor([1.7]))
@@ -94,7 +94,7 @@ def test_blur_is_a_true_gaussian_of_the_drawn_sigma():
     np.testing.assert_allclose((blurred * (x - 15.0) ** 2).sum(), 1.7**2, rtol=1e-3)
 
 
-def test_a_sigma_of_zero_leaves_the_image_and_a_flat_image_stays_flat():
+def test_a_sigma_of_zero_changes_nothing_and_a_flat_image_stays_flat():
     image = color.bands(keras.ops, photographs()[:, :40, :50])
     same = color.gaussian_blur(keras.ops, image, keras.ops.convert_to_tensor([0.0, 0.0]))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(same), keras.ops.convert_to_numpy(image))
@@ -125,7 +125,7 @@ def test_jitter_follows_each_images_own_order():
         for operation in orders[k]:
             expected = operations[operation](expected, float(factors[k, operation]))
         ours = np.moveaxis(keras.ops.convert_to_numpy(found[k]), 1, -1)
-        # Four operations, each of which PIL cuts to whole levels.
+        # PIL rounds to whole levels after each of the four operations.
         assert np.abs(ours - np.asarray(expected)).mean() < 2.5
 
 

@@ -27,7 +27,7 @@ def test_the_affine_map_is_the_same_from_crops_and_from_recorded_numbers(recorde
     np.testing.assert_allclose(direct, folded, atol=1e-6)
 
 
-def test_both_views_place_a_point_on_the_same_spot_of_the_image(recorded):
+def test_both_views_map_a_point_to_the_same_point_of_the_image(recorded):
     crops = recorded["crops"]
     one, two, width = crops[:, 0:5], crops[:, 5:10], crops[:, 11]
     centers = geometry.patch_centers((14, 14))

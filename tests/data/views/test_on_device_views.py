@@ -17,13 +17,13 @@ SIZE = 16
 
 
 def raw_and_rendered(first, equal=True):
-    """What the device gets for two images, and what tf.data makes of the same draws."""
+    """Return a raw batch of two images, and the views that tf.data makes from it."""
     views = PairedViews(SIZE, seed=4)
-    boxes, numbers = views.draw(tf.constant([first, first + 1], tf.int64), 0, tf.fill([2], 40), tf.fill([2], 48))
-    raw = {"images": tf.constant(IMAGES), "boxes": boxes, "numbers": numbers}
+    boxes, samples = views.draw(tf.constant([first, first + 1], tf.int64), 0, tf.fill([2], 40), tf.fill([2], 48))
+    raw = {"images": tf.constant(IMAGES), "boxes": boxes, "numbers": samples}
     if not equal:
-        cut = [views.cut(image, own) for image, own in zip(IMAGES, boxes, strict=True)]
-        raw = {"cut": tf.stack(cut), "numbers": numbers}
+        cropped = [views.cut(image, own) for image, own in zip(IMAGES, boxes, strict=True)]
+        raw = {"cut": tf.stack(cropped), "numbers": samples}
     rendered = views.render(raw)
     return {key: keras.ops.convert_to_tensor(np.asarray(value)) for key, value in raw.items()}, rendered
 
@@ -38,7 +38,7 @@ def test_the_device_makes_the_same_views_to_one_gray_level(equal):
         assert set(found) == {"view_1", "view_2", "visible_ids"}
         for key in ("view_1", "view_2"):
             levels.append(np.abs(keras.ops.convert_to_numpy(found[key]) - rendered[key].numpy()) * color.STD)
-    # Where a resampled value lies midway between two levels, the two may round it apart.
+    # A value midway between two levels may be rounded differently.
     assert np.mean(np.array(levels) > 1) < 1e-3
     assert np.mean(levels) < 0.01
 
@@ -57,7 +57,7 @@ def test_it_can_be_the_first_layer_of_a_compiled_step():
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("equal", [True, False])
-def test_the_pipeline_hands_out_raw_batches_of_the_same_pairs(equal, tmp_path):
+def test_the_pipeline_returns_raw_batches_of_the_same_pairs(equal, tmp_path):
     for k, image in enumerate(IMAGES):
         Image.fromarray(image).save(tmp_path / f"{k:02}.png")
     source = sources.array_source(IMAGES) if equal else sources.folder_source(tmp_path)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_siamim.data.views import color, crops, geometry
 from keras_siamim.data.views.paired_views import PairedViews
-from keras_siamim.data.views.recipe import COLOR_NUMBERS, ONLINE, TARGET, ViewRecipe
+from keras_siamim.data.views.recipe import NUM_COLOR_SAMPLES, ONLINE, TARGET, ViewRecipe
 from tests.data.images.photographs import photographs
 
 PLAIN = ViewRecipe.crop_and_flip(area=(0.08, 1.0))
@@ -22,7 +22,7 @@ def pairs_of(views, images, index, epoch=0):
 
 
 def coordinates(height, width):
-    """An image of float pixels that say where they are; 0.25 source pixel is one level at 64 pixels."""
+    """Return an image whose pixels hold their own coordinates; 0.25 source pixel is one level at 64 pixels."""
     y, x = np.mgrid[:height, :width] + 0.5
     return np.stack([y, x], -1)
 
@@ -55,21 +55,21 @@ def test_single_images_and_batches_agree_eagerly_and_in_tf_data():
     for key in KEYS:
         np.testing.assert_array_equal(batched[key], both[key])
         for other in (np.stack([one[key] for one in alone]), mapped[key]):
-            # Two resampling roads, matrices and spans: a level that one of them rounds the other way.
+            # Two resampling paths, by matrices and by spans, may round a level differently.
             assert np.abs(other - both[key]).mean() < 0.002
 
 
 @pytest.mark.one_backend
-def test_a_large_batch_is_made_in_pieces_of_the_same_views():
+def test_splitting_a_large_batch_does_not_change_its_views():
     images, views = np.repeat(IMAGES, 24, 0), PairedViews(96, TARGET, TARGET, seed=3)
-    whole = pairs_of(views, images, np.arange(48))
+    complete = pairs_of(views, images, np.arange(48))
     half = [pairs_of(views, images[:24], np.arange(24)), pairs_of(views, images[24:], np.arange(24, 48))]
     for key in KEYS:
-        np.testing.assert_allclose(whole[key], np.concatenate([part[key] for part in half]), atol=0.02)
+        np.testing.assert_allclose(complete[key], np.concatenate([part[key] for part in half]), atol=0.02)
 
 
 @pytest.mark.one_backend
-def test_images_without_numbers_take_the_next_draws_of_the_seed():
+def test_images_without_an_index_use_the_next_random_parameters_of_the_seed():
     images = IMAGES
     one, other = PairedViews(16, seed=1), PairedViews(16, seed=1)
     first, second = as_numpy(one(images)), as_numpy(one(images))
@@ -80,7 +80,7 @@ def test_images_without_numbers_take_the_next_draws_of_the_seed():
 @pytest.mark.one_backend
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 64), (300, 200)])
 def test_patch_centers_of_view_2_lie_in_view_1_where_the_geometry_says(height, width):
-    # Pixels encode their own coordinates; reading them at the mapped places must give the same ones in both views.
+    # Pixels encode their own coordinates; mapped points must give the same coordinates in both views.
     count, grid, size = 400, (4, 4), 64
     views = PairedViews(size, PLAIN, PLAIN, seed=0)
     boxes, _ = views.draw(tf.range(count, dtype=tf.int64), 0, tf.fill([count], height), tf.fill([count], width))
@@ -111,20 +111,20 @@ def test_patch_centers_of_view_2_lie_in_view_1_where_the_geometry_says(height, w
     assert worst < 0.5
 
 
-def _read(values, places):
+def _read(values, positions):
     # Linear interpolation of (images, pixels) at (images, points), pixel k's center at k + 0.5.
     pixels = np.arange(values.shape[1]) + 0.5
-    return np.stack([np.interp(place, pixels, value) for place, value in zip(places, values, strict=True)])
+    return np.stack([np.interp(position, pixels, value) for position, value in zip(positions, values, strict=True)])
 
 
 @pytest.mark.one_backend
 def test_probabilities_and_strengths_over_10000_draws():
     views = PairedViews(8, seed=5)
     side = tf.fill([10_000], 64)
-    _, numbers = views.draw(tf.range(10_000, dtype=tf.int64), 1, side, side)
-    assert numbers.shape == (10_000, 2, COLOR_NUMBERS)
-    for recipe, own in ((ONLINE, numbers[:, 0]), (TARGET, numbers[:, 1])):
-        order, factors = (values.numpy() for values in recipe._jitter(tf, own[:, :9]))
+    _, samples = views.draw(tf.range(10_000, dtype=tf.int64), 1, side, side)
+    assert samples.shape == (10_000, 2, NUM_COLOR_SAMPLES)
+    for recipe, own in ((ONLINE, samples[:, 0]), (TARGET, samples[:, 1])):
+        order, factors = (values.numpy() for values in recipe._jitter_parameters(tf, own[:, :9]))
         assert len({tuple(one) for one in order}) == 24
         np.testing.assert_allclose([(order[:, 0] == k).mean() for k in range(4)], 0.25, atol=0.02)
         jittered = (factors != [1, 1, 1, 0]).any(1)
@@ -152,8 +152,8 @@ def test_single_views_for_mae_and_probes():
     again = PairedViews.from_config(views.get_config())
     assert again.view_2 is None
     # Without colors the view is the image, resampled.
-    whole = crops.resize(tf.constant(images[0, :, :]), (16, 24)).numpy()
-    assert np.abs(color.denormalize(single["view_1"][0]).astype(int) - whole).mean() < 40
+    resized = crops.resize(tf.constant(images[0, :, :]), (16, 24)).numpy()
+    assert np.abs(color.denormalize(single["view_1"][0]).astype(int) - resized).mean() < 40
 
 
 @pytest.mark.one_backend
@@ -174,16 +174,16 @@ def test_floats_of_0_to_255_are_rounded():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((5, 5), "uint8"), r"received shape \(5, 5\)"),
-        (np.zeros((1, 2, 5, 5, 3), "uint8"), "images must be"),
-        (np.zeros((5, 5, 4), "uint8"), "3 channels, or 1 to be repeated; received 4"),
+        (np.zeros((5, 5), "uint8"), r"Received: shape \(5, 5\)"),
+        (np.zeros((1, 2, 5, 5, 3), "uint8"), "`images` must be"),
+        (np.zeros((5, 5, 4), "uint8"), "3 channels, or 1 to be repeated. Received: 4"),
         (np.zeros((0, 5, 3), "uint8"), "at least one pixel"),
         (np.full((5, 5, 3), -3, "int32"), r"values in \[-3, -3\]"),
         (np.full((5, 5, 3), 300, "float32"), r"within \[0, 1\] or \[0, 255\]"),
         (np.full((5, 5, 3), np.nan, "float32"), r"values in \[nan, nan\]"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(images, message):
+def test_malformed_images_raise(images, message):
     with pytest.raises(ValueError, match=message):
         PairedViews(16)(images)
 
@@ -192,25 +192,25 @@ def test_images_that_do_not_fit_are_refused(images, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"flip_probability": 1.2}, "flip_probability must be within 0...1; received 1.2"),
-        ({"blur_probability": -0.1}, "blur_probability must be within 0...1"),
+        ({"flip_probability": 1.2}, r"`flip_probability` must be within \[0, 1\]. Received: 1.2"),
+        ({"blur_probability": -0.1}, r"`blur_probability` must be within \[0, 1\]"),
         ({"solarize_probability": float("nan")}, "solarize_probability"),
-        ({"brightness": -1}, "brightness must be at least 0"),
-        ({"hue": 0.6}, "hue must be within 0...0.5"),
-        ({"area": (0, 1)}, "area must be two numbers with 0 < low <= high"),
-        ({"area": (0.5, 1.5)}, "area must lie within 0...1"),
-        ({"aspect": (2, 1)}, "aspect must be two numbers"),
-        ({"blur_sigma": (1,)}, "blur_sigma must be two numbers"),
+        ({"brightness": -1}, "`brightness` must be at least 0"),
+        ({"hue": 0.6}, r"`hue` must be within \[0, 0.5\]"),
+        ({"area": (0, 1)}, "`area` must be two numbers with 0 < low <= high"),
+        ({"area": (0.5, 1.5)}, r"`area` must lie within \[0, 1\]"),
+        ({"aspect": (2, 1)}, "`aspect` must be two numbers"),
+        ({"blur_sigma": (1,)}, "`blur_sigma` must be two numbers"),
     ],
 )
-def test_recipes_out_of_range_are_refused(arguments, message):
+def test_recipes_out_of_range_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         ViewRecipe(**arguments)
 
 
 @pytest.mark.parametrize("size", [0, (3, -1), (1, 2, 3)])
-def test_a_size_without_pixels_is_refused(size):
-    with pytest.raises(ValueError, match="image_size must be one or two positive ints"):
+def test_an_image_size_without_pixels_raises(size):
+    with pytest.raises(ValueError, match="`image_size` must be one or two positive ints"):
         PairedViews(size)
 
 
