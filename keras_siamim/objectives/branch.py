@@ -1,25 +1,40 @@
-"""The two branches of Siamese Image Modeling."""
+"""Branch of Siamese Image Modeling."""
+
+from __future__ import annotations
 
 import keras
 
 from keras_siamim.layers import Dense, Token, TransformerBlock
+from keras_siamim.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class SiameseBranch(keras.layers.Layer):
-    """What online and target branch have in common: encoder, dense to the decoder's width, projector, mask token.
+    """Branch of SiameseIM: encoder, linear map to the decoder's width, projector, and the mask token.
+
+    Online and target branch have the same layers. A call maps images to projector tokens (batch, 1 + patches, width),
+    class token first.
 
     Args:
-        encoder: A `ViTEncoder`.
-        width: Width of the projector.
-        num_heads: Its attention heads.
-        depth: Its number of blocks.
-        norm: Its norms, `"batch"` or `"layer"`.
-        mlp_ratio: Hidden width of its MLPs over `width`.
-        **kwargs: As for every Keras layer.
+        encoder: `ViTEncoder`.
+        width: int. Width of the projector.
+        num_heads: int. Attention heads of the projector.
+        depth: int. Blocks of the projector. Defaults to 2.
+        norm: `"batch"` or `"layer"`. Norms of the projector. Defaults to `"batch"`.
+        mlp_ratio: float. Hidden width of its MLPs over `width`. Defaults to 4.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, encoder, width, num_heads, depth=2, norm="batch", mlp_ratio=4, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.Model,
+        width: int,
+        num_heads: int,
+        depth: int = 2,
+        norm: str = "batch",
+        mlp_ratio: float = 4,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.width = width
@@ -35,25 +50,22 @@ class SiameseBranch(keras.layers.Layer):
         self.mask_token = Token(width, dtype=self.dtype_policy, name="mask_token")
 
     def build(self, input_shape=None):
-        """Create the weights; the encoder is built already."""
         self.embedding.build((None, None, self.encoder.width))
         for block in self.projector:
             block.build((None, None, self.width))
         self.mask_token.build()
 
-    def project(self, tokens, training=False):
-        """Encoder tokens (batch, tokens, encoder width) to projector tokens (batch, tokens, width)."""
+    def project(self, tokens: Tensor, training: bool = False) -> Tensor:
+        """Return projector tokens (batch, tokens, width) of encoder tokens (batch, tokens, encoder width)."""
         x = self.embedding(tokens)
         for block in self.projector:
             x = block(x, training=training)
         return x
 
     def call(self, images, visible_ids=None, training=False):
-        """Images to projector tokens (batch, 1 + patches, width), class token first."""
         return self.project(self.encoder(images, visible_ids, training=training), training=training)
 
     def get_config(self):
-        """Constructor arguments."""
         return {
             **super().get_config(),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -66,5 +78,4 @@ class SiameseBranch(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        """Inverse of `get_config`."""
         return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})

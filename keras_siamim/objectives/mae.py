@@ -1,5 +1,7 @@
 """Masked autoencoders."""
 
+from __future__ import annotations
+
 import keras
 from keras import ops
 
@@ -10,6 +12,7 @@ from keras_siamim.losses import masked_pixel_loss, normalize_pixels
 from keras_siamim.objectives.base import Objective
 from keras_siamim.objectives.validation import require_count, require_float, require_keys
 from keras_siamim.ops import masked_patches, patchify, restore_tokens, sincos_position_table
+from keras_siamim.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -17,21 +20,24 @@ class MAE(Objective):
     """Masked autoencoder (arXiv 2111.06377): predict the pixels of the masked patches from the visible ones.
 
     Args:
-        encoder: A `ViTEncoder`; the paper's has `final_norm=True`, its released weights `axis_order="columns_first"`.
-            The decoder lays out its positions alike.
-        decoder_width: Width of the decoder, a multiple of 4 and of `decoder_heads`.
-        decoder_heads: Its attention heads.
-        decoder_depth: Its number of blocks.
-        decoder_mlp_ratio: Hidden width of its MLPs over `decoder_width`.
-        train_patch_embedding: Whether the patch embedding is trained.
-        normalize_pixels: Whether the pixels of each patch are predicted at zero mean and unit variance.
-        **kwargs: As for every Keras model.
+        encoder: `ViTEncoder`, trained in place. The paper's has `final_norm=True`, its released weights
+            `axis_order="columns_first"`; the decoder's positions have the same order.
+        decoder_width: int. Width of the decoder, a multiple of 4 and of `decoder_heads`. Defaults to 512.
+        decoder_heads: int. Attention heads of the decoder. Defaults to 16.
+        decoder_depth: int. Blocks of the decoder. Defaults to 8.
+        decoder_mlp_ratio: float. Hidden width of its MLPs over `decoder_width`. Defaults to 4.
+        train_patch_embedding: bool. Whether to train the patch embedding. Defaults to True.
+        normalize_pixels: bool. Whether the pixels of each patch are predicted at zero mean and unit variance. Defaults
+            to True.
+        **kwargs: Arguments of `keras.Model`.
 
-    Call:
+    Call arguments:
         batch: Dictionary with `view_1` and `visible_ids`, see `keras_siamim.batch`.
-        training: Whether the encoder's stochastic depth is on.
-        Returns a dictionary: `prediction` (batch, patches, pixels of a patch), `pixels` likewise, float32, and `masked`
-        (batch, patches) bool.
+        training: bool. Whether the encoder applies stochastic depth.
+
+    Returns:
+        Dictionary of `prediction` and `pixels`, (batch, patches, pixels per patch), and `masked`, (batch, patches)
+        bool. `pixels` is float32.
 
     Raises:
         ValueError: For sizes that do not fit, and for batches that lack keys, floats or masked patches.
@@ -47,13 +53,13 @@ class MAE(Objective):
 
     def __init__(
         self,
-        encoder,
-        decoder_width=512,
-        decoder_heads=16,
-        decoder_depth=8,
-        decoder_mlp_ratio=4,
-        train_patch_embedding=True,
-        normalize_pixels=True,
+        encoder: keras.Model,
+        decoder_width: int = 512,
+        decoder_heads: int = 16,
+        decoder_depth: int = 8,
+        decoder_mlp_ratio: float = 4,
+        train_patch_embedding: bool = True,
+        normalize_pixels: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -62,7 +68,7 @@ class MAE(Objective):
         self.decoder_heads = decoder_heads = whole_number("decoder_heads", decoder_heads)
         self.decoder_depth = decoder_depth = whole_number("decoder_depth", decoder_depth)
         self.decoder_mlp_ratio = positive_number("decoder_mlp_ratio", decoder_mlp_ratio)
-        sincos_position_table((1, 1), decoder_width)  # refuses a width that positions do not divide
+        sincos_position_table((1, 1), decoder_width)  # raises for a width that positions do not divide
         self.train_patch_embedding = train_patch_embedding
         self.normalize_pixels = normalize_pixels
 
@@ -78,7 +84,6 @@ class MAE(Objective):
         self.build()
 
     def build(self, input_shape=None):
-        """Create all weights; the constructor does so."""
         if self.built:
             return
         tokens = (None, None, self.decoder_width)
@@ -92,7 +97,6 @@ class MAE(Objective):
         self.built = True
 
     def call(self, batch, training=False):
-        """Prediction, pixels and mask of a batch; see the class."""
         self._check(batch)
         images, visible_ids = batch[keys.VIEW_1], batch[keys.VISIBLE_IDS]
         latent = self.encoder(images, visible_ids, training=training)
@@ -105,8 +109,18 @@ class MAE(Objective):
             "masked": masked_patches(visible_ids, prediction.shape[1]),
         }
 
-    def decode(self, latent, visible_ids, image_shape, training=False):
-        """Encoder tokens (batch, 1 + visible, width) to pixels of all patches (batch, patches, pixels of a patch)."""
+    def decode(self, latent: Tensor, visible_ids: Tensor, image_shape: tuple, training: bool = False) -> Tensor:
+        """Predict the pixels of all patches.
+
+        Args:
+            latent: (batch, 1 + visible, width). Tokens of the encoder.
+            visible_ids: (batch, visible) int32.
+            image_shape: Shape of the images.
+            training: bool. Whether the model trains.
+
+        Returns:
+            (batch, patches, pixels per patch).
+        """
         grid = self.encoder.patch_embedding.grid(image_shape)
         table = sincos_position_table(grid, self.decoder_width, self.encoder.axis_order)
         x = self.embedding(latent)
@@ -118,18 +132,16 @@ class MAE(Objective):
         return self.head(self.decoder_norm(x))[:, 1:]
 
     def loss_terms(self, outputs):
-        """The loss from what `call` gave."""
         return {"loss": masked_pixel_loss(outputs["prediction"], outputs["pixels"], outputs["masked"])}
 
     def _check(self, batch):
-        """What shapes and dtypes alone can tell; `fit` checks values too."""
+        # Shapes and dtypes alone; `fit` checks values too.
         require_keys(batch, self.batch_keys)
         require_float(batch, keys.VIEW_1)
         rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
         require_count(batch, keys.VISIBLE_IDS, rows * columns, left_out=1)
 
     def get_config(self):
-        """Constructor arguments."""
         return {
             **super().get_config(),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -143,5 +155,4 @@ class MAE(Objective):
 
     @classmethod
     def from_config(cls, config):
-        """Inverse of `get_config`."""
         return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})

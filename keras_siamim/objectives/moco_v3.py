@@ -1,5 +1,9 @@
 """MoCo v3."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -13,57 +17,57 @@ from keras_siamim.objectives.validation import require_float, require_keys
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class MoCoBranch(keras.layers.Layer):
-    """What online and target branch have in common: encoder and projector.
+    """Branch of MoCo v3: encoder and projector, from images to one vector each, (batch, widths[-1]).
 
     Args:
-        encoder: A `ViTEncoder`.
-        widths: Output channels of the projector's layers.
-        **kwargs: As for every Keras layer.
+        encoder: `ViTEncoder`.
+        widths: Sequence of int. Output channels of the projector's layers.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, encoder, widths, **kwargs):
+    def __init__(self, encoder: keras.Model, widths, **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.widths = list(widths)
         self.projector = MlpHead(self.widths, dtype=self.dtype_policy, name="projector")
 
     def build(self, input_shape=None):
-        """Create the weights; the encoder is built already."""
         self.projector.build((None, self.encoder.width))
 
     def call(self, images, training=False):
-        """Images to one vector each, (batch, widths[-1]): the projected class token."""
         return self.projector(self.encoder(images, training=training)[:, 0], training=training)
 
     def get_config(self):
-        """Constructor arguments."""
         encoder = keras.saving.serialize_keras_object(self.encoder)
         return {**super().get_config(), "encoder": encoder, "widths": self.widths}
 
     @classmethod
     def from_config(cls, config):
-        """Inverse of `get_config`."""
         return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class MoCoV3(MomentumObjective):
-    """MoCo v3 (arXiv 2104.02057): tell which vector of the momentum branch comes from another view of the same image.
+    """MoCo v3 (arXiv 2104.02057): identify the momentum branch's vector of another view of the same image.
 
     Args:
-        encoder: A `ViTEncoder`, the paper's with `final_norm=True`; it is trained in place and is what one keeps.
-        projector_width: Hidden channels of the projector, three dense layers, and of the predictor, two.
-        embedding_width: Channels of the vectors compared.
-        temperature: Divisor of their cosine similarities.
-        train_patch_embedding: Whether the patch embedding is trained; the paper freezes it at its initial values.
-        target_momentum: Number within 0...1, or a schedule such as `CosineMomentum(0.99, total_steps)`.
-        **kwargs: As for every Keras model.
+        encoder: `ViTEncoder`, trained in place; the paper's has `final_norm=True`. The part that users keep.
+        projector_width: int. Hidden channels of the projector (three dense layers) and the predictor (two). Defaults to
+            4096.
+        embedding_width: int. Channels of the vectors. Defaults to 256.
+        temperature: float. Divisor of their cosine similarities. Defaults to 0.2.
+        train_patch_embedding: bool. Whether to train the patch embedding, which the paper freezes at its initial
+            values. Defaults to False.
+        target_momentum: float in [0, 1], or a schedule such as `CosineMomentum(0.99, total_steps)`. Defaults to 0.99.
+        **kwargs: Arguments of `keras.Model`.
 
-    Call:
+    Call arguments:
         batch: Dictionary with `view_1` and `view_2`, see `keras_siamim.batch`.
-        training: Whether BatchNorm uses the batch's statistics.
-        Returns a dictionary of (batch, embedding_width): `query_1`, `query_2` from the online branch and the predictor,
-        `key_1`, `key_2` from the target branch, without gradient.
+        training: bool. Whether BatchNorm uses the statistics of the batch.
+
+    Returns:
+        Dictionary of (batch, embedding_width): `query_1` and `query_2` of online branch and predictor, `key_1` and
+        `key_2` of the target branch without gradient.
 
     Raises:
         ValueError: For a momentum or temperature out of range, and for batches that lack keys or floats.
@@ -79,12 +83,12 @@ class MoCoV3(MomentumObjective):
 
     def __init__(
         self,
-        encoder,
-        projector_width=4096,
-        embedding_width=256,
-        temperature=0.2,
-        train_patch_embedding=False,
-        target_momentum=0.99,
+        encoder: keras.Model,
+        projector_width: int = 4096,
+        embedding_width: int = 256,
+        temperature: float = 0.2,
+        train_patch_embedding: bool = False,
+        target_momentum: float | Callable = 0.99,
         **kwargs,
     ):
         super().__init__(target_momentum=target_momentum, **kwargs)
@@ -102,12 +106,11 @@ class MoCoV3(MomentumObjective):
         self.build()
 
     @property
-    def encoder(self):
-        """The online encoder: what is kept."""
+    def encoder(self) -> keras.Model:
+        """The online encoder, which users keep."""
         return self.online.encoder
 
     def build(self, input_shape=None):
-        """Create all weights; the constructor does so."""
         if self.built:
             return
         self.online.build()
@@ -118,7 +121,6 @@ class MoCoV3(MomentumObjective):
         self.built = True
 
     def call(self, batch, training=False):
-        """Queries and keys of a batch; see the class."""
         require_keys(batch, self.batch_keys)
         outputs = {}
         for number, view in (("1", keys.VIEW_1), ("2", keys.VIEW_2)):
@@ -129,12 +131,11 @@ class MoCoV3(MomentumObjective):
         return outputs
 
     def loss_terms(self, outputs):
-        """The loss from what `call` gave: each view's queries against the other view's keys, summed."""
+        # The queries of each view against the keys of the other.
         forth = self.contrast(outputs["query_1"], outputs["key_2"])["loss"]
         return {"loss": forth + self.contrast(outputs["query_2"], outputs["key_1"])["loss"]}
 
     def get_config(self):
-        """Constructor arguments."""
         return {
             **super().get_config(),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -146,5 +147,4 @@ class MoCoV3(MomentumObjective):
 
     @classmethod
     def from_config(cls, config):
-        """Inverse of `get_config`."""
         return cls(**cls.deserialize_arguments(config))
