@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_siamim.callbacks.input_timing import StarvationMonitor
+from keras_siamim.callbacks.input_timing import DataWaitMonitor
 from keras_siamim.data.input_timing import WaitingClock
 
 
 def data(seconds, count=None):
-    """Batches that take their time to come."""
+    """Data set that sleeps before each batch."""
 
     def slow(number):
         time.sleep(seconds)
@@ -28,7 +28,7 @@ def fit(dataset, clock, step_seconds=0.0, epochs=2):
 
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    monitor = StarvationMonitor(clock)
+    monitor = DataWaitMonitor(clock)
     history = model.fit(
         clock.timed(dataset), epochs=epochs, steps_per_epoch=8, verbose=0, shuffle=False, callbacks=[monitor, Slow()]
     )
@@ -43,7 +43,7 @@ def test_elements_pass_through_unchanged_and_are_counted():
     assert clock.seconds > 0.03
 
 
-def test_slow_data_is_seen_and_a_hint_given_once(capsys):
+def test_slow_data_is_logged_and_a_hint_printed_once(capsys):
     clock = WaitingClock()
     monitor, history = fit(data(0.03), clock)
     assert all(share > 0.5 for share in monitor.shares)
@@ -51,7 +51,7 @@ def test_slow_data_is_seen_and_a_hint_given_once(capsys):
     assert capsys.readouterr().out.count("waits for its data") == 1
 
 
-def test_fast_data_is_not_blamed(capsys):
+def test_fast_data_prints_no_hint(capsys):
     clock = WaitingClock()
     monitor, _ = fit(data(0.0), clock, step_seconds=0.05)
     assert all(share < 0.1 for share in monitor.shares)
@@ -59,5 +59,5 @@ def test_fast_data_is_not_blamed(capsys):
 
 
 def test_a_limit_outside_0_to_1_is_refused():
-    with pytest.raises(ValueError, match="limit must be within 0...1; received 2"):
-        StarvationMonitor(WaitingClock(), limit=2)
+    with pytest.raises(ValueError, match=r"`limit` must be in \[0, 1\]. Received: 2"):
+        DataWaitMonitor(WaitingClock(), limit=2)
