@@ -48,14 +48,15 @@ def measure(options):
     import keras
     import numpy as np
 
-    from keras_siamim import AdamW, SiameseIM, ViTEncoder
+    from keras_siamim import AdamW, SiameseIMAblation, ViTEncoder
 
     encoder = ViTEncoder.from_preset(options.preset)
     settings = dict(SETTINGS[options.only])
     if "target_image_size" in settings:
         settings["target_image_size"] = [int(side * settings["target_image_size"]) for side in encoder.image_size]
     heads = encoder.num_heads
-    model = SiameseIM(encoder, decoder_width=encoder.width, decoder_heads=heads, target_momentum=0.99, **settings)
+    sizes = {"decoder_width": encoder.width, "decoder_heads": heads}
+    model = SiameseIMAblation(encoder, **sizes, target_momentum=0.99, **settings)
     model.compile(AdamW(1e-4, global_clipnorm=1.0))
     rng = np.random.default_rng(0)
     views = rng.normal(size=(2, options.batch, *encoder.image_shape)).astype("float32")
@@ -67,10 +68,10 @@ def measure(options):
         "relative_affine": np.tile(np.array([0.1, 0.1, 0.8, 0.8], "float32"), (options.batch, 1)),
         "visible_ids": np.tile(np.arange(visible, dtype="int32"), (options.batch, 1)),
     }
-    view, _, ids = model.question(batch, training=True)
+    view, _, ids = model.select_target(batch, training=True)
     grid = model.encoder.patch_embedding.grid(view.shape)
     asked = grid[0] * grid[1] if ids is None else ids.shape[1]
-    seen = asked if model.prediction_target == "kept_features" else grid[0] * grid[1]
+    seen = asked if settings.get("prediction_target") == "kept_features" else grid[0] * grid[1]
 
     seconds = []
     with PeakMemory() as memory:

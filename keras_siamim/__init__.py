@@ -10,8 +10,8 @@ from keras_siamim import presets  # noqa: F401  gives ViTEncoder.from_preset its
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.export import export_saved_model
 from keras_siamim.losses import InfoNCE, MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError, UniGrad
-from keras_siamim.objectives import MAE, MoCoV3, SiameseIM
-from keras_siamim.optimizers.adamw import AdamW
+from keras_siamim.objectives import MAE, MoCoV3, SiameseIM, SiameseIMAblation
+from keras_siamim.optimizers import AdamW
 from keras_siamim.schedules import CosineMomentum, scaled_learning_rate, warmup_cosine
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "NegativeCosine",
     "NormalizedMeanSquaredError",
     "SiameseIM",
+    "SiameseIMAblation",
     "UniGrad",
     "ViTEncoder",
     "export_saved_model",

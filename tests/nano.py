@@ -1,10 +1,12 @@
-"""The smallest SiameseIM that has everything, its two rivals, and batches for them."""
+"""The smallest SiameseIM, MAE and MoCo v3, and batches for them."""
 
 import numpy as np
 
-from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
+from keras_siamim import AdamW, CosineMomentum, SiameseIM, SiameseIMAblation, ViTEncoder, warmup_cosine
 from keras_siamim.objectives import MAE, MoCoV3
 
+# What `SiameseIMAblation` alone takes.
+AXES = set(SiameseIMAblation.__init__.__kwdefaults__)
 IMAGE_SIZE, PATCH_SIZE, GRID = (16, 24), 8, (2, 3)
 
 
@@ -17,7 +19,8 @@ def nano_model(dtype="float32", **changes):
     """A model of 2 x 3 patches and a few hundred weights a layer."""
     settings = {"decoder_width": 16, "decoder_heads": 2, "projector_depth": 1, "decoder_depth": 1, **changes}
     settings = {"target_momentum": CosineMomentum(0.9, 20), **settings}
-    return SiameseIM(nano_encoder(dtype), dtype=dtype, **settings)
+    kind = SiameseIMAblation if AXES & settings.keys() else SiameseIM
+    return kind(nano_encoder(dtype), dtype=dtype, **settings)
 
 
 def nano_mae(dtype="float32", **changes):

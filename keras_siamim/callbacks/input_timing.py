@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import keras
 
-if TYPE_CHECKING:  # the clock is TensorFlow's, which this module does not need
-    from keras_siamim.data.input_timing import WaitingClock
+if TYPE_CHECKING:  # the timer needs TensorFlow, this module does not
+    from keras_siamim.data.input_timing import InputTimer
 
 HINT = (
     "Training is input bound: the model waits for its data {share:.0%} of the time. Possible remedies, in this order: "
@@ -27,7 +27,7 @@ class DataWaitMonitor(keras.callbacks.Callback):
         shares: List of floats in [0, 1], one per epoch.
 
     Args:
-        clock: `WaitingClock` whose `timed` wraps the training data.
+        timer: `InputTimer` whose `timed` wraps the training data.
         limit: Float in [0, 1]. Share above which the hint is printed. Defaults to 0.1.
 
     Raises:
@@ -35,19 +35,19 @@ class DataWaitMonitor(keras.callbacks.Callback):
 
     Example:
         >>> import tensorflow as tf
-        >>> from keras_siamim.data.input_timing import WaitingClock
-        >>> clock, model = WaitingClock(), keras.Sequential([keras.layers.Dense(1)])
+        >>> from keras_siamim.data.input_timing import InputTimer
+        >>> timer, model = InputTimer(), keras.Sequential([keras.layers.Dense(1)])
         >>> model.compile("sgd", "mse")
-        >>> batches = clock.timed(tf.data.Dataset.from_tensors((tf.ones((2, 3)), tf.ones((2, 1)))).repeat(4))
-        >>> "data_wait" in model.fit(batches, shuffle=False, verbose=0, callbacks=[DataWaitMonitor(clock, 1.0)]).history
+        >>> batches = timer.timed(tf.data.Dataset.from_tensors((tf.ones((2, 3)), tf.ones((2, 1)))).repeat(4))
+        >>> "data_wait" in model.fit(batches, shuffle=False, verbose=0, callbacks=[DataWaitMonitor(timer, 1.0)]).history
         True
     """
 
-    def __init__(self, clock: WaitingClock, limit: float = 0.1):
+    def __init__(self, timer: InputTimer, limit: float = 0.1):
         super().__init__()
         if not 0 <= limit <= 1:
             raise ValueError(f"`limit` must be in [0, 1]. Received: {limit}.")
-        self.clock = clock
+        self.timer = timer
         self.limit = limit
         self.shares: list[float] = []
 
@@ -60,13 +60,13 @@ class DataWaitMonitor(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # Timing starts after the first batch of an epoch, which compiles the model and fills the buffers.
         if self._start is None:
-            self._start = (time.perf_counter(), self.clock.seconds)
+            self._start = (time.perf_counter(), self.timer.seconds)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._start is None:
             return
         elapsed = time.perf_counter() - self._start[0]
-        share = min(1.0, (self.clock.seconds - self._start[1]) / elapsed) if elapsed > 0 else 0.0
+        share = min(1.0, (self.timer.seconds - self._start[1]) / elapsed) if elapsed > 0 else 0.0
         self.shares.append(share)
         if logs is not None:
             logs["data_wait"] = share

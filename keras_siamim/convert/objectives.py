@@ -6,9 +6,9 @@ from keras_siamim.convert.names import mae_names, moco_v3_names, siamese_im_name
 from keras_siamim.convert.positions import sincos_order, square_grid
 from keras_siamim.convert.report import Report, assign
 from keras_siamim.convert.shapes import architecture, depth, pixels, ratio, weight_of
-from keras_siamim.objectives import MAE, MoCoV3, SiameseIM
+from keras_siamim.objectives import MAE, MoCoV3, SiameseIM, SiameseIMAblation
 
-NAMES = {SiameseIM: siamese_im_names, MAE: mae_names, MoCoV3: moco_v3_names}
+NAMES = {SiameseIM: siamese_im_names, SiameseIMAblation: siamese_im_names, MAE: mae_names, MoCoV3: moco_v3_names}
 _COUNTER = "num_batches_tracked"
 
 

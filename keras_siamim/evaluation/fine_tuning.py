@@ -13,7 +13,7 @@ from keras_siamim.evaluation.checks import check_labels
 from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
-from keras_siamim.optimizers.layer_decay import LayerDecayAdamW
+from keras_siamim.optimizers import LayerDecayAdamW
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 from keras_siamim.types import ArrayLike
 

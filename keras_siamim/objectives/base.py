@@ -13,6 +13,7 @@ from keras_siamim._backend import (
     scale_loss_for_replicas,
 )
 from keras_siamim.layers import TokenBatchNorm, TransformerBlock
+from keras_siamim.layers.nested import nested_layers
 from keras_siamim.objectives.validation import (
     check_batch,
     check_replicas,
@@ -20,7 +21,7 @@ from keras_siamim.objectives.validation import (
     peek,
     require_several_images,
 )
-from keras_siamim.optimizers.adamw import AdamW, LossScaleOptimizer, unwrap_optimizer
+from keras_siamim.optimizers import AdamW, LossScaleOptimizer, batch_counter, unwrap_optimizer
 
 POOLINGS = ("mean", "token")
 
@@ -102,7 +103,7 @@ class Objective(TrainStep, keras.Model):
         self.train_function = None  # to be compiled anew
 
     def _blocks(self):
-        return [layer for layer in self._flatten_layers() if isinstance(layer, TransformerBlock)]
+        return [layer for layer in nested_layers(self) if isinstance(layer, TransformerBlock)]
 
     @property
     def frozen_variables(self):
@@ -124,7 +125,7 @@ class Objective(TrainStep, keras.Model):
     @property
     def step_counter(self):
         """The optimizer's count of batches, which stands still over a step that was skipped."""
-        return unwrap_optimizer(self.optimizer)._iterations
+        return batch_counter(self.optimizer)
 
     def end_step(self, before, taken):
         """What a training step does last.
@@ -256,7 +257,7 @@ class Objective(TrainStep, keras.Model):
         check_batch(batch, self.batch_keys, self.encoder)
 
     def _has_batch_norm(self):
-        return any(isinstance(layer, TokenBatchNorm) for layer in self._flatten_layers())
+        return any(isinstance(layer, TokenBatchNorm) for layer in nested_layers(self))
 
     def _refuse_last_batch_of_one(self, x, batch_size, validation_split, steps_per_epoch):
         # TensorFlow would train on it, JAX and PyTorch stop in the middle of an epoch: the same error, early, on all.

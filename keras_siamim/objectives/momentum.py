@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_siamim._backend import kernels
 from keras_siamim.objectives.base import Objective
-from keras_siamim.optimizers.adamw import unwrap_optimizer
+from keras_siamim.optimizers import unwrap_optimizer
 
 
 class MomentumObjective(Objective):

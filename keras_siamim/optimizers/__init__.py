@@ -1,7 +1,17 @@
-"""Optimizers: AdamW, AdamW with layer decay, and LARS."""
+"""Optimizers: AdamW, AdamW with layer decay, LARS, and a loss scale for float16."""
 
-from keras_siamim.optimizers.adamw import AdamW
+from keras_siamim.optimizers.adamw import AdamW, GradientKeepingAdamW
+from keras_siamim.optimizers.base import batch_counter, unwrap_optimizer
 from keras_siamim.optimizers.lars import LARS
 from keras_siamim.optimizers.layer_decay import LayerDecayAdamW
+from keras_siamim.optimizers.loss_scale import LossScaleOptimizer
 
-__all__ = ["LARS", "AdamW", "LayerDecayAdamW"]
+__all__ = [
+    "LARS",
+    "AdamW",
+    "GradientKeepingAdamW",
+    "LayerDecayAdamW",
+    "LossScaleOptimizer",
+    "batch_counter",
+    "unwrap_optimizer",
+]

@@ -1,5 +1,7 @@
 """AdamW whose learning rate falls from the head down to the patch embedding, for fine-tuning."""
 
+from __future__ import annotations
+
 import re
 
 import keras
@@ -15,45 +17,51 @@ _UNDECAYED = re.compile(r"(?:^|/)(class_token|position_embedding)/")
 class LayerDecayAdamW(AdamW):
     """AdamW with layer-wise learning-rate decay (BEiT, arXiv 2106.08254, appendix; arXiv 2111.06377, table 9).
 
-    A weight of block i of `depth` learns at `layer_decay ** (depth - i)` of the rate, patch embedding, class token and
-    learned positions at `layer_decay ** (depth + 1)`, all others (final norm, head) at the whole rate. Weight decay,
-    which is part of the step, shrinks with the rate; biases, norms, other weights of one dimension, the class token and
-    learned positions do not decay.
+    A weight of block i of `depth` learns at `layer_decay ** (depth - i)` times the rate. Patch embedding, class token
+    and learned positions learn at `layer_decay ** (depth + 1)` times the rate, all others (final norm, head) at the
+    rate itself. Weight decay shrinks with the rate. Biases, norms, other vectors, the class token and learned positions
+    do not decay.
 
-    Which weight is which is told by `layers`, or read from its path (`block_3/`, `class_token/`, `patch_embedding/`),
-    so that nothing is forgotten when a compiled model is saved and loaded.
+    `layers` assigns a layer to each weight. Without it, the paths of a `ViTEncoder`'s weights do (`block_3/`,
+    `class_token/`, `patch_embedding/`). Both survive saving and loading of a compiled model.
 
     Args:
-        learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`, of the head.
-        depth: number of blocks of the encoder, 1 or more.
-        layer_decay: factor from one layer to the one below, above 0 and up to 1.
-        weight_decay: decay per step is rate * weight_decay * weight.
-        beta_1: decay of the first moment.
-        beta_2: decay of the second moment.
-        layers: for each trainable weight of the model, in order, its layer: 0 for what comes before the blocks, i + 1
-            for block i, None for what learns at the whole rate. Defaults to what the paths of a `ViTEncoder` tell.
-        **kwargs: as for `keras_siamim.AdamW`.
+        learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`, of the head. Defaults to 1e-3.
+        depth: int, 1 or more. Number of blocks of the encoder. Defaults to 12.
+        layer_decay: float in (0, 1]. Factor from one layer to the one below. Defaults to 0.65.
+        weight_decay: float. Decay per step is rate * weight_decay * weight. Defaults to 0.05.
+        beta_1: float. Decay of the first moment. Defaults to 0.9.
+        beta_2: float. Decay of the second moment. Defaults to 0.999.
+        layers: list with one entry per trainable weight of the model, in order: 0 for what comes before the blocks,
+            i + 1 for block i, None for the full rate. Defaults to the layers that the paths name.
+        name: str. Name of the optimizer.
+        **kwargs: Arguments of `keras_siamim.AdamW`.
 
     Raises:
-        ValueError: if `depth` or `layer_decay` is out of its range.
+        ValueError: If `depth` or `layer_decay` is out of its range.
+
+    Example:
+        >>> from keras_siamim.optimizers import LayerDecayAdamW
+        >>> LayerDecayAdamW(1e-3, depth=12, layer_decay=0.65).layer_decay
+        0.65
     """
 
     def __init__(
         self,
-        learning_rate=1e-3,
-        depth=12,
-        layer_decay=0.65,
-        weight_decay=0.05,
-        beta_1=0.9,
-        beta_2=0.999,
-        layers=None,
-        name="layer_decay_adamw",
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        depth: int = 12,
+        layer_decay: float = 0.65,
+        weight_decay: float = 0.05,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        layers: list[int | None] | None = None,
+        name: str = "layer_decay_adamw",
         **kwargs,
     ):
         if depth < 1:
-            raise ValueError(f"`depth` must be 1 or more; received {depth}.")
+            raise ValueError(f"`depth` must be 1 or more. Received: {depth}.")
         if not 0 < layer_decay <= 1:
-            raise ValueError(f"`layer_decay` must be above 0 and up to 1; received {layer_decay}.")
+            raise ValueError(f"`layer_decay` must be in (0, 1]. Received: {layer_decay}.")
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -66,26 +74,28 @@ class LayerDecayAdamW(AdamW):
         self.layer_decay = layer_decay
         self.layers = None if layers is None else list(layers)
 
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        # `update` may receive TensorFlow variables, which have no path of Keras's.
+        self.paths = tuple(variable.path for variable in variables)
+
     def learning_rate_scale(self, variable) -> float:
-        """Return the factor, above 0 and up to 1, by which the learning rate of `variable` is multiplied."""
+        """Return the factor in (0, 1] by which the learning rate of a variable is multiplied."""
+        layer = self._layer(self.index_of(variable))
+        return 1.0 if layer is None else self.layer_decay ** (self.depth + 1 - layer)
+
+    def decays(self, variable):
+        return not _UNDECAYED.search(self.paths[self.index_of(variable)]) and super().decays(variable)
+
+    def _layer(self, index):
         if self.layers is not None:
-            layer = self.layers[self._get_variable_index(variable)]
-            return 1.0 if layer is None else self.layer_decay ** (self.depth + 1 - layer)
-        path = self._path(variable)
-        block = _BLOCK.search(path)
+            return self.layers[index]
+        block = _BLOCK.search(self.paths[index])
         if block:
-            return self.layer_decay ** (self.depth - int(block[1]))
-        return self.layer_decay ** (self.depth + 1) if _FIRST.search(path) else 1.0
-
-    def _path(self, variable):
-        """Path of a Keras variable, or of the one that a TensorFlow variable belongs to."""
-        if not hasattr(variable, "path"):
-            variable = self._trainable_variables[self._get_variable_index(variable)]
-        return variable.path
-
-    def _use_weight_decay(self, variable):
-        return not _UNDECAYED.search(self._path(variable)) and super()._use_weight_decay(variable)
+            return int(block[1]) + 1
+        return 0 if _FIRST.search(self.paths[index]) else None
 
     def get_config(self):
-        """Return the constructor's arguments."""
         return {**super().get_config(), "depth": self.depth, "layer_decay": self.layer_decay, "layers": self.layers}

@@ -4,19 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-
-@keras.saving.register_keras_serializable(package="keras_siamim")
-class KeepGradients(keras.optimizers.Optimizer):
-    """Takes no step, and keeps each gradient as it came in a variable of its own."""
-
-    def build(self, variables):
-        """Create the variables."""
-        super().build(variables)
-        self.kept = [self.add_variable_from_reference(variable, name="kept") for variable in variables]
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Keep the gradient."""
-        self.assign(self.kept[self._get_variable_index(variable)], ops.cast(gradient, variable.dtype))
+from keras_siamim.layers.nested import nested_layers
+from keras_siamim.optimizers import GradientKeepingAdamW
 
 
 def first_bad_tensor(model, batch):
@@ -56,7 +45,7 @@ def first_bad_tensor(model, batch):
 
 def _watched(model, found):
     # Every layer's first bad output goes into `found`; layers inside others come first, as they finish first.
-    layers = [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Metric)]
+    layers = [layer for layer in nested_layers(model) if not isinstance(layer, keras.Metric)]
     for layer in layers:
 
         def call(*args, inner=layer.call, path=layer.path, **kwargs):
@@ -71,11 +60,11 @@ def _watched(model, found):
 
 
 def _first_bad_gradient(model, batch):
-    optimizer = KeepGradients(learning_rate=0.0)
+    optimizer = GradientKeepingAdamW(learning_rate=0.0)
     model.compile(optimizer, run_eagerly=True)
     model.train_on_batch(batch)
     # Gradients are made from the loss backwards, and most weights were created in the order in which they are used.
-    for variable, gradient in zip(reversed(model.trainable_variables), reversed(optimizer.kept), strict=True):
+    for variable, gradient in zip(reversed(model.trainable_variables), reversed(optimizer.gradients), strict=True):
         if _bad(gradient):
             return f"The gradient of {variable.path} {_how(gradient)}."
     return "Computed once more without loss scaling, every number of that step is finite."

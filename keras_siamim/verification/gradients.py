@@ -3,24 +3,9 @@
 from keras import ops
 
 from keras_siamim.convert.names import Slot, to_keras
-from keras_siamim.optimizers.adamw import AdamW
 from keras_siamim.verification.report import Row, relative_error
 
 NOISE = 1e-6
-
-
-class GradientKeepingAdamW(AdamW):
-    """AdamW that keeps each gradient as it came, before the clip, in a variable of its own."""
-
-    def build(self, variables):
-        """Create the variables beside the optimizer's own."""
-        super().build(variables)
-        self.kept = [self.add_variable_from_reference(v, name="kept") for v in variables]
-
-    def _backend_apply_gradients(self, grads, trainable_variables):
-        for variable, gradient in zip(self.kept, grads, strict=True):
-            self.assign(variable, gradient)
-        super()._backend_apply_gradients(grads, trainable_variables)
 
 
 def gradient_rows(model, table, recorded, prefix=""):
@@ -39,7 +24,7 @@ def gradient_rows(model, table, recorded, prefix=""):
     Raises:
         ValueError: If other weights are trained than recorded.
     """
-    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.kept, strict=True)}
+    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
     trained = {name for name, slot in table.items() if id(slot.variable) in kept}
     if trained != set(recorded):
         raise ValueError(f"Trained weights differ from the recorded ones: {sorted(trained ^ set(recorded))}.")

@@ -6,7 +6,8 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim.convert.names import mae_names
 from keras_siamim.objectives import MAE
-from keras_siamim.verification.gradients import GradientKeepingAdamW, gradient_rows
+from keras_siamim.optimizers import GradientKeepingAdamW
+from keras_siamim.verification.gradients import gradient_rows
 from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
 

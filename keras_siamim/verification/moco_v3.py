@@ -5,7 +5,8 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim.convert.names import moco_v3_names, to_keras
 from keras_siamim.objectives import MoCoV3
-from keras_siamim.verification.gradients import GradientKeepingAdamW, gradient_rows
+from keras_siamim.optimizers import GradientKeepingAdamW
+from keras_siamim.verification.gradients import gradient_rows
 from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
 

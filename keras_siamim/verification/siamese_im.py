@@ -7,7 +7,8 @@ from keras_siamim import batch as keys
 from keras_siamim.convert.names import siamese_im_names, to_keras
 from keras_siamim.losses import UniGrad
 from keras_siamim.objectives import SiameseIM
-from keras_siamim.verification.gradients import GradientKeepingAdamW, gradient_rows
+from keras_siamim.optimizers import GradientKeepingAdamW
+from keras_siamim.verification.gradients import gradient_rows
 from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
 
@@ -99,7 +100,7 @@ def _loss_rows(title, logs, step, tolerance):
 
 
 def _norm_row(title, model, recorded):
-    norm = np.sqrt(sum(np.square(ops.convert_to_numpy(g).astype("float64")).sum() for g in model.optimizer.kept))
+    norm = np.sqrt(sum(np.square(ops.convert_to_numpy(g).astype("float64")).sum() for g in model.optimizer.gradients))
     return Row(f"{title}: gradient norm", relative_error(norm, recorded), 1e-4)
 
 

@@ -5,7 +5,7 @@ import pytest
 from keras_siamim import ViTEncoder
 from keras_siamim.evaluation.fine_tuning import copy_to_train, fine_tune
 from keras_siamim.evaluation.linear_probe import ShuffledBatches
-from keras_siamim.optimizers.layer_decay import LayerDecayAdamW
+from keras_siamim.optimizers import LayerDecayAdamW
 from tests.evaluation.stand_in import batches_of, make_encoder, make_images
 
 IMAGES, LABELS = make_images(96, seed=1)

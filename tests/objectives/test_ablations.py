@@ -217,7 +217,7 @@ def test_a_target_image_size_resizes_view_2_alone():
 
 def test_a_keep_ratio_asks_for_a_random_share_in_training_alone():
     model, batch = nano_model(target_keep_ratio=0.5), nano_batch()
-    draws = [ops.convert_to_numpy(model.question(batch, training=True)[2]) for _ in range(8)]
+    draws = [ops.convert_to_numpy(model.select_target(batch, training=True)[2]) for _ in range(8)]
     assert {ids.shape for ids in draws} == {(8, 3)}
     assert all(np.all(np.diff(ids, axis=1) > 0) for ids in draws)
     assert set(np.concatenate(draws).ravel().tolist()) == set(range(6))
@@ -232,10 +232,10 @@ def test_a_keep_ratio_asks_for_a_random_share_in_training_alone():
         ({"prediction_target": None}, "`prediction_target` must be one of features, kept_features, pixels, normal"),
         ({"scope": "patches"}, "`scope` must be one of dense, global"),
         ({"scope": {"dense": 0.0}}, "`scope` must give a weight above 0"),
-        ({"scope": {"dense": -1.0}}, "`scope` must be 0 or more"),
+        ({"scope": {"dense": -1.0}}, "`scope` must have weights of 0 or more"),
         ({"target_view": "third"}, "`target_view` must be one of other, same"),
         ({"target_image_size": 12}, "must be a multiple of `patch_size`"),
-        ({"target_keep_ratio": 0.0}, "`target_keep_ratio` must be above 0 and at most 1"),
+        ({"target_keep_ratio": 0.0}, r"`target_keep_ratio` must be in \(0, 1\]"),
         ({"loss": "l2"}, "`loss` must be a `Loss` or one of unigrad"),
     ],
 )

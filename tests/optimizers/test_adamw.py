@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from keras_siamim import AdamW, warmup_cosine
-from keras_siamim.optimizers.adamw import LossScaleOptimizer
+from keras_siamim.optimizers import LossScaleOptimizer
 
 
 def torch_adamw(weight, gradients, rate, decay, beta_1=0.9, beta_2=0.95, epsilon=1e-8):

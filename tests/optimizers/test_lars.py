@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_siamim.optimizers.lars import LARS
+from keras_siamim.optimizers import LARS
 
 RECORDED = np.load(Path(__file__).parents[1] / "reference" / "lars.npz")
 SETTINGS = {key: float(RECORDED[key]) for key in ("learning_rate", "momentum", "trust_coefficient", "weight_decay")}

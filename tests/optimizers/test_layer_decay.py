@@ -5,7 +5,7 @@ import pytest
 from keras_siamim import AdamW, ViTEncoder
 from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.evaluation.fine_tuning import layer_rates
-from keras_siamim.optimizers.layer_decay import LayerDecayAdamW
+from keras_siamim.optimizers import LayerDecayAdamW
 from tests.evaluation.reference_classifier import RECORDED, recorded_classifier, recorded_name
 
 

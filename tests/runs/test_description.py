@@ -42,10 +42,10 @@ def test_the_same_run_has_no_differences():
 @pytest.mark.parametrize(
     ("asked", "difference"),
     [
-        ({"batch_size": 32}, "batch_size is 64 in the run, 32 is asked for"),
-        ({"encoder.depth": 2}, "encoder.depth is 4 in the run, 2 is asked for"),
+        ({"batch_size": 32}, "batch_size is 64 in the run, 32 is requested"),
+        ({"encoder.depth": 2}, "encoder.depth is 4 in the run, 2 is requested"),
         ({"size": 21}, "size of the data: 20 in the run, 21 asked for"),
-        ({"seed": 1}, "seed is 0 in the run, 1 is asked for"),
+        ({"seed": 1}, "seed is 0 in the run, 1 is requested"),
     ],
     ids=str,
 )
