@@ -1,57 +1,72 @@
-"""Starvation made visible: the share of training that is spent waiting for data."""
+"""Detection of input-bound training: the share of time that training waits for data."""
+
+from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import keras
 
+if TYPE_CHECKING:  # the timer needs TensorFlow, this module does not
+    from keras_siamim.data.input_timing import InputTimer
+
 HINT = (
-    "The model waits for its data {share:.0%} of the time. What may help, in this order: keep encoded images in memory "
-    "(`data.sources.cached`), let the device make the colors (`training_batches(on_device=True)` with "
-    "`data.device.RenderViews`), store images nearer the size of the views, or give the process more cores."
+    "Training is input bound: the model waits for its data {share:.0%} of the time. Possible remedies, in this order: "
+    "keep encoded images in memory (`keras_siamim.data.sources.indexed.cached`), augment colors on the training device "
+    "(`training_batches(on_device=True)` with `keras_siamim.data.views.on_device_views.RenderViews`), store images "
+    "closer to the size of the views, or give the process more CPU cores."
 )
 
 
-class StarvationMonitor(keras.callbacks.Callback):
-    """Log the share of every epoch's time spent waiting as `data_wait`; say what to try when it is large.
+class DataWaitMonitor(keras.callbacks.Callback):
+    """Callback that logs the share of each epoch's time spent waiting for data as `data_wait`.
+
+    The first batch of an epoch is excluded. Once per run, the callback prints a hint if the share exceeds `limit`.
+
+    Attributes:
+        shares: List of floats in [0, 1], one per epoch.
 
     Args:
-        clock: `data.waiting.WaitingClock` whose `timed` wraps the training data.
-        limit: share, 0...1, above which the hint is printed, once a run.
+        timer: `InputTimer` whose `timed` wraps the training data.
+        limit: Float in [0, 1]. Share above which the hint is printed. Defaults to 0.1.
+
+    Raises:
+        ValueError: If `limit` is outside [0, 1].
 
     Example:
-    ```python
-    clock = WaitingClock()
-    model.fit(clock.timed(batches), steps_per_epoch=steps, callbacks=[StarvationMonitor(clock)])
-    ```
+        >>> import tensorflow as tf
+        >>> from keras_siamim.data.input_timing import InputTimer
+        >>> timer, model = InputTimer(), keras.Sequential([keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> batches = timer.timed(tf.data.Dataset.from_tensors((tf.ones((2, 3)), tf.ones((2, 1)))).repeat(4))
+        >>> "data_wait" in model.fit(batches, shuffle=False, verbose=0, callbacks=[DataWaitMonitor(timer, 1.0)]).history
+        True
     """
 
-    def __init__(self, clock, limit=0.1):
+    def __init__(self, timer: InputTimer, limit: float = 0.1):
         super().__init__()
         if not 0 <= limit <= 1:
-            raise ValueError(f"limit must be within 0...1; received {limit}.")
-        self.clock = clock
+            raise ValueError(f"`limit` must be in [0, 1]. Received: {limit}.")
+        self.timer = timer
         self.limit = limit
-        self.shares = []
+        self.shares: list[float] = []
 
     def on_train_begin(self, logs=None):
-        """Forget earlier runs."""
         self.shares = []
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Start the epoch's two clocks at its second batch: the first one compiles the model and fills the buffers."""
         self._start = None
 
     def on_train_batch_end(self, batch, logs=None):
-        """Start the clocks after the first batch."""
+        # Timing starts after the first batch of an epoch, which compiles the model and fills the buffers.
         if self._start is None:
-            self._start = (time.perf_counter(), self.clock.seconds)
+            self._start = (time.perf_counter(), self.timer.seconds)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Report the epoch's share."""
         if self._start is None:
             return
         elapsed = time.perf_counter() - self._start[0]
-        share = min(1.0, (self.clock.seconds - self._start[1]) / elapsed) if elapsed > 0 else 0.0
+        share = min(1.0, (self.timer.seconds - self._start[1]) / elapsed) if elapsed > 0 else 0.0
         self.shares.append(share)
         if logs is not None:
             logs["data_wait"] = share

@@ -1,4 +1,4 @@
-"""The two rows that stand beside every result: raw pixels, and the same encoder before any training."""
+"""Baselines that every result is compared with: raw pixels, and the same encoder before any training."""
 
 import random
 
@@ -9,24 +9,29 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class RawPixels(keras.Model):
-    """An "encoder" that learns nothing: its class token, and its only patch token, are the image's pixels.
+    """Encoder without weights whose class token and only patch token are the pixels of the image.
+
+    Maps images (batch, height, width, 3) float32 to tokens (batch, 2, pixels) float32.
 
     Args:
-        max_side: images with a longer side are first averaged down (area) to this many pixels a side, which bounds the
-            width of the features by `3 * max_side ** 2`.
+        max_side: Integer, 1 or more, in pixels. Images with a longer side are downsampled to this side, which limits
+            the width of the features to `3 * max_side**2`. Defaults to 32.
 
     Raises:
-        ValueError: if `max_side` is below 1.
+        ValueError: If `max_side` is below 1.
+
+    Example:
+        >>> tuple(RawPixels(max_side=4)(np.zeros((1, 8, 8, 3), "float32")).shape)
+        (1, 2, 48)
     """
 
-    def __init__(self, max_side=32, **kwargs):
+    def __init__(self, max_side: int = 32, **kwargs):
         super().__init__(**kwargs)
         if max_side < 1:
-            raise ValueError(f"`max_side` must be 1 or more; received {max_side}.")
+            raise ValueError(f"`max_side` must be 1 or more. Received: {max_side}.")
         self.max_side = max_side
 
     def call(self, images):
-        """Map images (batch, height, width, 3) to (batch, 2, pixels) floats."""
         height, width = images.shape[1:3]
         if max(height, width) > self.max_side:
             size = (min(height, self.max_side), min(width, self.max_side))
@@ -35,25 +40,33 @@ class RawPixels(keras.Model):
         return ops.concatenate([pixels, pixels], axis=1)
 
     def get_config(self):
-        """Return the constructor's arguments."""
         return {**super().get_config(), "max_side": self.max_side}
 
 
-def random_initialized(encoder, image_shape, seed=0):
-    """Return an encoder of the same architecture with fresh weights, as it was before any training.
+def random_initialized(encoder: keras.Model, image_shape: tuple[int, int, int], seed: int = 0) -> keras.Model:
+    """Return an untrained encoder of the same architecture.
 
     Args:
-        encoder: a `keras.Model` with a configuration.
-        image_shape: (height, width, 3) of the images it will see.
-        seed: of the initial weights.
+        encoder: `keras.Model` with `get_config`. It stays unchanged.
+        image_shape: Tuple (height, width, 3) of integers. Shape of the images that the encoder will receive.
+        seed: Integer. Seed of the initial weights. Defaults to 0.
+
+    Returns:
+        A built `keras.Model`.
 
     Raises:
-        ValueError: if the encoder is not a Keras model, such as a SavedModel, whose initializers are not known.
+        ValueError: If `encoder` is not a Keras model, because the initializers of others (SavedModels) are unknown.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> baseline = random_initialized(encoder, (8, 8, 3))
+        >>> baseline.built, baseline is encoder
+        (True, False)
     """
     if not isinstance(encoder, keras.Model):
-        raise ValueError(f"`encoder` must be a keras.Model to be initialized anew; received {type(encoder).__name__}.")
+        raise ValueError(f"`encoder` must be a keras.Model to be initialized anew. Received: {type(encoder).__name__}.")
     state = random.getstate()
-    random.seed(seed)  # where Keras's initializers take their seeds from
+    random.seed(seed)  # Keras's initializers draw their seeds from this generator
     try:
         fresh = type(encoder).from_config(encoder.get_config())
         channels_first = getattr(fresh, "data_format", None) == "channels_first"

@@ -1,100 +1,135 @@
-"""Validation shared by the protocols, once, at their public edge."""
+"""Argument checks that the protocols share."""
 
 import numpy as np
 
-_ROWS_PER_CHECK = 65_536  # bounds the memory of the check itself where the features are a memory map
+from keras_siamim.types import ArrayLike
+
+_ROWS_PER_CHECK = 65_536  # bounds the memory of the check when the features are a memory map
 
 
-def check_features(features, argument: str) -> np.ndarray:
-    """Return `features` as an array after checking that it is a finite matrix of floats.
+def check_features(features: ArrayLike, argument: str) -> np.ndarray:
+    """Return `features` as an array after checking that it is a finite, non-empty matrix of floats.
 
     Args:
-        features: (images, width) floats; a memory map stays one.
-        argument: name to use in messages.
+        features: (images, width) floats. A memory map stays a memory map.
+        argument: String. Name of the argument in error messages.
 
     Returns:
-        (images, width) array, not copied where it already is one.
+        (images, width) array, the same object if `features` already is an array.
 
     Raises:
-        ValueError: if the rank is not 2, there is no row or no column, or a value is NaN or infinite.
+        ValueError: If the rank is not 2, there is no row or no column, or a value is NaN or infinite.
+
+    Example:
+        >>> check_features([[1.0, 2.0]], "features").shape
+        (1, 2)
     """
     features = features if isinstance(features, np.ndarray) else np.asarray(features)
     if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(
-            f"`{argument}` must have the shape (images, width) with at least one of each; received {features.shape}. "
-            "Is the split empty?"
-        )
+        raise ValueError(f"`{argument}` must be a non-empty (images, width) array. Received: shape {features.shape}.")
     if not np.issubdtype(features.dtype, np.floating):
-        raise ValueError(f"`{argument}` must hold floats; received dtype {features.dtype}.")
+        raise ValueError(f"`{argument}` must hold floats. Received: dtype {features.dtype}.")
     for start in range(0, len(features), _ROWS_PER_CHECK):
-        bad = ~np.isfinite(features[start : start + _ROWS_PER_CHECK]).all(axis=1)
+        bad = ~np.all(np.isfinite(features[start : start + _ROWS_PER_CHECK]), axis=1)
         if bad.any():
             raise ValueError(
-                f"`{argument}` must be finite; received NaN or infinity in {int(bad.sum())} of rows {start}..."
+                f"`{argument}` must be finite. Received: NaN or infinity in {int(bad.sum())} of the rows {start} to "
                 f"{start + len(bad) - 1}, the first being row {start + int(bad.argmax())}."
             )
     return features
 
 
-def check_labels(labels, count: int, argument: str, num_classes: int | None = None) -> np.ndarray:
+def check_labels(labels: ArrayLike, count: int, argument: str, num_classes: int | None = None) -> np.ndarray:
     """Return `labels` as an int64 vector after checking its length and range.
 
     Args:
-        labels: (images,) integers, 0...num_classes-1.
-        count: how many images there are.
-        argument: name to use in messages.
-        num_classes: number of classes; `None` checks only that no label is negative.
+        labels: (images,) integers in [0, num_classes).
+        count: Integer. Number of images.
+        argument: String. Name of the argument in error messages.
+        num_classes: Integer or `None`. Number of classes; `None` only checks that no label is negative. Defaults to
+            `None`.
 
     Returns:
         (images,) int64.
 
     Raises:
-        ValueError: if the labels are not `count` integers in the range.
+        ValueError: If `labels` does not hold `count` integers in the range.
+
+    Example:
+        >>> check_labels([0, 2], count=2, argument="labels", num_classes=3)
+        array([0, 2])
     """
     labels = np.asarray(labels)
     if labels.shape != (count,):
-        raise ValueError(f"`{argument}` must hold one label per image, shape ({count},); received {labels.shape}.")
+        raise ValueError(f"`{argument}` must hold one label per image, shape ({count},). Received: {labels.shape}.")
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"`{argument}` must hold integers; received dtype {labels.dtype}.")
+        raise ValueError(f"`{argument}` must hold integers. Received: dtype {labels.dtype}.")
     if labels.min() < 0 or (num_classes is not None and labels.max() >= num_classes):
-        allowed = "0 or more" if num_classes is None else f"in 0...{num_classes - 1}"
-        raise ValueError(f"`{argument}` must be {allowed}; received values {labels.min()}...{labels.max()}.")
+        allowed = "0 or more" if num_classes is None else f"in [0, {num_classes})"
+        raise ValueError(f"`{argument}` must be {allowed}. Received: values in [{labels.min()}, {labels.max()}].")
     return labels.astype(np.int64)
 
 
-def check_splits(train_features, train_labels, test_features, test_labels, num_classes: int | None = None):
-    """Check a train and a test split against each other.
+def check_splits(
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    num_classes: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+    """Check the features and labels of a train and a test split, and their consistency.
 
     Args:
         train_features: (train images, width) floats.
-        train_labels: (train images,) integers.
+        train_labels: (train images,) integers in [0, num_classes).
         test_features: (test images, width) floats.
-        test_labels: (test images,) integers.
-        num_classes: number of classes; by default one more than the largest training label.
+        test_labels: (test images,) integers in [0, num_classes).
+        num_classes: Integer or `None`. Number of classes; `None` stands for the largest training label plus 1.
+            Defaults to `None`.
 
     Returns:
         The four arrays and the number of classes.
 
     Raises:
-        ValueError: as `check_features` and `check_labels`, if the widths differ, or if there is only one class.
+        ValueError: If an array fails `check_features` or `check_labels`, if the widths differ, or if the train split
+            has one class only.
+
+    Example:
+        >>> features, labels = np.eye(3), [0, 1, 2]
+        >>> check_splits(features, labels, features, labels)[-1]
+        3
     """
     train_features = check_features(train_features, "train_features")
     test_features = check_features(test_features, "test_features")
     if train_features.shape[1] != test_features.shape[1]:
         raise ValueError(
-            f"`test_features` must have the width of `train_features`, {train_features.shape[1]}; received "
+            f"`test_features` must have the width of `train_features`, {train_features.shape[1]}. Received: "
             f"{test_features.shape[1]}."
         )
     train_labels = check_labels(train_labels, len(train_features), "train_labels", num_classes)
     if len(np.unique(train_labels)) < 2:
-        raise ValueError(f"`train_labels` must hold at least two classes; received only class {train_labels[0]}.")
+        raise ValueError(f"`train_labels` must hold at least two classes. Received: only class {train_labels[0]}.")
     num_classes = num_classes or int(train_labels.max()) + 1
     test_labels = check_labels(test_labels, len(test_features), "test_labels", num_classes)
     return train_features, train_labels, test_features, test_labels, num_classes
 
 
-def describe_splits(train_labels, test_labels, width: int, num_classes: int) -> dict:
-    """Return the `data` entry of a result on two splits."""
+def describe_splits(train_labels: np.ndarray, test_labels: np.ndarray, width: int, num_classes: int) -> dict[str, int]:
+    """Return the `data` entry of an `EvaluationResult` on two splits.
+
+    Args:
+        train_labels: (train images,) integers.
+        test_labels: (test images,) integers.
+        width: Integer. Width of the features.
+        num_classes: Integer. Number of classes.
+
+    Returns:
+        Dictionary with `train_images`, `test_images`, `classes` and `width`.
+
+    Example:
+        >>> describe_splits(np.arange(3), np.arange(2), width=8, num_classes=3)
+        {'train_images': 3, 'test_images': 2, 'classes': 3, 'width': 8}
+    """
     return {
         "train_images": len(train_labels),
         "test_images": len(test_labels),

@@ -1,31 +1,42 @@
-"""The classifier that fine-tuning trains: an encoder, its mean patch token, LayerNorm, one dense layer."""
+"""Image classifier for fine-tuning: an encoder, pooling, LayerNorm and one dense layer."""
 
 import keras
 from keras import ops
 
-from keras_siamim.evaluation.features import check_pooling
+from keras_siamim.evaluation.pooling import check_pooling, pool_tokens
+from keras_siamim.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class Classifier(keras.Model):
-    """Images to logits: encoder, pooling, LayerNorm, dense.
+    """Model from images to logits: encoder, pooling, LayerNorm, dense layer.
+
+    Maps images (batch, height, width, 3) float32 to logits (batch, num_classes) float32.
 
     Args:
-        encoder: Keras model from images (batch, height, width, 3) to tokens (batch, 1 + patches, width), class token
+        encoder: `keras.Model` from images (batch, height, width, 3) to tokens (batch, 1 + patches, width), class token
             first.
-        num_classes: number of classes, 2 or more.
-        pooling: `"mean"` of the patch tokens, as the paper fine-tunes, or the class `"token"`.
-        head_stddev: of the normal initial values of the dense kernel, cut at two of them; small, so that training
-            starts from almost equal logits (2e-5 as in arXiv 2111.06377's program).
+        num_classes: Integer, 2 or more. Number of classes.
+        pooling: `"mean"` of the patch tokens, as in the paper's fine-tuning, or the class `"token"`. Defaults to
+            `"mean"`.
+        head_stddev: Float. Standard deviation of the truncated normal initializer of the dense kernel. Defaults to
+            2e-5, as in the program of arXiv 2111.06377.
 
     Raises:
-        ValueError: if `num_classes` or `pooling` is out of range.
+        ValueError: If `num_classes` or `pooling` is out of range.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> tuple(Classifier(encoder, num_classes=3)(np.zeros((2, 8, 8, 3), "float32")).shape)
+        (2, 3)
     """
 
-    def __init__(self, encoder, num_classes, pooling="mean", head_stddev=2e-5, **kwargs):
+    def __init__(
+        self, encoder: keras.Model, num_classes: int, pooling: str = "mean", head_stddev: float = 2e-5, **kwargs
+    ):
         super().__init__(**kwargs)
         if num_classes < 2:
-            raise ValueError(f"`num_classes` must be 2 or more; received {num_classes}.")
+            raise ValueError(f"`num_classes` must be 2 or more. Received: {num_classes}.")
         self.encoder = encoder
         self.num_classes = num_classes
         self.pooling = check_pooling(pooling)
@@ -33,13 +44,13 @@ class Classifier(keras.Model):
         self.head_norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=self.dtype_policy, name="head_norm")
         self.head = keras.layers.Dense(
             num_classes,
+            # Small, so that training starts from almost equal logits.
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=head_stddev),
             dtype=self.dtype_policy,
             name="head",
         )
 
     def build(self, input_shape):
-        """Create the weights of the head for images (batch, height, width, 3)."""
         if not self.encoder.built:
             self.encoder.build(input_shape)
         tokens = self.encoder.compute_output_spec(keras.KerasTensor((2, *input_shape[1:])))
@@ -47,20 +58,24 @@ class Classifier(keras.Model):
         self.head_norm.build(pooled)
         self.head.build(pooled)
 
-    def pool(self, tokens):
-        """Pool tokens (batch, 1 + patches, width) and normalize: (batch, width), what the dense layer sees."""
-        return self.head_norm(tokens[:, 0] if self.pooling == "token" else ops.mean(tokens[:, 1:], axis=1))
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the input of the dense layer: pooled and normalized tokens.
+
+        Args:
+            tokens: (batch, 1 + patches, width) floats, class token first.
+
+        Returns:
+            (batch, width) floats.
+        """
+        return self.head_norm(pool_tokens(tokens, self.pooling))
 
     def call(self, images, training=False):
-        """Map images (batch, height, width, 3) to logits (batch, num_classes) float32."""
         return ops.cast(self.head(self.pool(self.encoder(images, training=training))), "float32")
 
     def compute_output_shape(self, input_shape):
-        """(batch, num_classes)."""
         return (input_shape[0], self.num_classes)
 
     def get_config(self):
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -71,5 +86,4 @@ class Classifier(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        """Inverse of `get_config`."""
         return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})

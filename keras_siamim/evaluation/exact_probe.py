@@ -1,7 +1,7 @@
-"""The fast linear probe: logistic regression on frozen features, solved to convergence.
+"""Exact linear probe: logistic regression on frozen features, solved to convergence.
 
-The penalty is chosen on a held-out part of the *train* split, then the regression is solved again on all of it; the
-test split is looked at once.
+A held-out part of the *train* split selects the penalty. The regression is then solved on the complete train split and
+evaluated once on the test split.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,28 @@ from keras_siamim.evaluation.checks import check_splits, describe_splits
 from keras_siamim.evaluation.few_shot import draw_indices
 from keras_siamim.evaluation.logistic import fit_logistic
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.types import ArrayLike
 
 PENALTIES = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-_PATIENCE = 2  # weaker penalties that may fail to improve before the sweep ends; they are the slow ones
+# The sweep ends after this many weaker penalties without improvement, because weak penalties take longest to solve.
+_PATIENCE = 2
 
 
-def standardize(train_features, *others) -> list[np.ndarray]:
-    """Return the splits with each channel of mean 0 and variance 1 over the train split, as float64.
+def standardize(train_features: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Standardize each channel by the mean and standard deviation of the train split.
 
-    It plays the part of the BatchNorm without affine of the trained probe; constant channels become zeros.
+    Args:
+        train_features: (train images, width) floats.
+        *others: (images, width) floats. Further splits.
+
+    Returns:
+        All splits as float64, the train split first. Channels that are constant over the train split become zeros.
+
+    Example:
+        >>> standardize(np.array([[1.0], [3.0]]), np.array([[5.0]]))[1]
+        array([[3.]])
     """
+    # Replaces the BatchNorm without affine of the trained probe.
     mean = train_features.mean(axis=0, dtype="float64")
     deviation = train_features.std(axis=0, dtype="float64")
     scale = np.where(deviation > 1e-9 * (1 + np.abs(mean)), 1 / np.maximum(deviation, 1e-30), 0)
@@ -30,10 +42,10 @@ def standardize(train_features, *others) -> list[np.ndarray]:
 
 
 def exact_probe(
-    train_features,
-    train_labels,
-    test_features,
-    test_labels,
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
     penalties: Sequence[float] = PENALTIES,
     held_out: float = 0.1,
     seed: int = 0,
@@ -41,52 +53,58 @@ def exact_probe(
     max_iterations: int = 1000,
     verbose: int = 0,
 ) -> EvaluationResult:
-    """Fit a linear classifier on frozen features and measure it on the test split.
+    """Fit a linear classifier on frozen features and evaluate it on the test split.
 
     Args:
         train_features: (train images, width) floats.
-        train_labels: (train images,) integers, 0...classes-1, at least two images of each class present.
+        train_labels: (train images,) integers in [0, num_classes), at least two images per class that occurs.
         test_features: (test images, width) floats.
-        test_labels: (test images,) integers, 0...classes-1.
-        penalties: values of λ to try in mean cross-entropy + (λ / 2) ||W||^2, each above 0, from the largest down,
-            until two in a row don't improve.
-        held_out: share of each class of the train split on which λ is chosen, above 0 and below 1.
-        seed: of the held-out draw.
-        num_classes: number of classes; by default one more than the largest training label.
-        max_iterations: of the solver, for each fit.
-        verbose: 1 shows a progress bar over the fits.
+        test_labels: (test images,) integers in [0, num_classes).
+        penalties: Sequence of floats above 0. Values of λ in mean cross-entropy + (λ / 2) ||W||^2. They are tried from
+            the largest down, until two in a row bring no improvement. Defaults to `PENALTIES`.
+        held_out: Float in (0, 1). Share of each class of the train split that selects λ. Defaults to 0.1.
+        seed: Integer. Seed of the held-out part. Defaults to 0.
+        num_classes: Integer or `None`. Number of classes; `None` stands for the largest training label plus 1.
+            Defaults to `None`.
+        max_iterations: Integer. Iterations of the solver per fit, at most. Defaults to 1000.
+        verbose: Integer. 1 shows a progress bar over the fits. Defaults to 0.
 
     Returns:
-        An `EvaluationResult` with `top1`, `top1_held_out` (of the chosen λ) and `penalty`.
+        An `EvaluationResult` with `top1`, `top1_held_out` (of the selected λ) and `penalty`.
 
     Raises:
-        ValueError: if features or labels are malformed, a class has one image only, or a setting is out of its range.
+        ValueError: If features or labels are malformed, a class has one image only, or a setting is out of its range.
+
+    Example:
+        >>> features, labels = np.repeat(np.eye(2), 4, axis=0), np.repeat([0, 1], 4)
+        >>> exact_probe(features, labels, features, labels).numbers["top1"]
+        1.0
     """
     arrays = check_splits(train_features, train_labels, test_features, test_labels, num_classes)
     train_features, train_labels, test_features, test_labels, num_classes = arrays
     if not penalties or not all(penalty > 0 for penalty in penalties):
-        raise ValueError(f"`penalties` must be one or more values above 0; received {penalties}.")
+        raise ValueError(f"`penalties` must be one or more values above 0. Received: {penalties}.")
     if not 0 < held_out < 1:
-        raise ValueError(f"`held_out` must be above 0 and below 1; received {held_out}.")
+        raise ValueError(f"`held_out` must be above 0 and below 1. Received: {held_out}.")
     present, counts = np.unique(train_labels, return_counts=True)
     if counts.min() < 2:
         raise ValueError(
-            f"Every class of `train_labels` must have at least two images, one of them to hold out; class "
-            f"{present[counts.argmin()]} has one."
+            f"`train_labels` must hold at least two images per class, one of them to hold out. Received: one image of "
+            f"class {present[counts.argmin()]}."
         )
     with stopwatch() as seconds:
         progress = keras.utils.Progbar(len(penalties) + 1, verbose=verbose, unit_name="fit")
-        chosen_on = draw_indices(train_labels, fraction=held_out, seed=seed)
-        fitted_on = np.setdiff1d(np.arange(len(train_labels)), chosen_on)
-        train, chosen = standardize(train_features[fitted_on], train_features[chosen_on])
-        classifier, scores, unfinished = None, {}, 0
+        held_out_ids = draw_indices(train_labels, fraction=held_out, seed=seed)
+        fit_ids = np.setdiff1d(np.arange(len(train_labels)), held_out_ids)
+        train, validation = standardize(train_features[fit_ids], train_features[held_out_ids])
+        classifier, scores, unconverged = None, {}, 0
         for penalty in sorted(penalties, reverse=True):
-            scale = penalty * len(fitted_on)
-            classifier = fit_logistic(train, train_labels[fitted_on], scale, True, max_iterations, classifier)
-            scores[penalty] = classifier.accuracy(chosen, train_labels[chosen_on])
-            unfinished += not classifier.converged
+            scale = penalty * len(fit_ids)
+            classifier = fit_logistic(train, train_labels[fit_ids], scale, True, max_iterations, classifier)
+            scores[penalty] = classifier.accuracy(validation, train_labels[held_out_ids])
+            unconverged += not classifier.converged
             progress.add(1)
-            best = max(scores, key=scores.get)  # of equals the strongest
+            best = max(scores, key=lambda tried: scores[tried])  # the strongest penalty among equal scores
             if list(scores).index(best) < len(scores) - _PATIENCE:
                 break
         train, test = standardize(train_features, test_features)
@@ -96,8 +114,8 @@ def exact_probe(
     notes = []
     if len(penalties) > 1 and best in (min(penalties), max(penalties)):
         notes.append(f"The best penalty, {best:g}, is at the edge of those tried.")
-    if unfinished or not classifier.converged:
-        count = unfinished + (not classifier.converged)
+    if unconverged or not classifier.converged:
+        count = unconverged + (not classifier.converged)
         notes.append(f"{count} of {len(scores) + 1} fits did not converge in {max_iterations} iterations.")
     return EvaluationResult(
         protocol="exact_probe",

@@ -1,8 +1,8 @@
-"""The feature extractor that all protocols share: every image passes the frozen encoder once, ever.
+"""Feature extraction with a frozen encoder, shared by all protocols and cached on disk.
 
-Features are cached on disk by content: a batch's file is named by a hash of the encoder (class, configuration, weights,
-backend) and of the batch's transformed pixels. So the cache can be neither stale nor mixed up, and an interrupted
-extraction goes on where it stopped.
+The cache is addressed by content. The file of a batch is named by a hash of the encoder (class, configuration, weights,
+backend) and of the preprocessed pixels. A changed encoder or image is therefore computed again, and an interrupted
+extraction resumes after its last finished batch.
 """
 
 import hashlib
@@ -17,17 +17,27 @@ import keras
 import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
+from keras_siamim.evaluation.pooling import POOLINGS, check_pooling, pool_tokens
+from keras_siamim.types import ArrayLike, PathLike, Tensor
 
-POOLINGS = ("token", "mean")
-# What a frozen encoder is looked at by: the poolings, and the class token as the last block gave it.
+# Names of the extracted features: the poolings, and the class token before the final norm.
 FEATURES = (*POOLINGS, "unnormed_token")
 
 
 class Features(NamedTuple):
-    """Frozen features of a split, each (images, width) float32, and `labels`, (images,) int64.
+    """Frozen features and labels of a split.
 
-    `token` is the class token, `mean` the mean of the patch tokens, and `unnormed_token` the class token before the
-    encoder's final norm: the same as `token` where it has none.
+    Attributes:
+        token: (images, width) float32. Class token.
+        mean: (images, width) float32. Mean of the patch tokens.
+        unnormed_token: (images, width) float32. Class token before the encoder's final norm; equal to `token` if the
+            encoder has no such norm.
+        labels: (images,) int64.
+
+    Example:
+        >>> features = Features(np.zeros((2, 4)), np.ones((2, 4)), np.zeros((2, 4)), np.arange(2))
+        >>> features.pooled("mean") is features.mean
+        True
     """
 
     token: np.ndarray
@@ -36,23 +46,22 @@ class Features(NamedTuple):
     labels: np.ndarray
 
     def pooled(self, pooling: str) -> np.ndarray:
-        """Return the features of that name, (images, width) float32.
+        """Return the features of one name.
+
+        Args:
+            pooling: String, one of `FEATURES`.
+
+        Returns:
+            (images, width) float32.
 
         Raises:
-            ValueError: if `pooling` is none of `FEATURES`.
+            ValueError: If `pooling` is not in `FEATURES`.
         """
         return getattr(self, check_pooling(pooling, FEATURES))
 
 
-def check_pooling(pooling: str, allowed=POOLINGS) -> str:
-    """Return `pooling` after checking that it is one of those allowed."""
-    if pooling not in allowed:
-        raise ValueError(f"`pooling` must be one of {allowed}; received {pooling!r}.")
-    return pooling
-
-
 class _PooledEncoder(keras.Model):
-    """Pools on the device, so that only three vectors an image travel back."""
+    """Encoder and pooling in one graph, so that the device returns three vectors per image and not all tokens."""
 
     def __init__(self, encoder):
         super().__init__(name="pooled_encoder")
@@ -66,24 +75,36 @@ class _PooledEncoder(keras.Model):
             tokens = self.encoder.apply_norm(unnormed)
         else:
             unnormed = tokens = self.encoder(images, training=False)
-        return tokens[:, 0], keras.ops.mean(keras.ops.cast(tokens[:, 1:], "float32"), axis=1), unnormed[:, 0]
+        # In half precision, a mean over many patches would lose digits.
+        mean = pool_tokens(keras.ops.cast(tokens, "float32"), "mean")
+        return pool_tokens(tokens, "token"), mean, pool_tokens(unnormed, "token")
 
 
-def fingerprint(encoder) -> str:
-    """Return a hash of what a Keras encoder computes: its class, configuration, weights, dtype policy and backend.
+def fingerprint(encoder: keras.Model | Callable) -> str:
+    """Return a hash of everything that determines an encoder's output.
+
+    The hash covers the class, configuration (without `name`), weights, dtype policy and backend of a Keras model.
 
     Args:
-        encoder: a built `keras.Model`, or an object with an attribute `fingerprint` (str), which is then returned.
+        encoder: Built `keras.Model`, or an object whose string attribute `fingerprint` is then returned.
+
+    Returns:
+        Hexadecimal string.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: If `encoder` is neither.
+
+    Example:
+        >>> len(fingerprint(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])))
+        64
     """
-    if isinstance(getattr(encoder, "fingerprint", None), str):
-        return encoder.fingerprint
+    given = getattr(encoder, "fingerprint", None)
+    if isinstance(given, str):
+        return given
     if not isinstance(encoder, keras.Model):
         raise ValueError(
-            "To cache features, `encoder` must be a keras.Model or have an attribute `fingerprint` (str) that changes "
-            f"with its weights; received {type(encoder).__name__}."
+            "`encoder` must be a keras.Model or have a string attribute `fingerprint` that changes with its weights, "
+            f"so that its features can be cached. Received: {type(encoder).__name__}."
         )
     digest = hashlib.sha256()
     config = {key: value for key, value in encoder.get_config().items() if key != "name"}
@@ -97,37 +118,44 @@ def fingerprint(encoder) -> str:
 
 
 def extract_features(
-    encoder: keras.Model | Callable,
-    batches: Iterable,
-    cache_dir: str | os.PathLike | None = None,
+    encoder: keras.Model | Callable[[np.ndarray], Tensor],
+    batches: Iterable[tuple[ArrayLike, ArrayLike]],
+    cache_dir: PathLike | None = None,
     verbose: int = 0,
 ) -> Features:
-    """Run a frozen encoder over a split and return class tokens, means of patch tokens, and labels.
+    """Run a frozen encoder over a split and return pooled features and labels.
 
-    The first batch sets the batch size. Smaller ones, such as the tail, are padded to it and the padding's features
-    dropped: nothing is compiled again and no image is lost. Batches must come in a fixed order and without randomness.
+    The first batch sets the batch size. Smaller batches, such as the last one, are padded to it, and the features of
+    the padding are dropped. Batches must arrive in a fixed order and without random augmentation.
 
     Args:
-        encoder: maps normalized images (batch, height, width, 3) float32 to tokens (batch, 1 + patches, width), class
-            token first. A Keras model, or any callable on NumPy arrays such as a loaded SavedModel. Only of a
-            `ViTEncoder` is the token before the final norm known; of others it is taken to be the class token.
-        batches: yields (images, labels) with images (batch, height, width, 3) float32 and labels (batch,) integers.
-        cache_dir: folder for the features; `None` keeps nothing.
-        verbose: 1 shows a progress bar.
+        encoder: `keras.Model`, or a callable on NumPy arrays such as a `SavedModelEncoder`. It maps normalized images
+            (batch, height, width, 3) float32 to tokens (batch, 1 + patches, width), class token first.
+        batches: Iterable of (images, labels): images (batch, height, width, 3) float32, normalized, and labels (batch,)
+            integers.
+        cache_dir: Path of the cache folder, or `None` for no cache. Defaults to `None`.
+        verbose: Integer. 1 shows a progress bar. Defaults to 0.
 
     Returns:
-        `Features` in the order of the batches.
+        `Features` in the order of the batches. `unnormed_token` differs from `token` for a `ViTEncoder` with a final
+        norm only; other encoders do not expose the token before the norm.
 
     Raises:
-        ValueError: if there is no batch, a batch is malformed, grows beyond the first, or the encoder's output is not
+        ValueError: If there is no batch, a batch is malformed or larger than the first, or the encoder's output is not
             (batch, 1 + patches, width).
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> images, labels = np.zeros((3, 8, 8, 3), "float32"), [0, 1, 1]
+        >>> extract_features(encoder, [(images, labels)]).mean.shape
+        (3, 8)
     """
     folder = None
     if cache_dir is not None:
         folder = Path(cache_dir) / fingerprint(encoder)[:32]
         folder.mkdir(parents=True, exist_ok=True)
     run = _runner(encoder)
-    progress = keras.utils.Progbar(length(batches), verbose=verbose, unit_name="batch")
+    progress = keras.utils.Progbar(num_batches(batches), verbose=verbose, unit_name="batch")
     features, labels, batch_size = [], [], None
     for images, batch_labels in batches:
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
@@ -137,14 +165,23 @@ def extract_features(
         labels.append(batch_labels.astype(np.int64))
         progress.add(1)
     if not labels:
-        raise ValueError("`batches` must yield at least one batch; received none. Is the split empty?")
-    return Features(*(np.concatenate(parts) for parts in zip(*features, strict=True)), np.concatenate(labels))
+        raise ValueError("`batches` must yield at least one batch. Received: none.")
+    token, mean, unnormed_token = (np.concatenate(parts) for parts in zip(*features, strict=True))
+    return Features(token, mean, unnormed_token, np.concatenate(labels))
 
 
-def length(batches) -> int | None:
-    """Return how many batches there will be, or `None` where that is not known."""
+def num_batches(batches: Iterable) -> int | None:
+    """Return the number of batches, or `None` if it is unknown.
+
+    Args:
+        batches: Iterable of batches.
+
+    Example:
+        >>> num_batches([1, 2]), num_batches(iter([1, 2]))
+        (2, None)
+    """
     try:
-        return len(batches)
+        return len(batches)  # type: ignore[arg-type]
     except TypeError:
         return None
 
@@ -158,55 +195,95 @@ def _runner(encoder):
     def run(images):
         tokens = np.asarray(encoder(images), dtype="float32")
         if tokens.ndim != 3:
-            raise ValueError(f"`encoder` must return (batch, 1 + patches, width); received shape {tokens.shape}.")
-        return tokens[:, 0], tokens[:, 1:].mean(axis=1), tokens[:, 0]
+            raise ValueError(f"`encoder` must return (batch, 1 + patches, width). Received: shape {tokens.shape}.")
+        token = pool_tokens(tokens, "token")
+        return token, pool_tokens(tokens, "mean"), token
 
     return run
 
 
-def run_padded(run, images, batch_size):
-    """Run a batch filled up with zeros to `batch_size` rows; return a tuple of float32 without the filling."""
+def run_padded(
+    run: Callable[[np.ndarray], tuple[ArrayLike, ...]], images: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, ...]:
+    """Run a function on a batch that is padded with zeros, and drop the outputs of the padding.
+
+    Args:
+        run: Callable from an array (batch_size, ...) to a tuple of arrays (batch_size, ...).
+        images: (batch, ...) array, at most `batch_size` rows.
+        batch_size: Integer. Number of rows that `run` receives.
+
+    Returns:
+        Tuple of (batch, ...) float32 arrays.
+
+    Example:
+        >>> run_padded(lambda x: (x + len(x),), np.zeros(2), batch_size=5)
+        (array([5., 5.], dtype=float32),)
+    """
+    # One shape for all batches, so that nothing is compiled again for the last one.
     missing = np.zeros((batch_size - len(images), *images.shape[1:]), images.dtype)
     outputs = run(np.concatenate([images, missing]) if len(missing) else images)
     return tuple(np.asarray(output, dtype="float32")[: len(images)] for output in outputs)
 
 
-def check_images(images):
-    """Refuse what is not a batch of normalized float32 images (batch, height, width, 3).
+def check_images(images: np.ndarray) -> None:
+    """Check that `images` has the shape and dtype of a batch of normalized images.
+
+    Args:
+        images: (batch, height, width, 3) float32.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: If the shape or dtype differs.
+
+    Example:
+        >>> check_images(np.zeros((2, 8, 8, 3), "float32"))
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.float32:
         raise ValueError(
-            f"Images must be (batch, height, width, 3) float32, normalized; received {images.shape} {images.dtype}."
+            "`images` must be (batch, height, width, 3) float32, normalized. Received: shape "
+            f"{images.shape}, dtype {images.dtype}."
         )
 
 
-def check_batch(inputs, labels, batch_size: int | None) -> int:
-    """Check a batch of a split and return the batch size that holds from now on, that of the first.
+def check_batch(inputs: np.ndarray, labels: np.ndarray, batch_size: int | None) -> int:
+    """Check one batch of a split and return the batch size of the split.
+
+    Args:
+        inputs: (batch, ...) array.
+        labels: (batch,) integers.
+        batch_size: Integer, the size of the first batch, or `None` if this is the first batch.
+
+    Returns:
+        Integer, the size of the first batch.
 
     Raises:
-        ValueError: if the batch is empty, larger than the first, or has not one label per row.
+        ValueError: If the batch is empty, larger than the first, or does not have one label per row.
+
+    Example:
+        >>> check_batch(np.zeros((2, 4)), np.zeros(2), batch_size=3)
+        3
     """
     if not len(inputs):
-        raise ValueError(f"Every batch must hold at least one image; received the shape {inputs.shape}.")
+        raise ValueError(f"`batches` must hold at least one image per batch. Received: shape {inputs.shape}.")
     if labels.shape != inputs.shape[:1]:
-        raise ValueError(f"Labels must have the shape {inputs.shape[:1]} of one per image; received {labels.shape}.")
+        raise ValueError(
+            f"`labels` must have the shape {inputs.shape[:1]}, one per image. Received: shape {labels.shape}."
+        )
     if batch_size is not None and len(inputs) > batch_size:
-        raise ValueError(f"No batch may be larger than the first, {batch_size} images; received {len(inputs)}.")
+        raise ValueError(
+            f"`batches` must have at most the size of the first batch, {batch_size} images. Received: {len(inputs)}."
+        )
     return batch_size or len(inputs)
 
 
 def _cached(folder, images, compute):
-    """Return the three features from the folder, or compute them and put them there in one move."""
+    """Return the three features from the folder, or compute them and store them there atomically."""
     if folder is None:
         return compute(images)
     name = hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:32]
     path = folder / f"{name}.npz"
     try:
         with open(path, "rb") as file, np.load(file) as stored:
-            return tuple(stored[name] for name in FEATURES)
+            return tuple(stored[feature] for feature in FEATURES)
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError):
         features = compute(images)
     unfinished = folder / f"{name}.{os.getpid()}.unfinished"

@@ -1,8 +1,10 @@
-"""Fine-tuning: the whole encoder and a new head are trained on labels, by `fit`.
+"""Fine-tuning: `fit` trains a copy of the encoder and a new head on labels.
 
 The recipe of Masked Autoencoders (arXiv 2111.06377, appendix A.1, table 9), which the paper (arXiv 2206.01204)
-follows for ViT-Base. Augmentation belongs to the data: see `keras_siamim.data.augmentation`.
+follows for ViT-Base. Augmentation is part of the data, see `keras_siamim.data.augmentation`.
 """
+
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -13,26 +15,35 @@ from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.optimizers import LayerDecayAdamW
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
+from keras_siamim.types import ArrayLike
 
 
-def copy_to_train(encoder, rate: float):
+def copy_to_train(encoder: keras.Model, rate: float) -> keras.Model:
     """Return a trainable copy of an encoder, with stochastic depth and without its final norm.
 
-    The classifier normalizes what it pools, in place of the encoder's norm of every token (MAE's and MoCo v3's).
-
     Args:
-        encoder: Keras model with the constructor argument `drop_path_rate`, as `ViTEncoder`; any model for rate 0.
-        rate: probability that the last block is dropped, rising linearly to it; 0 or more and below 1.
+        encoder: `keras.Model` with the constructor argument `drop_path_rate`, such as `ViTEncoder`. With a rate of 0,
+            any Keras model. It stays unchanged.
+        rate: Float in [0, 1). Probability that the last block is dropped; it rises linearly from 0 at the first block.
+
+    Returns:
+        A `keras.Model` with the weights of `encoder`, all of them trainable.
 
     Raises:
-        ValueError: if the encoder has no such argument and `rate` is above 0.
+        ValueError: If `rate` is above 0 and the encoder has no argument `drop_path_rate`.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> copy_to_train(encoder, rate=0.1).drop_path_rate
+        0.1
     """
     config = encoder.get_config()
     if rate and "drop_path_rate" not in config:
         raise ValueError(
-            f"`drop_path_rate` must be 0 for an encoder without stochastic depth ({type(encoder).__name__}); received "
-            f"{rate}."
+            f"`drop_path_rate` must be 0 for an encoder without stochastic depth. Received: {rate} for "
+            f"{type(encoder).__name__}."
         )
+    # The classifier normalizes the pooled token, which replaces the final norm of every token (MAE's and MoCo v3's).
     changed = {"drop_path_rate": rate, "final_norm": False}
     copy = type(encoder).from_config({**config, **{key: changed[key] for key in changed.keys() & config.keys()}})
     if not copy.built:
@@ -42,16 +53,25 @@ def copy_to_train(encoder, rate: float):
     return copy
 
 
-def layer_rates(classifier, layer_decay: float) -> dict:
-    """Return the arguments of `LayerDecayAdamW` that make the rates of a classifier fall from layer to layer.
+def layer_rates(classifier: Classifier, layer_decay: float) -> dict[str, object]:
+    """Return the arguments of `LayerDecayAdamW` for layer-wise learning-rate decay of a classifier.
 
     Args:
-        classifier: built `Classifier`. Its encoder tells its layers by `layer_of(path)` and `num_layers`, as
-            `ViTEncoder` does; for a `layer_decay` of 1 any will do.
-        layer_decay: factor from one layer to the one below.
+        classifier: Built `Classifier`. Its encoder has `layer_of(path)` and `num_layers`, such as `ViTEncoder`. With a
+            `layer_decay` of 1, any encoder.
+        layer_decay: Float in (0, 1]. Factor of the learning rate from one layer to the layer below.
+
+    Returns:
+        Dictionary with `layer_decay`, and `depth` and `layers` if the encoder has `layer_of`.
 
     Raises:
-        ValueError: if the encoder can't tell.
+        ValueError: If `layer_decay` is not 1 and the encoder has no method `layer_of`.
+
+    Example:
+        >>> classifier = Classifier(ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2), 2)
+        >>> classifier.build((None, 8, 8, 3))
+        >>> sorted(layer_rates(classifier, layer_decay=0.65))
+        ['depth', 'layer_decay', 'layers']
     """
     encoder = classifier.encoder
     if not hasattr(encoder, "layer_of"):
@@ -67,9 +87,9 @@ def layer_rates(classifier, layer_decay: float) -> dict:
 
 
 def fine_tune(
-    encoder,
-    train,
-    test,
+    encoder: keras.Model,
+    train: Iterable[tuple[ArrayLike, ArrayLike]],
+    test: Iterable[tuple[ArrayLike, ArrayLike]],
     num_classes: int,
     batch_size: int,
     base_learning_rate: float = 2.5e-4,
@@ -80,48 +100,57 @@ def fine_tune(
     epochs: int = 100,
     warmup_epochs: int = 5,
     pooling: str = "mean",
-    verbose: int = 0,
-    callbacks=(),
+    verbose: int | str = 0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[Classifier, EvaluationResult]:
-    """Fine-tune a copy of an encoder and measure it on the test split after the last epoch.
+    """Fine-tune a copy of an encoder and evaluate it on the test split after the last epoch.
 
     Args:
-        encoder: pre-trained Keras model from images to tokens; it stays as it is.
-        train: data set (`tf.data.Dataset`, `PyDataset`) that knows its length and yields batches of (images, targets):
-            augmented images (batch, height, width, 3) float32 and targets (batch, num_classes) float32 whose rows sum
-            to 1, such as mixed one-hot labels.
-        test: batches of (images, labels), not augmented, labels (batch,) integers.
-        num_classes: number of classes, 2 or more.
-        batch_size: images in a batch of `train`; it sets the learning rate.
-        base_learning_rate: per 256 images.
-        layer_decay: factor of the learning rate from one block to the one below; 0.65 for Base, 0.75 for Large, 1 for
-            an encoder that doesn't tell its layers.
-        drop_path_rate: stochastic depth of the last block.
-        weight_decay: of AdamW.
-        label_smoothing: share of the target spread over all classes, 0...1.
-        epochs: passes over the train split.
-        warmup_epochs: of linear warm-up, fewer than `epochs`.
-        pooling: `"mean"` of the patch tokens, or the class `"token"`.
-        verbose: as in `fit`.
-        callbacks: as in `fit`.
+        encoder: Pre-trained `keras.Model` from images to tokens. It stays unchanged.
+        train: `tf.data.Dataset` or `PyDataset` of known length. It yields batches of (images, targets): augmented
+            images (batch, height, width, 3) float32 and targets (batch, num_classes) float32 whose rows sum to 1, such
+            as mixed one-hot labels.
+        test: Iterable of (images, labels) without augmentation, labels (batch,) integers.
+        num_classes: Integer, 2 or more. Number of classes.
+        batch_size: Integer. Images per batch of `train`; it scales the learning rate.
+        base_learning_rate: Float. Learning rate per 256 images. Defaults to 2.5e-4.
+        layer_decay: Float in (0, 1]. Factor of the learning rate from one block to the block below: 0.65 for ViT-Base,
+            0.75 for ViT-Large, 1 for an encoder without `layer_of`. Defaults to 0.65.
+        drop_path_rate: Float in [0, 1). Stochastic depth of the last block. Defaults to 0.1.
+        weight_decay: Float. Weight decay of AdamW. Defaults to 0.05.
+        label_smoothing: Float in [0, 1). Share of each target that is spread over all classes. Defaults to 0.1.
+        epochs: Integer. Passes over the train split. Defaults to 100.
+        warmup_epochs: Integer in [0, epochs). Epochs of linear warm-up. Defaults to 5.
+        pooling: `"mean"` of the patch tokens, or the class `"token"`. Defaults to `"mean"`.
+        verbose: Integer or string. Verbosity, as in `fit`. Defaults to 0.
+        callbacks: Sequence of `keras.callbacks.Callback`, as in `fit`. Defaults to none.
 
     Returns:
         The compiled, fine-tuned `Classifier`, and an `EvaluationResult` with `top1` and `train_loss`.
 
     Raises:
-        ValueError: if targets or labels are malformed, or a setting is out of its range.
+        ValueError: If targets or labels are malformed, or a setting is out of its range.
+
+    Example:
+        >>> from keras_siamim.evaluation.linear_probe import ShuffledBatches
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> images, targets = np.zeros((4, 8, 8, 3), "float32"), np.eye(2, dtype="float32")[[0, 1, 0, 1]]
+        >>> train, test = ShuffledBatches(images, targets, batch_size=4), [(images, np.array([0, 1, 0, 1]))]
+        >>> classifier, result = fine_tune(encoder, train, test, 2, batch_size=4, epochs=1, warmup_epochs=0)
+        >>> result.numbers["top1"]
+        0.5
     """
     if not 0 <= warmup_epochs < epochs:
-        raise ValueError(f"`warmup_epochs` must be 0 or more and below `epochs`, {epochs}; received {warmup_epochs}.")
+        raise ValueError(f"`warmup_epochs` must be 0 or more and below `epochs`, {epochs}. Received: {warmup_epochs}.")
     if not 0 <= label_smoothing < 1:
-        raise ValueError(f"`label_smoothing` must be 0 or more and below 1; received {label_smoothing}.")
+        raise ValueError(f"`label_smoothing` must be 0 or more and below 1. Received: {label_smoothing}.")
     targets = np.asarray(next(iter(train))[1])
     if targets.ndim != 2 or targets.shape[1] != num_classes or not np.allclose(targets.sum(axis=1), 1, atol=1e-3):
         raise ValueError(
-            f"Targets of `train` must be (batch, {num_classes}) floats whose rows sum to 1; received {targets.shape} "
-            f"{targets.dtype}."
+            f"`train` must yield targets (batch, {num_classes}) whose rows sum to 1. Received: shape {targets.shape}, "
+            f"dtype {targets.dtype}."
         )
-    steps = len(train)
+    steps = len(train)  # type: ignore[arg-type]  # both kinds of data set have a length
     peak = scaled_learning_rate(base_learning_rate, batch_size)
     with stopwatch() as seconds:
         classifier = Classifier(copy_to_train(encoder, drop_path_rate), num_classes, pooling)
@@ -153,7 +182,7 @@ def fine_tune(
             "warmup_epochs": warmup_epochs,
             "pooling": pooling,
         },
-        data={"train_images_an_epoch": steps * batch_size, "test_images": len(labels), "classes": num_classes},
+        data={"train_images_per_epoch": steps * batch_size, "test_images": len(labels), "classes": num_classes},
         seed=None,
         seconds=seconds(),
     )

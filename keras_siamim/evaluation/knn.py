@@ -13,58 +13,77 @@ from keras import ops
 
 from keras_siamim.evaluation.checks import check_splits, describe_splits
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.types import ArrayLike
 
-# Entries of normalized rows are rounded to this fraction of 1, so that float64 holds every product and every partial
-# sum of a dot product exactly: no order of summation, hence no chunk and no backend, changes a similarity.
-_EXACT = 2.0**26
-# Above the error of a float32 dot product of two rows of length 1.
-_MARGIN = 1e-5
-# Candidates beside the k nearest, so that few queries have to be compared exactly to the whole bank.
-_SPARE = 16
-_RESCORED = 64  # queries whose candidates are copied at a time
+# Entries of normalized rows are rounded to multiples of 1 / _RESOLUTION. float64 then holds every product and every
+# partial sum of a dot product exactly, so that similarities do not depend on summation order, chunks or backend.
+_RESOLUTION = 2.0**26
+_MARGIN = 1e-5  # exceeds the error of a float32 dot product of two rows of length 1
+_EXTRA_CANDIDATES = 16  # beyond the k nearest, so that few queries need the exact search over the complete bank
+_RESCORE_CHUNK = 64  # queries whose candidates are copied at a time
 
 
-def normalize(features) -> np.ndarray:
-    """Return (images, width) float32 rows of length 1; a row of zeros stays zeros."""
+def normalize(features: ArrayLike) -> np.ndarray:
+    """Scale each row to length 1; a row of zeros stays zeros.
+
+    Args:
+        features: (images, width) floats.
+
+    Returns:
+        (images, width) float32.
+
+    Example:
+        >>> normalize([[0.0, 4.0], [0.0, 0.0]])
+        array([[0., 1.],
+               [0., 0.]], dtype=float32)
+    """
     features = np.asarray(features, dtype="float32")
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _exact_rows(features):
-    """Rows of length 1 in float64, rounded so that their dot products are exact."""
+    """Return rows of length 1 in float64, rounded so that their dot products are exact."""
     features = np.asarray(features, dtype="float64")
     features = features / np.maximum(np.sqrt(np.sum(features**2, axis=-1, keepdims=True)), 1e-12)
-    return np.round(features * _EXACT) / _EXACT
+    return np.round(features * _RESOLUTION) / _RESOLUTION
 
 
 def nearest_neighbors(
-    queries, bank, k: int, query_chunk: int = 1024, bank_chunk: int = 16_384, verbose: int = 0
+    queries: np.ndarray,
+    bank: np.ndarray,
+    k: int,
+    query_chunk: int = 1024,
+    bank_chunk: int = 16_384,
+    verbose: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the `k` rows of `bank` most similar to each query, by cosine similarity.
+    """Find the `k` rows of `bank` with the largest cosine similarity to each query.
 
-    The backend selects candidates in float32; their similarities are then computed exactly, and of equal ones the
-    lowest row number comes first. Where more rows than the candidates are as near as the k-th, the whole bank is
-    compared exactly. Only `query_chunk * bank_chunk` similarities exist at a time, and of `bank` only one chunk is
-    copied, so it may be a memory map of any length.
+    The result is exact: the backend selects candidates in float32, whose similarities are then computed exactly. Ties
+    go to the lowest row index. Memory holds `query_chunk * bank_chunk` similarities and one chunk of `bank` at a time,
+    so `bank` may be a memory map of any length.
 
     Args:
         queries: (queries, width) floats.
         bank: (bank, width) floats.
-        k: number of neighbors, 1...bank.
-        query_chunk: queries compared at a time.
-        bank_chunk: rows of the bank compared at a time.
-        verbose: 1 shows a progress bar.
+        k: Integer in [1, bank]. Number of neighbors.
+        query_chunk: Integer. Queries compared at a time. Defaults to 1024.
+        bank_chunk: Integer. Rows of the bank compared at a time. Defaults to 16,384.
+        verbose: Integer. 1 shows a progress bar. Defaults to 0.
 
     Returns:
-        Similarities (queries, k) float32, descending, and the row numbers of the bank (queries, k) int64.
+        Similarities (queries, k) float32, descending, and row indices into the bank (queries, k) int64.
 
     Raises:
-        ValueError: if `k` is no whole number in 1...bank.
+        ValueError: If `k` is not an integer in [1, bank].
+
+    Example:
+        >>> nearest_neighbors(np.array([[0.0, 2.0]]), np.array([[1.0, 0.0], [0.0, 1.0]]), k=1)
+        (array([[1.]], dtype=float32), array([[1]]))
     """
     if not _is_count(k) or k > len(bank):
-        raise ValueError(f"`k` must be in 1...{len(bank)}, the number of rows of `bank`; received {k}.")
+        raise ValueError(f"`k` must be an integer in [1, {len(bank)}], the rows of `bank`. Received: {k}.")
     k = int(k)
-    kept = min(k + _SPARE, len(bank))
+    kept = min(k + _EXTRA_CANDIDATES, len(bank))
     query_starts = range(0, len(queries), query_chunk)
     chunks = [ops.convert_to_tensor(normalize(queries[i : i + query_chunk])) for i in query_starts]
     best = [(np.empty((len(c), 0), "float32"), np.empty((len(c), 0), "int64")) for c in chunks]
@@ -72,10 +91,10 @@ def nearest_neighbors(
     progress = keras.utils.Progbar(len(bank_starts) * len(chunks), verbose=verbose, unit_name="chunk")
     for start in bank_starts:
         rows = ops.transpose(ops.convert_to_tensor(normalize(bank[start : start + bank_chunk])))
-        for number, chunk in enumerate(chunks):
+        for index, chunk in enumerate(chunks):
             similarities, ids = ops.top_k(ops.matmul(chunk, rows), min(kept, rows.shape[1]))
             ids = ops.convert_to_numpy(ids).astype("int64") + start
-            best[number] = _merge(best[number], ops.convert_to_numpy(similarities), ids, kept)
+            best[index] = _merge(best[index], ops.convert_to_numpy(similarities), ids, kept)
             progress.add(1)
     found = [
         _rescore(queries[start : start + query_chunk], bank, *candidates, k, bank_chunk)
@@ -85,7 +104,7 @@ def nearest_neighbors(
 
 
 def _merge(best, similarities, ids, k):
-    """Merge the best so far with those of a further chunk; of equals the earlier column comes first."""
+    """Merge the best rows so far with those of a further chunk; ties go to the earlier column."""
     similarities = np.concatenate([best[0], similarities], axis=1)
     ids = np.concatenate([best[1], ids], axis=1)
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
@@ -93,18 +112,19 @@ def _merge(best, similarities, ids, k):
 
 
 def _rescore(queries, bank, approximate, ids, k, bank_chunk):
-    """The `k` nearest among the candidates by their exact similarities, or among all rows where those may be equal."""
+    """Return the `k` nearest by exact similarity, from the complete bank where the candidates may not suffice."""
     similarities = np.empty((len(queries), k))
     nearest = np.empty((len(queries), k), "int64")
-    for start in range(0, len(queries), _RESCORED):
-        part = slice(start, start + _RESCORED)
+    for start in range(0, len(queries), _RESCORE_CHUNK):
+        part = slice(start, start + _RESCORE_CHUNK)
         rows = _exact_rows(bank[ids[part].ravel()]).reshape(*ids[part].shape, -1)
         exact = np.matmul(rows, _exact_rows(queries[part])[..., None])[..., 0]
         order = np.lexsort((ids[part], -exact), axis=1)[:, :k]
         similarities[part] = np.take_along_axis(exact, order, axis=1)
         nearest[part] = np.take_along_axis(ids[part], order, axis=1)
     if ids.shape[1] < len(bank):
-        # What is no candidate is at most as similar as the last one, to within the margin.
+        # Up to the margin, every other row is at most as similar as the last candidate. Where the k-th neighbor is not
+        # clearly above that, another row may tie with it or beat it.
         unsure = np.flatnonzero(similarities[:, -1] <= approximate[:, -1] + _MARGIN)
         if len(unsure):
             similarities[unsure], nearest[unsure] = _exact_search(queries[unsure], bank, k, bank_chunk)
@@ -112,7 +132,7 @@ def _rescore(queries, bank, approximate, ids, k, bank_chunk):
 
 
 def _exact_search(queries, bank, k, bank_chunk):
-    """The `k` nearest of all rows by exact similarities, of equals the first."""
+    """Return the `k` nearest of all rows by exact similarity; ties go to the lowest index."""
     queries = _exact_rows(queries)
     best = np.empty((len(queries), 0)), np.empty((len(queries), 0), "int64")
     for start in range(0, len(bank), bank_chunk):
@@ -130,24 +150,28 @@ def _is_count(value):
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
 
 
-def vote(similarities, neighbor_labels, temperature: float) -> np.ndarray:
-    """Let each neighbor vote for its class with weight exp(similarity / temperature), and count.
+def vote(similarities: ArrayLike, neighbor_labels: ArrayLike, temperature: float) -> np.ndarray:
+    """Return the class with the largest sum of exp(similarity / temperature) over the neighbors.
 
-    Memory grows with the number of neighbors, not with that of classes.
+    Memory grows with the number of neighbors and is independent of the number of classes.
 
     Args:
         similarities: (queries, k) floats.
         neighbor_labels: (queries, k) integers.
-        temperature: above 0; the smaller, the more the nearest neighbors count.
+        temperature: Float above 0. Smaller values give the nearest neighbors more weight.
 
     Returns:
-        (queries,) int64, the class with most votes; of equals, the lowest.
+        (queries,) int64 classes. Ties go to the lowest class.
+
+    Example:
+        >>> vote([[0.9, 0.5, 0.5]], [[7, 3, 3]], temperature=0.07)
+        array([7])
     """
     similarities, labels = np.asarray(similarities, "float64"), np.asarray(neighbor_labels, "int64")
     weights = np.exp((similarities - similarities.max(axis=1, keepdims=True)) / temperature)
     order = np.argsort(labels, axis=1, kind="stable")
     labels, weights = np.take_along_axis(labels, order, axis=1), np.take_along_axis(weights, order, axis=1)
-    # One group for every class among a query's neighbors.
+    # One group per query and class among its neighbors.
     begins = np.ones(labels.shape, bool)
     begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
     starts = np.flatnonzero(begins)
@@ -157,10 +181,10 @@ def vote(similarities, neighbor_labels, temperature: float) -> np.ndarray:
 
 
 def knn(
-    train_features,
-    train_labels,
-    test_features,
-    test_labels,
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
     k: int | Sequence[int] = (10, 20, 100, 200),
     temperature: float = 0.07,
     num_classes: int | None = None,
@@ -170,49 +194,50 @@ def knn(
 
     Args:
         train_features: (train images, width) floats.
-        train_labels: (train images,) integers, 0...classes-1.
+        train_labels: (train images,) integers in [0, num_classes).
         test_features: (test images, width) floats.
-        test_labels: (test images,) integers, 0...classes-1.
-        k: how many neighbors vote; several values share one search. A value above the number of training images is
-            reduced to that number, and a note says so.
-        temperature: of the vote, above 0.
-        num_classes: number of classes; by default one more than the largest training label.
-        verbose: 1 shows a progress bar.
+        test_labels: (test images,) integers in [0, num_classes).
+        k: Integer or sequence of integers, 1 or more. Number of neighbors; several values share one search. A value
+            above the number of training images is reduced to that number, which a note reports. Defaults to
+            (10, 20, 100, 200).
+        temperature: Float above 0. Temperature of the vote. Defaults to 0.07.
+        num_classes: Integer or `None`. Number of classes; `None` stands for the largest training label plus 1.
+            Defaults to `None`.
+        verbose: Integer. 1 shows a progress bar. Defaults to 0.
 
     Returns:
         An `EvaluationResult` with one number `top1_k{k}` per `k`.
 
     Raises:
-        ValueError: if features or labels are malformed, there is one class only, or `k` or `temperature` is not
+        ValueError: If features or labels are malformed, there is one class only, or `k` or `temperature` is not
             positive.
 
     Example:
-        >>> import numpy as np
         >>> features, labels = np.eye(4, dtype="float32"), np.array([0, 0, 1, 1])
         >>> knn(features, labels, features, labels, k=1).numbers
         {'top1_k1': 1.0}
     """
     arrays = check_splits(train_features, train_labels, test_features, test_labels, num_classes)
     train_features, train_labels, test_features, test_labels, num_classes = arrays
-    wanted = tuple(np.atleast_1d(k))
-    if not wanted or not all(_is_count(value) for value in wanted):
-        raise ValueError(f"`k` must be one or more positive integers; received {k}.")
-    wanted = tuple(int(value) for value in wanted)
+    requested = tuple(np.atleast_1d(k))
+    if not requested or not all(_is_count(value) for value in requested):
+        raise ValueError(f"`k` must be one or more positive integers. Received: {k}.")
+    requested = tuple(int(value) for value in requested)
     if not temperature > 0:
-        raise ValueError(f"`temperature` must be above 0; received {temperature}.")
+        raise ValueError(f"`temperature` must be above 0. Received: {temperature}.")
     count = len(train_features)
-    used = sorted({min(value, count) for value in wanted})
-    notes = tuple(f"k = {v} was reduced to {count}, the number of training images." for v in wanted if v > count)
+    used = sorted({min(value, count) for value in requested})
+    notes = tuple(f"k = {v} was reduced to {count}, the number of training images." for v in requested if v > count)
     with stopwatch() as seconds:
         similarities, ids = nearest_neighbors(test_features, train_features, used[-1], verbose=verbose)
         labels = train_labels[ids]
-        numbers = {}
+        accuracies = {}
         for value in used:
             predicted = vote(similarities[:, :value], labels[:, :value], temperature)
-            numbers[f"top1_k{value}"] = float(np.mean(predicted == test_labels))
+            accuracies[f"top1_k{value}"] = float(np.mean(predicted == test_labels))
     return EvaluationResult(
         protocol="knn",
-        numbers=numbers,
+        numbers=accuracies,
         settings={"k": used, "temperature": temperature, "similarity": "cosine"},
         data=describe_splits(train_labels, test_labels, train_features.shape[1], num_classes),
         seed=None,

@@ -1,35 +1,45 @@
-"""The paper's linear probe: a frozen encoder, BatchNorm without affine, one dense layer, LARS.
+"""Trained linear probe of the paper: a frozen encoder, BatchNorm without affine, one dense layer, LARS.
 
 The recipe of Masked Autoencoders (He et al., CVPR 2022, arXiv 2111.06377, appendix A.1, table 10), which the paper
-(arXiv 2206.01204) follows: LARS without weight decay, 0.1 x batch / 256 at a batch of 16,384, 90 epochs, 10 of warm-up.
+(arXiv 2206.01204) follows: LARS without weight decay, learning rate 0.1 x batch / 256, batch 16,384, 90 epochs of which
+10 are warm-up.
 """
 
 import contextlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 
 from keras_siamim.evaluation.checks import check_labels
-from keras_siamim.evaluation.features import check_pooling
 from keras_siamim.evaluation.logits import predict_logits, top1
+from keras_siamim.evaluation.pooling import check_pooling, pool_tokens
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.optimizers import LARS
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
+from keras_siamim.types import ArrayLike
 
 _MOMENTUM, _TRUST = 0.9, 0.001  # of LARS
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """Arrays as batches of one size in a new, seeded order every epoch; the rest of an epoch is dropped.
+    """Data set of equal batches from arrays, in a new, seeded order per epoch.
+
+    The last, incomplete batch of an epoch is dropped.
 
     Args:
         inputs: (images, ...) array.
-        labels: (images,) array.
-        batch_size: 1...images.
-        seed: of the orders.
+        labels: (images, ...) array.
+        batch_size: Integer in [1, images]. Images per batch.
+        seed: Integer. Seed of the orders. Defaults to 0.
+
+    Example:
+        >>> batches = ShuffledBatches(np.zeros((5, 3)), np.arange(5), batch_size=2)
+        >>> len(batches), batches[0][0].shape
+        (2, (2, 3))
     """
 
-    def __init__(self, inputs, labels, batch_size, seed=0):
+    def __init__(self, inputs: np.ndarray, labels: np.ndarray, batch_size: int, seed: int = 0):
         super().__init__()
         self.inputs, self.labels, self.batch_size = inputs, labels, batch_size
         self.random = np.random.default_rng(seed)
@@ -47,34 +57,52 @@ class ShuffledBatches(keras.utils.PyDataset):
         self.order = self.random.permutation(len(self.labels))
 
 
-def build_probe(input_shape, num_classes: int, encoder=None, pooling: str = "mean", seed: int = 0) -> keras.Model:
-    """Return the probe: (encoder and pooling,) BatchNorm without affine, dense.
+def build_probe(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    encoder: keras.Model | None = None,
+    pooling: str = "mean",
+    seed: int = 0,
+) -> keras.Model:
+    """Create the probe: BatchNorm without affine and a dense layer, after the encoder and pooling if given.
 
     Args:
-        input_shape: (height, width, 3) of the images or, without an encoder, (width,) of the features.
-        num_classes: number of classes.
-        encoder: a Keras model that gives tokens, run in inference mode; `None` if the inputs are features.
-        pooling: `"mean"` of the patch tokens, or the class `"token"`.
-        seed: of the dense kernel, N(0, 0.01^2).
+        input_shape: Tuple of integers. Shape (height, width, 3) of the images or, without an encoder, (width,) of the
+            features.
+        num_classes: Integer. Number of classes.
+        encoder: `keras.Model` from images to tokens, which runs in inference mode, or `None` if the inputs are
+            features. Defaults to `None`.
+        pooling: `"mean"` of the patch tokens, or the class `"token"`. Defaults to `"mean"`.
+        seed: Integer. Seed of the dense kernel, N(0, 0.01^2). Defaults to 0.
+
+    Returns:
+        A `keras.Model` from inputs to logits (batch, num_classes) float32.
+
+    Raises:
+        ValueError: If `pooling` is unknown.
+
+    Example:
+        >>> build_probe((8,), num_classes=3).output_shape
+        (None, 3)
     """
     check_pooling(pooling)
     inputs = x = keras.Input(input_shape)
     if encoder is not None:
-        tokens = encoder(inputs, training=False)
-        x = tokens[:, 0] if pooling == "token" else keras.layers.GlobalAveragePooling1D(dtype="float32")(tokens[:, 1:])
+        # In half precision, a mean over many patches would lose digits.
+        x = pool_tokens(keras.ops.cast(encoder(inputs, training=False), "float32"), pooling)
     x = keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="probe_norm"
     )(x)
     head = keras.layers.Dense(num_classes, dtype="float32", name="probe")
     model = keras.Model(inputs, head(x))
-    # Drawn by NumPy: one seed, one probe on every backend.
+    # NumPy draws the kernel, so that a seed gives the same probe on every backend.
     head.kernel.assign(np.random.default_rng(seed).normal(0, 0.01, head.kernel.shape).astype("float32"))
     return model
 
 
 @contextlib.contextmanager
 def _frozen(encoder):
-    """Keep an encoder's weights from training inside the `with`, and restore each one's flag after it."""
+    """Freeze an encoder's variables inside the `with` block, and restore each variable's flag afterwards."""
     flags = [(variable, variable.trainable) for variable in (encoder.variables if encoder is not None else ())]
     for variable, _ in flags:
         variable.trainable = False
@@ -86,51 +114,59 @@ def _frozen(encoder):
 
 
 def linear_probe(
-    train,
-    test,
+    train: tuple[ArrayLike, ArrayLike] | Iterable[tuple[ArrayLike, ArrayLike]],
+    test: tuple[np.ndarray, np.ndarray] | Iterable[tuple[ArrayLike, ArrayLike]],
     num_classes: int,
-    encoder=None,
+    encoder: keras.Model | None = None,
     pooling: str = "mean",
     batch_size: int = 16_384,
     base_learning_rate: float = 0.1,
     epochs: int = 90,
     warmup_epochs: int = 10,
     seed: int = 0,
-    verbose: int = 0,
+    verbose: int | str = 0,
 ) -> EvaluationResult:
-    """Train the probe by the paper's recipe and measure it on the test split after the last epoch.
+    """Train the probe by the paper's recipe and evaluate it on the test split after the last epoch.
 
     Args:
-        train: (inputs, labels) arrays, or a data set (`tf.data.Dataset`, `PyDataset`) of such batches that knows its
-            length. Inputs are augmented images, or features if there is no encoder. Of arrays, the images left over by
-            an epoch's last whole batch are dropped, as in the paper's program.
-        test: (inputs, labels) arrays, or batches of them, not augmented.
-        num_classes: number of classes, 2 or more.
-        encoder: frozen Keras model from images to tokens; `None` where the inputs are features.
-        pooling: `"mean"` of the patch tokens, or the class `"token"`; used with an encoder.
-        batch_size: images a step. It sets the learning rate, so for a data set it must be that of its batches. Arrays
-            with fewer images reduce it to their number, and a note says so.
-        base_learning_rate: per 256 images.
-        epochs: passes over the train split.
-        warmup_epochs: of linear warm-up, fewer than `epochs`.
-        seed: of the initial kernel and, with arrays, of the orders.
-        verbose: as in `fit`.
+        train: Tuple (inputs, labels) of arrays, or a `tf.data.Dataset` or `PyDataset` of such batches of known length.
+            Inputs are augmented images, or features without an encoder. With arrays, the incomplete last batch of an
+            epoch is dropped, as in the paper's program.
+        test: Tuple (inputs, labels) of NumPy arrays, or an iterable of such batches, without augmentation.
+        num_classes: Integer, 2 or more. Number of classes.
+        encoder: `keras.Model` from images to tokens, which is frozen, or `None` if the inputs are features. Defaults
+            to `None`.
+        pooling: `"mean"` of the patch tokens, or the class `"token"`; used with an encoder. Defaults to `"mean"`.
+        batch_size: Integer. Images per step; it scales the learning rate, so with a data set it must equal the size of
+            its batches. With fewer images in the arrays it is reduced to their number, which a note reports. Defaults
+            to 16,384.
+        base_learning_rate: Float. Learning rate per 256 images. Defaults to 0.1.
+        epochs: Integer. Passes over the train split. Defaults to 90.
+        warmup_epochs: Integer in [0, epochs). Epochs of linear warm-up. Defaults to 10.
+        seed: Integer. Seed of the initial kernel and, with arrays, of the order of the images. Defaults to 0.
+        verbose: Integer or string. Verbosity, as in `fit`. Defaults to 0.
 
     Returns:
-        An `EvaluationResult` with `top1` and `train_loss`, that of the last epoch.
+        An `EvaluationResult` with `top1`, and `train_loss` of the last epoch.
 
     Raises:
-        ValueError: if labels are out of range, the split is empty, or a setting is out of its range.
+        ValueError: If labels are out of range, the split is empty, or a setting is out of its range.
+
+    Example:
+        >>> split = (np.eye(2, dtype="float32"), np.array([0, 1]))
+        >>> result = linear_probe(split, split, num_classes=2, epochs=2, warmup_epochs=1)
+        >>> sorted(result.numbers), result.settings["batch_size"]
+        (['top1', 'train_loss'], 2)
     """
     if num_classes < 2:
-        raise ValueError(f"`num_classes` must be 2 or more; received {num_classes}.")
+        raise ValueError(f"`num_classes` must be 2 or more. Received: {num_classes}.")
     if not 0 <= warmup_epochs < epochs:
-        raise ValueError(f"`warmup_epochs` must be 0 or more and below `epochs`, {epochs}; received {warmup_epochs}.")
+        raise ValueError(f"`warmup_epochs` must be 0 or more and below `epochs`, {epochs}. Received: {warmup_epochs}.")
     notes = []
     if isinstance(train, tuple | list):
         inputs = np.asarray(train[0], "float32")
         if not len(inputs) or not np.isfinite(inputs).all():
-            raise ValueError("`train` must hold finite inputs, one or more; received an empty split, NaN or infinity.")
+            raise ValueError("`train` must hold one or more finite inputs. Received: an empty split, NaN or infinity.")
         labels = check_labels(train[1], len(inputs), "train labels", num_classes)
         if len(inputs) < batch_size:
             notes.append(f"The batch of {batch_size} was reduced to {len(inputs)}, the number of training images.")
@@ -138,15 +174,17 @@ def linear_probe(
         train = ShuffledBatches(inputs, labels, batch_size, seed)
     if isinstance(test, tuple | list) and isinstance(test[0], np.ndarray):
         test = [tuple(part[i : i + 1024] for part in test) for i in range(0, len(test[1]), 1024)]
-    steps = len(train)
+    steps = len(train)  # type: ignore[arg-type]  # both kinds of data set have a length
     if not steps:
-        raise ValueError(f"`train` must yield at least one batch of {batch_size}; it yields none.")
+        raise ValueError(f"`train` must yield at least one batch of {batch_size}. Received: none.")
     peak = scaled_learning_rate(base_learning_rate, batch_size)
-    travel = 0.5 * peak * epochs * steps * _TRUST / (1 - _MOMENTUM)
-    if travel < 3:
+    # Largest change of the weights relative to their norm: LARS moves them by rate * trust per step.
+    max_change = 0.5 * peak * epochs * steps * _TRUST / (1 - _MOMENTUM)
+    if max_change < 3:
         notes.append(
-            f"Trained too little: the recipe is made for ImageNet's size; on {steps * batch_size} images LARS can move "
-            f"the weights by only {travel:.2g} times their norm; raise the epochs or the base learning rate."
+            f"Undertrained: the recipe is tuned for the size of ImageNet. On {steps * batch_size} images, LARS can "
+            f"change the weights by only {max_change:.2g} times their norm. Increase the epochs or the base learning "
+            "rate."
         )
     with stopwatch() as seconds, _frozen(encoder):
         shape = next(iter(test))[0].shape[1:]
@@ -169,7 +207,7 @@ def linear_probe(
             "warmup_epochs": warmup_epochs,
             "inputs": "features" if encoder is None else "images",
         },
-        data={"train_images_an_epoch": steps * batch_size, "test_images": len(labels), "classes": num_classes},
+        data={"train_images_per_epoch": steps * batch_size, "test_images": len(labels), "classes": num_classes},
         seed=seed,
         seconds=seconds(),
         notes=tuple(notes),

@@ -1,4 +1,4 @@
-"""The protocols on frozen features by name, with the paper's settings, and the table that shows their results."""
+"""Protocols on frozen features by name, with the paper's settings, and the table of their results."""
 
 import json
 import os
@@ -6,39 +6,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_siamim.evaluation.exact_probe import exact_probe
-from keras_siamim.evaluation.features import FEATURES, Features, check_pooling
+from keras_siamim.evaluation.features import FEATURES, Features
 from keras_siamim.evaluation.few_shot import few_shot
 from keras_siamim.evaluation.health import health
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.evaluation.linear_probe import linear_probe
+from keras_siamim.evaluation.pooling import check_pooling
 from keras_siamim.evaluation.result import EvaluationResult
+from keras_siamim.types import PathLike
 
-# Name: which features the paper's protocol looks at.
+# Protocol: features that the paper's version of it uses.
 PROTOCOLS = {"knn": "mean", "linear": "mean", "lars": "mean", "few_shot": "unnormed_token", "health": "mean"}
 
-# Steps an epoch that the paper's batch of 16,384 makes of ImageNet: smaller sets take smaller batches, not fewer steps.
+# Steps per epoch of ImageNet with the paper's batch of 16,384. Smaller data sets keep the steps and reduce the batch.
 _LARS_STEPS = 78
 
 
-def parse_shots(text: str) -> list[dict]:
-    """Read a list such as `"1%,10%,5"`: shares of the labels, and numbers of images per class.
+def parse_shots(shots: str) -> list[dict[str, float]]:
+    """Parse a list of label budgets such as `"1%,10%,5"`.
+
+    Args:
+        shots: String of comma-separated entries: a percentage of the labels, or a number of images per class.
+
+    Returns:
+        List of arguments of `few_shot`, one dictionary per entry.
 
     Raises:
-        ValueError: if an entry is neither.
+        ValueError: If an entry is neither.
 
     Example:
         >>> parse_shots("1%,5")
         [{'fraction': 0.01}, {'per_class': 5}]
     """
-    shots = []
-    for entry in text.split(","):
+    parsed: list[dict[str, float]] = []
+    for entry in shots.split(","):
         try:
-            shots.append({"fraction": float(entry[:-1]) / 100} if entry.endswith("%") else {"per_class": int(entry)})
+            parsed.append({"fraction": float(entry[:-1]) / 100} if entry.endswith("%") else {"per_class": int(entry)})
         except ValueError:
             raise ValueError(
-                f"`shots` must be percentages and whole numbers, such as 1%,10%,5; received {text!r}."
+                f"`shots` must be percentages and integers, such as 1%,10%,5. Received: {shots!r}."
             ) from None
-    return shots
+    return parsed
 
 
 def run_protocol(
@@ -55,25 +63,34 @@ def run_protocol(
     """Run one protocol on extracted features.
 
     Args:
-        name: one of `PROTOCOLS`: `"linear"` is the exact probe, `"lars"` the trained one, on features without
+        name: String, one of `PROTOCOLS`. `"linear"` is the exact probe, `"lars"` the trained probe on features without
             augmentation.
-        train: features of the train split; `health` doesn't look at them.
-        test: features of the test split.
-        pooling: one of `features.FEATURES`; by default what the paper's protocol uses.
-        shots: arguments of `few_shot`, one result each.
-        paired: features of another view of the first test images, for the alignment that `health` then shows.
-        num_classes: number of classes; by default one more than the largest training label.
-        seed: of all draws.
-        verbose: 1 shows progress bars.
+        train: `Features` of the train split; `"health"` ignores them.
+        test: `Features` of the test split.
+        pooling: String, one of `features.FEATURES`, or `None` for the one that the paper's protocol uses. Defaults to
+            `None`.
+        shots: Sequence of mappings. Arguments of `few_shot`, one result each. Defaults to 1% and 10% of the labels.
+        paired: `Features` of another view of the first test images, for the alignment in `"health"`, or `None`.
+            Defaults to `None`.
+        num_classes: Integer or `None`. Number of classes; `None` stands for the largest training label plus 1.
+            Defaults to `None`.
+        seed: Integer. Seed of all randomness. Defaults to 0.
+        verbose: Integer. 1 shows progress bars. Defaults to 0.
 
     Returns:
-        The results, one or more.
+        List of one or more results.
 
     Raises:
-        ValueError: if `name` or `pooling` is unknown, or as the protocol does.
+        ValueError: If `name` or `pooling` is unknown, or the protocol raises it.
+
+    Example:
+        >>> values = np.eye(4, dtype="float32")
+        >>> split = Features(values, values, values, np.array([0, 0, 1, 1]))
+        >>> run_protocol("knn", split, split)[0].protocol
+        'knn'
     """
     if name not in PROTOCOLS:
-        raise ValueError(f"`name` must be one of {', '.join(PROTOCOLS)}; received {name!r}.")
+        raise ValueError(f"`name` must be one of {', '.join(PROTOCOLS)}. Received: {name!r}.")
     pooling = check_pooling(pooling or PROTOCOLS[name], FEATURES)
     if name == "health":
         return [health(test.pooled(pooling), paired and paired.pooled(pooling), seed=seed)]
@@ -90,12 +107,34 @@ def run_protocol(
 
 
 def lars_batch_size(images: int) -> int:
-    """Return the batch of the trained probe for a train split: the paper's 16,384, or less for fewer images."""
+    """Return the batch size of the trained probe: the paper's 16,384, or less for small train splits.
+
+    Args:
+        images: Integer. Number of images of the train split.
+
+    Returns:
+        Integer in [32, 16384].
+
+    Example:
+        >>> lars_batch_size(1_281_167), lars_batch_size(50_000)
+        (16384, 641)
+    """
     return min(16_384, max(32, images // _LARS_STEPS))
 
 
 def headline(result: EvaluationResult) -> dict[str, str]:
-    """Return the figures of a result that a table shows, by the name of their column."""
+    """Return the metrics of a result that appear in the table, formatted, by the name of their column.
+
+    Args:
+        result: `EvaluationResult` of any protocol.
+
+    Returns:
+        Dictionary from column name to text. Accuracies are in %.
+
+    Example:
+        >>> headline(EvaluationResult("exact_probe", {"top1": 0.5}, {}, {}, seed=0, seconds=1.0))
+        {'linear (exact)': '50.0'}
+    """
     numbers, settings = result.numbers, result.settings
     if result.protocol == "knn":
         best = "top1_k20" if "top1_k20" in numbers else next(iter(numbers))
@@ -125,22 +164,36 @@ def _percent(fraction):
 
 
 def markdown_table(rows: Mapping[str, Sequence[EvaluationResult]]) -> str:
-    """Return a Markdown table: one line per representation, one column per figure; accuracies in per cent."""
-    figures = {name: {k: v for r in results for k, v in headline(r).items()} for name, results in rows.items()}
-    columns = list(dict.fromkeys(column for row in figures.values() for column in row))
+    """Return a Markdown table with one row per representation and one column per metric; accuracies in %.
+
+    Args:
+        rows: Mapping from the name of each representation to its results.
+
+    Returns:
+        String of several lines.
+
+    Example:
+        >>> result = EvaluationResult("knn", {"top1_k20": 0.5}, {}, {}, seed=None, seconds=1.0)
+        >>> print(markdown_table({"encoder": [result]}))
+        | representation | k-NN (k=20) |
+        |---|---|
+        | encoder | 50.0 |
+    """
+    metrics = {name: {k: v for r in results for k, v in headline(r).items()} for name, results in rows.items()}
+    columns = list(dict.fromkeys(column for row in metrics.values() for column in row))
     lines = ["| representation | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in figures.items():
+    for name, row in metrics.items():
         lines.append(f"| {name} | " + " | ".join(row.get(column, "–") for column in columns) + " |")
     return "\n".join(lines)
 
 
-def write_report(folder: str | os.PathLike, about: Mapping, rows: Mapping[str, Sequence[EvaluationResult]]) -> None:
-    """Write `evaluation.json` (everything) and `evaluation.md` (the table), each in one move.
+def write_report(folder: PathLike, about: Mapping, rows: Mapping[str, Sequence[EvaluationResult]]) -> None:
+    """Write `evaluation.json` (everything) and `evaluation.md` (the table), each atomically.
 
     Args:
-        folder: made if it doesn't exist.
-        about: what was evaluated: encoder, data, splits, versions; JSON types.
-        rows: results by representation.
+        folder: Path of the folder, which is created if it does not exist.
+        about: Mapping of JSON types. Description of the evaluation: encoder, data, splits, versions.
+        rows: Mapping from the name of each representation to its results.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

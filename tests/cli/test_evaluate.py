@@ -79,7 +79,7 @@ def test_a_list_fixes_the_labeled_images_of_few_shot(root):
     ]
 
     assert (drawn["data"]["labeled_images"], listed["data"]["labeled_images"]) == (9, 3)
-    assert listed["settings"] == {"fraction": None, "per_class": None, "penalty": 0.01, "draws": 1}
+    assert listed["settings"] == {"fraction": None, "per_class": None, "penalty": 0.01, "num_subsets": 1}
 
 
 @pytest.mark.one_backend

@@ -1,4 +1,4 @@
-"""The recorded ViT classifier, built from its recording: which of our weights is which of its own."""
+"""The recorded ViT classifier, rebuilt from the recorded configuration and weights."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ _PARTS = {
 
 
 def recorded_name(path):
-    """Name in the recording of the weight with this Keras path."""
+    """Return the recorded name of the weight with this Keras path."""
     block = re.search(r"block_(\d+)/(.+)/(\w+)$", path)
     if block:
         kind = "bias" if block[3] in ("bias", "beta") else "weight"
@@ -39,7 +39,7 @@ def recorded_name(path):
 
 
 def recorded_classifier():
-    """The classifier with the recorded configuration and weights."""
+    """Return the classifier with the recorded configuration and weights."""
     config = {
         key: int(RECORDED[f"config/{key}"]) for key in ("image_size", "patch_size", "width", "depth", "num_heads")
     }

@@ -7,7 +7,7 @@ from tests.evaluation.reference_classifier import RECORDED, recorded_classifier
 from tests.evaluation.stand_in import make_encoder, make_images
 
 
-def test_tokens_pooled_and_logits_equal_the_recorded_ones():
+def test_tokens_pooled_features_and_logits_equal_the_recorded_ones():
     classifier = recorded_classifier()
 
     tokens = classifier.encoder(RECORDED["images"])
@@ -20,7 +20,7 @@ def test_tokens_pooled_and_logits_equal_the_recorded_ones():
         np.testing.assert_allclose(keras.ops.convert_to_numpy(ours), expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_every_encoder_of_tokens_can_be_classified_and_saved(tmp_path):
+def test_a_classifier_accepts_any_token_encoder_and_can_be_saved(tmp_path):
     classifier = Classifier(make_encoder(), 3, pooling="token")
     images = make_images(4)[0]
     expected = keras.ops.convert_to_numpy(classifier(images))

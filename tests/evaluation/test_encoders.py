@@ -11,7 +11,7 @@ IMAGES, LABELS = make_images(10)
 
 
 class TwoTokens(tf.Module):
-    """What an export looks like from outside: images in, tokens out."""
+    """Stand-in for an exported encoder: images in, tokens out."""
 
     def __init__(self, factor):
         self.factor = tf.Variable(factor)
@@ -57,7 +57,7 @@ class Holder(keras.Model):
         return self.encoder(images)
 
 
-def test_of_an_objective_the_encoder_is_taken(tmp_path):
+def test_the_encoder_of_an_objective_is_loaded(tmp_path):
     holder = Holder()
     holder(IMAGES)
     holder.save(tmp_path / "model.keras")
@@ -81,7 +81,7 @@ def test_a_saved_model_and_its_latest_version_are_callable_on_any_backend(tmp_pa
     assert encoder.fingerprint != SavedModelEncoder(tmp_path / "1").fingerprint
 
 
-def test_what_cannot_be_an_encoder_is_refused(tmp_path):
+def test_paths_without_an_encoder_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`path` must exist"):
         load_encoder(tmp_path / "nothing")
     with pytest.raises(ValueError, match="must be a .keras file, a SavedModel"):

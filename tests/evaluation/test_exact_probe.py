@@ -36,7 +36,7 @@ def test_channels_without_variance_are_dropped():
     np.testing.assert_allclose(other, [[0, 0]])
 
 
-def test_an_edge_of_the_sweep_and_an_unfinished_fit_are_noted():
+def test_an_edge_of_the_sweep_and_an_unconverged_fit_are_noted():
     (train, train_labels), (test, test_labels) = clusters(60, 1), clusters(30, 2)
 
     notes = exact_probe(train, train_labels, test, test_labels, penalties=(1e-9, 1e-8), max_iterations=2).notes
@@ -55,5 +55,5 @@ def test_settings_out_of_range_are_refused(settings):
 def test_a_class_of_one_image_cannot_be_held_out():
     features, labels = clusters(40, 1)
     labels[:] = [0] * 39 + [1]
-    with pytest.raises(ValueError, match="class 1 has one"):
+    with pytest.raises(ValueError, match="one image of class 1"):
         exact_probe(features, labels, features, labels)

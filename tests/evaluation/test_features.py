@@ -43,18 +43,18 @@ def test_few_shot_sees_the_class_token_before_the_final_norm_and_fine_tuning_lea
     assert PROTOCOLS["few_shot"] == "unnormed_token"
 
 
-def test_the_size_of_the_tail_changes_nothing():
+def test_the_size_of_the_last_batch_changes_nothing():
     encoder = make_encoder()
-    whole = extract_features(encoder, batches_of(IMAGES, LABELS, 22))
+    at_once = extract_features(encoder, batches_of(IMAGES, LABELS, 22))
 
     for size in (4, 7, 21):
         np.testing.assert_allclose(
-            extract_features(encoder, batches_of(IMAGES, LABELS, size)).mean, whole.mean, atol=1e-6
+            extract_features(encoder, batches_of(IMAGES, LABELS, size)).mean, at_once.mean, atol=1e-6
         )
 
 
 class Counting:
-    """A callable encoder that is no Keras model and counts the batches it sees."""
+    """Callable encoder outside Keras that records the shapes of its batches."""
 
     def __init__(self, fingerprint="a", fail_at=None):
         self.fingerprint, self.fail_at, self.shapes = fingerprint, fail_at, []
@@ -85,7 +85,7 @@ def test_the_second_extraction_reads_the_cache(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_an_interrupted_extraction_goes_on_where_it_stopped(tmp_path):
+def test_an_interrupted_extraction_resumes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         extract_features(Counting(fail_at=2), batches_of(IMAGES, LABELS, 8), tmp_path)
     encoder = Counting()
@@ -154,11 +154,11 @@ def test_random_initialization_is_seeded_fresh_and_leaves_the_encoder_alone():
 @pytest.mark.parametrize(
     ("message", "batches"),
     [
-        ("Is the split empty", []),
+        ("must yield at least one batch", []),
         ("float32, normalized", [((IMAGES * 255).astype("uint8"), LABELS)]),
         ("float32, normalized", [(IMAGES[..., :1], LABELS)]),
         ("one per image", [(IMAGES, LABELS[:3])]),
-        ("larger than the first, 2 images; received 3", [(IMAGES[:2], LABELS[:2]), (IMAGES[:3], LABELS[:3])]),
+        ("size of the first batch, 2 images. Received: 3", [(IMAGES[:2], LABELS[:2]), (IMAGES[:3], LABELS[:3])]),
     ],
 )
 def test_malformed_batches_are_refused(message, batches):
@@ -167,7 +167,7 @@ def test_malformed_batches_are_refused(message, batches):
 
 
 def test_a_callable_without_tokens_or_fingerprint_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"1 \+ patches, width\); received shape \(22, 192\)"):
+    with pytest.raises(ValueError, match=r"1 \+ patches, width\)\. Received: shape \(22, 192\)"):
         extract_features(lambda images: images.reshape(len(images), -1), [(IMAGES, LABELS)])
     with pytest.raises(ValueError, match="`fingerprint`"):
         extract_features(lambda images: images, [(IMAGES, LABELS)], tmp_path)
@@ -181,7 +181,7 @@ def test_pooling_is_one_of_two():
 
 def test_an_encoder_with_its_channels_first_sees_the_same_images():
     sizes = {"image_size": (8, 12), "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2}
-    last, first = (ViTEncoder(**sizes, data_format=f"channels_{place}") for place in ("last", "first"))
+    last, first = (ViTEncoder(**sizes, data_format=f"channels_{order}") for order in ("last", "first"))
     first.set_weights(last.get_weights())
     images = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype("float32")
     found = [extract_features(encoder, [(images, np.arange(3))]) for encoder in (last, first)]

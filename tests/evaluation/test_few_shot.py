@@ -37,19 +37,19 @@ def test_features_lose_their_mean_and_length():
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
 
 
-def test_draws_take_the_same_share_of_every_class():
+def test_subsets_have_the_same_share_of_every_class():
     labels = np.repeat([0, 1, 2], [100, 200, 3])
 
-    drawn = draw_indices(labels, fraction=0.1, seed=1)
+    subset = draw_indices(labels, fraction=0.1, seed=1)
 
-    assert np.bincount(labels[drawn]).tolist() == [10, 20, 1]
-    assert len(np.unique(drawn)) == len(drawn)
-    np.testing.assert_array_equal(drawn, draw_indices(labels, fraction=0.1, seed=1))
-    assert not np.array_equal(drawn, draw_indices(labels, fraction=0.1, seed=2))
+    assert np.bincount(labels[subset]).tolist() == [10, 20, 1]
+    assert len(np.unique(subset)) == len(subset)
+    np.testing.assert_array_equal(subset, draw_indices(labels, fraction=0.1, seed=1))
+    assert not np.array_equal(subset, draw_indices(labels, fraction=0.1, seed=2))
     assert np.bincount(labels[draw_indices(labels, per_class=5)]).tolist() == [5, 5, 3]
 
 
-def test_more_labels_help_and_several_draws_give_a_deviation():
+def test_more_labels_help_and_several_subsets_give_a_deviation():
     data = (*clusters(400, 1), *clusters(100, 2))
 
     one, many = few_shot(*data, per_class=1), few_shot(*data, fraction=0.5)
@@ -60,50 +60,50 @@ def test_more_labels_help_and_several_draws_give_a_deviation():
     assert few_shot(*data, per_class=1).numbers == one.numbers
 
 
-def test_a_list_of_images_fixes_the_draw(tmp_path):
+def test_a_list_of_images_fixes_the_subset(tmp_path):
     data = (*clusters(400, 1), *clusters(100, 2))
     names = [f"train/{label}/{number}.png" for number, label in enumerate(data[1])]
-    drawn = draw_indices(data[1], per_class=2, seed=(0, 0))
-    (tmp_path / "list.txt").write_text("\n".join(f"{number}.png" for number in drawn) + "\n\n")
+    subset = draw_indices(data[1], per_class=2, seed=(0, 0))
+    (tmp_path / "list.txt").write_text("\n".join(f"{number}.png" for number in subset) + "\n\n")
 
     indices = read_image_list(tmp_path / "list.txt", names)
 
-    np.testing.assert_array_equal(indices, drawn)
+    np.testing.assert_array_equal(indices, subset)
     fixed = few_shot(*data, indices=indices)
-    assert fixed.numbers == few_shot(*data, per_class=2, draws=1).numbers
+    assert fixed.numbers == few_shot(*data, per_class=2, num_subsets=1).numbers
     assert fixed.seed is None
 
 
 def test_a_list_must_fit_the_images(tmp_path):
     (tmp_path / "list.txt").write_text("a/1.png\n")
     assert read_image_list(tmp_path / "list.txt", ["a/1.png", "b/1.png"]).tolist() == [0]
-    with pytest.raises(ValueError, match="'a/1.png' fits 0 of 1"):
+    with pytest.raises(ValueError, match="'a/1.png', which matches 0 of 1"):
         read_image_list(tmp_path / "list.txt", ["2.png"])
     (tmp_path / "list.txt").write_text("\n")
     with pytest.raises(ValueError, match="lists none"):
         read_image_list(tmp_path / "list.txt", ["2.png"])
 
 
-def test_small_classes_are_a_stated_reduction():
+def test_a_note_reports_small_classes():
     features, labels = clusters(40, 1)
 
-    result = few_shot(features, labels, features, labels, per_class=30, draws=1)
+    result = few_shot(features, labels, features, labels, per_class=30, num_subsets=1)
 
-    assert result.notes[0].startswith("Classes with fewer than 30 images gave all they have")
+    assert result.notes[0].startswith("Classes with fewer than 30 images contributed all of them")
 
 
 @pytest.mark.parametrize(
     ("message", "settings"),
     [
-        ("Exactly one of", {}),
-        ("Exactly one of", {"fraction": 0.1, "per_class": 3}),
+        ("must be given, exactly one of them", {}),
+        ("must be given, exactly one of them", {"fraction": 0.1, "per_class": 3}),
         ("`fraction` must be above 0", {"fraction": 0}),
         ("`per_class` must be 1 or more", {"per_class": 0}),
         ("`penalty` must be above 0", {"per_class": 1, "penalty": 0}),
-        ("`draws` must be 1 or more", {"per_class": 1, "draws": 0}),
-        ("`indices` must be different integers in 0...39", {"indices": [1, 1]}),
-        ("`indices` must be different integers in 0...39", {"indices": [40]}),
-        ("`indices` must draw at least two classes", {"indices": [0]}),
+        ("`num_subsets` must be 1 or more", {"per_class": 1, "num_subsets": 0}),
+        ("`indices` must be one or more distinct integers in \\[0, 40\\)", {"indices": [1, 1]}),
+        ("`indices` must be one or more distinct integers in \\[0, 40\\)", {"indices": [40]}),
+        ("`indices` must cover at least two classes", {"indices": [0]}),
     ],
 )
 def test_settings_out_of_range_are_refused(message, settings):

@@ -18,7 +18,7 @@ def vit():
     return ViTEncoder(image_size=8, patch_size=4, width=16, depth=2, num_heads=2)
 
 
-def test_the_whole_recipe_learns_by_fit_and_leaves_the_encoder_alone():
+def test_the_recipe_learns_by_fit_and_leaves_the_encoder_unchanged():
     encoder = vit()
     before = encoder.get_weights()
 
@@ -53,7 +53,7 @@ def test_the_copy_for_training_is_trainable_even_if_pre_training_froze_the_patch
         ("`drop_path_rate` must be 0 for an encoder without", {}),
         ("`warmup_epochs` must be", {"warmup_epochs": 100}),
         ("`label_smoothing` must be", {"label_smoothing": 1.0}),
-        ("Targets of `train` must be \\(batch, 4\\)", {"num_classes": 4}),
+        ("`train` must yield targets \\(batch, 4\\)", {"num_classes": 4}),
     ],
 )
 def test_settings_out_of_range_are_refused(message, changes):
@@ -65,5 +65,5 @@ def test_settings_out_of_range_are_refused(message, changes):
 
 
 def test_integer_labels_are_refused_as_targets():
-    with pytest.raises(ValueError, match="whose rows sum to 1; received"):
+    with pytest.raises(ValueError, match="whose rows sum to 1. Received"):
         fine_tune(vit(), ShuffledBatches(IMAGES, LABELS, 32), TEST, 3, 32)

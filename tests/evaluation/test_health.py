@@ -43,7 +43,7 @@ def test_uniformity_equals_its_definition_over_all_pairs():
     assert uniformity(np.ones((5, 16), "float32")) == pytest.approx(0, abs=1e-5)
 
 
-def test_the_draw_for_uniformity_is_seeded():
+def test_the_subset_for_uniformity_is_seeded():
     first, again = (health(gaussian(), max_pairs_from=100, seed=3).numbers for _ in range(2))
 
     assert first == again
@@ -58,10 +58,10 @@ def test_alignment_appears_only_with_a_second_view():
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("at least two images; received 1", {"features": gaussian(1)}),
+        ("at least two images. Received: 1", {"features": gaussian(1)}),
         ("`paired_features` must have the width", {"features": gaussian(4), "paired_features": gaussian(5)}),
         ("`features` must be finite", {"features": gaussian(4) * np.inf}),
-        ("`max_pairs_from` must be at least 2; received 1", {"features": gaussian(4), "max_pairs_from": 1}),
+        ("`max_pairs_from` must be 2 or more. Received: 1", {"features": gaussian(4), "max_pairs_from": 1}),
     ],
 )
 def test_bad_input_is_refused(message, arguments):

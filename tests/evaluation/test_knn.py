@@ -17,7 +17,7 @@ def clusters(images, seed, width=24, classes=5):
 
 
 @pytest.mark.parametrize("chunks", [(1024, 16_384), (7, 33)])
-def test_neighbors_are_those_of_brute_force_whatever_the_chunks(chunks):
+def test_neighbors_equal_brute_force_for_any_chunks(chunks):
     bank, queries = clusters(300, 1)[0], clusters(50, 2)[0]
 
     similarities, ids = nearest_neighbors(queries, bank, 20, *chunks)
@@ -56,13 +56,13 @@ def test_a_closer_neighbor_outvotes_two_farther_ones_at_a_low_temperature():
     assert vote(similarities, labels, temperature=10.0) == [1]
 
 
-def test_of_classes_with_equal_votes_the_lowest_wins():
+def test_ties_of_the_vote_go_to_the_lowest_class():
     assert vote([[0.5, 0.5, 0.1]], [[7, 3, 5]], temperature=0.1) == [3]
 
 
 @pytest.mark.parametrize("width", [24, 384])
 @pytest.mark.parametrize("chunks", [(1024, 16_384), (3, 7), (5, 40)])
-def test_of_equal_images_those_first_in_the_training_set_are_the_neighbors(chunks, width):
+def test_ties_of_equal_images_go_to_the_first_in_the_training_set(chunks, width):
     random = np.random.default_rng(0)
     bank = random.permutation(np.repeat(random.normal(size=(4, width)), 25, axis=0))
     queries = np.unique(bank, axis=0).astype("float32")
@@ -73,7 +73,7 @@ def test_of_equal_images_those_first_in_the_training_set_are_the_neighbors(chunk
 
 
 @pytest.mark.parametrize("chunks", [(1024, 16_384), (1, 700), (7, 100), (64, 333)])
-def test_ties_go_to_the_lowest_training_index_whatever_the_rounding_of_products(chunks):
+def test_ties_go_to_the_lowest_training_index_despite_rounding(chunks):
     random = np.random.default_rng(0)
     distinct = random.normal(size=(40, 384)).astype("float32")
     numbers = random.integers(0, 40, 700)
@@ -130,7 +130,7 @@ def test_the_length_of_a_feature_does_not_matter():
     )
 
 
-def test_more_neighbors_than_images_is_a_stated_reduction():
+def test_a_note_reports_a_reduced_number_of_neighbors():
     features, labels = clusters(30, 1)
 
     result = knn(features, labels, features, labels, k=(10, 200))
@@ -145,14 +145,17 @@ FEATURES, LABELS = np.ones((4, 2), "float32"), np.array([0, 1, 0, 1])
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("at least two classes; received only class 0", (FEATURES, LABELS * 0, FEATURES, LABELS * 0)),
-        ("`test_labels` must be in 0...1; received values 0...2", (FEATURES, LABELS, FEATURES, LABELS * 2)),
+        ("at least two classes. Received: only class 0", (FEATURES, LABELS * 0, FEATURES, LABELS * 0)),
+        (
+            "`test_labels` must be in \\[0, 2\\). Received: values in",
+            (FEATURES, LABELS, FEATURES, LABELS * 2),
+        ),
         ("`train_labels` must be 0 or more", (FEATURES, LABELS - 1, FEATURES, LABELS)),
         ("`train_labels` must hold integers", (FEATURES, LABELS / 2, FEATURES, LABELS)),
         ("one label per image, shape \\(4,\\)", (FEATURES, LABELS[:3], FEATURES, LABELS)),
-        ("`test_features` .* Is the split empty", (FEATURES, LABELS, FEATURES[:0], LABELS[:0])),
+        ("`test_features` must be a non-empty \\(images, width\\) array", (FEATURES, LABELS, FEATURES[:0], LABELS[:0])),
         ("`train_features` must be finite.* first being row 0", (FEATURES * np.nan, LABELS, FEATURES, LABELS)),
-        ("must have the width of `train_features`, 2; received 1", (FEATURES, LABELS, FEATURES[:, :1], LABELS)),
+        ("must have the width of `train_features`, 2. Received: 1", (FEATURES, LABELS, FEATURES[:, :1], LABELS)),
         ("`train_features` must hold floats", (FEATURES.astype(int), LABELS, FEATURES, LABELS)),
     ],
 )

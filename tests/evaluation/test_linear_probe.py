@@ -10,7 +10,7 @@ TRAIN, TEST = make_images(128, seed=1), make_images(50, seed=2)
 QUICK = {"num_classes": 3, "batch_size": 32, "base_learning_rate": 200.0, "epochs": 15, "warmup_epochs": 1}
 
 
-def test_a_frozen_encoder_is_probed_on_images_and_stays_as_it_was():
+def test_a_frozen_encoder_is_probed_on_images_and_stays_unchanged():
     encoder = make_encoder()
     before = [w.copy() for w in encoder.get_weights()]
     encoder.dense.bias.trainable = False
@@ -44,17 +44,17 @@ def test_the_probe_is_batch_norm_without_affine_and_a_small_normal_kernel():
     assert probe.get_layer("probe_norm").epsilon == 1e-6
 
 
-def test_the_learning_rate_follows_the_batch_and_too_large_a_batch_is_a_stated_reduction():
+def test_the_learning_rate_scales_with_the_batch_and_a_note_reports_a_reduced_batch():
     result = linear_probe(
         (TRAIN[0].reshape(128, -1), TRAIN[1]), (TEST[0].reshape(50, -1), TEST[1]), 3, epochs=2, warmup_epochs=1
     )
 
     assert result.settings["learning_rate"] == pytest.approx(0.1 * 128 / 256)
     assert result.notes[0] == "The batch of 16384 was reduced to 128, the number of training images."
-    assert result.notes[1].startswith("Trained too little")
+    assert result.notes[1].startswith("Undertrained")
 
 
-def test_batches_are_whole_shuffled_anew_and_replayable():
+def test_batches_are_complete_reshuffled_and_replayable():
     ids = np.arange(10)
     one, again = (ShuffledBatches(ids, ids, 4, seed=3) for _ in range(2))
 
@@ -73,7 +73,7 @@ def test_batches_are_whole_shuffled_anew_and_replayable():
     [
         ("`num_classes` must be 2 or more", {"num_classes": 1}),
         ("`warmup_epochs` must be 0 or more and below", {"warmup_epochs": 15}),
-        ("`train labels` must be in 0...1", {"num_classes": 2}),
+        ("`train labels` must be in \\[0, 2\\)", {"num_classes": 2}),
     ],
 )
 def test_settings_out_of_range_are_refused(message, changes):
