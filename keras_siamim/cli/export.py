@@ -15,7 +15,8 @@ import keras
 
 import keras_siamim  # noqa: F401  registers the classes that saved files refer to
 from keras_siamim.export import export_saved_model
-from keras_siamim.export.saved_model import POOLINGS, WEIGHTS_DTYPES
+from keras_siamim.export.saved_model import WEIGHTS_DTYPES
+from keras_siamim.ops.pooling import POOLINGS
 from keras_siamim.presets import load_model
 
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_siamim.evaluation.pooling import check_pooling, pool_tokens
+from keras_siamim.ops.pooling import check_pooling, pool_tokens
 from keras_siamim.types import Tensor
 
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.evaluation.pooling import POOLINGS, check_pooling, pool_tokens
+from keras_siamim.ops.pooling import POOLINGS, check_pooling, pool_tokens
 from keras_siamim.types import ArrayLike, PathLike, Tensor
 
 # Names of the extracted features: the poolings, and the class token before the final norm.

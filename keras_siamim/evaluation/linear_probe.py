@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_siamim.evaluation.checks import check_labels
 from keras_siamim.evaluation.logits import predict_logits, top1
-from keras_siamim.evaluation.pooling import check_pooling, pool_tokens
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.ops.pooling import check_pooling, pool_tokens
 from keras_siamim.optimizers import LARS
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 from keras_siamim.types import ArrayLike

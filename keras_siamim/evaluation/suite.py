@@ -11,8 +11,8 @@ from keras_siamim.evaluation.few_shot import few_shot
 from keras_siamim.evaluation.health import health
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.evaluation.linear_probe import linear_probe
-from keras_siamim.evaluation.pooling import check_pooling
 from keras_siamim.evaluation.result import EvaluationResult
+from keras_siamim.ops.pooling import check_pooling
 from keras_siamim.types import PathLike
 
 # Protocol: features that the paper's version of it uses.

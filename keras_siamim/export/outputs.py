@@ -8,7 +8,8 @@ from keras import ops
 
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.evaluation.classifier import Classifier
-from keras_siamim.objectives.base import Objective, pool_tokens
+from keras_siamim.objectives.base import Objective
+from keras_siamim.ops.pooling import pool_tokens
 from keras_siamim.types import Tensor
 
 PROBE_IMAGES = 3

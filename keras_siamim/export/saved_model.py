@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_siamim.export.outputs import components, keras_outputs, largest_difference, probe_images, to_float32
-from keras_siamim.objectives.base import POOLINGS
+from keras_siamim.ops.pooling import check_pooling
 from keras_siamim.types import PathLike, Size
 
 TOLERANCE = 1e-4
@@ -95,8 +95,7 @@ def export_saved_model(
     """
     directory = Path(directory)
     encoder, head, pooling = components(model, head, pooling)
-    if pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}.")
+    check_pooling(pooling)
     if weights_dtype not in WEIGHTS_DTYPES:
         raise ValueError(f"`weights_dtype` must be one of {WEIGHTS_DTYPES}. Received: {weights_dtype!r}.")
     if crop_fraction is not None and not 0 < crop_fraction <= 1:

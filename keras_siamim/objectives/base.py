@@ -24,25 +24,9 @@ from keras_siamim.objectives.validation import (
     peek,
     require_several_images,
 )
+from keras_siamim.ops.pooling import pool_tokens
 from keras_siamim.optimizers import AdamW, LossScaleOptimizer, unwrap_optimizer
 from keras_siamim.types import Batch, Tensor
-
-POOLINGS = ("mean", "token")
-
-
-def pool_tokens(tokens: Tensor, pooling: str) -> Tensor:
-    """Return one vector per image.
-
-    Args:
-        tokens: (batch, 1 + patches, width).
-        pooling: `"mean"` of the patch tokens, or the class `"token"`.
-
-    Raises:
-        ValueError: If `pooling` is neither `"mean"` nor `"token"`.
-    """
-    if pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}.")
-    return ops.mean(tokens[:, 1:], axis=1) if pooling == "mean" else tokens[:, 0]
 
 
 class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):

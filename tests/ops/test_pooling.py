@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_siamim.evaluation.pooling import POOLINGS, pool_tokens
+from keras_siamim.ops.pooling import POOLINGS, pool_tokens
 
 TOKENS = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
 
