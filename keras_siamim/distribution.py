@@ -18,8 +18,8 @@ import numbers
 from keras_siamim._backend import Distribution
 from keras_siamim._backend import set_up as _set_up
 
-# Tensor parallelism of a transformer block over the mesh axis "model" (Megatron-LM, arXiv 1909.08053, section 3). Of two
-# successive matrices, the first is split by columns and the second by rows, so that only the sum after the second crosses
+# Tensor parallelism of a transformer block over the mesh axis "model" (Megatron-LM, arXiv 1909.08053, section 3). Of
+# two successive matrices, the first is split by columns and the second by rows: only the sum after the second crosses
 # devices. All other weights are replicated.
 BLOCK_LAYOUT = {
     r".*attention/qkv/kernel": (None, "model"),

@@ -203,7 +203,8 @@ def load_saved_model(path: PathLike) -> Callable[[np.ndarray], np.ndarray]:
             def run(images, model=model, signature=signature, name=name, output=outputs[0]):
                 return np.asarray(signature(**{name: tf.constant(images)})[output])
 
-            run.image_size = tuple(spec.shape[1:3]) if None not in tuple(spec.shape[1:3]) else None
+            size = tuple(spec.shape[1:3])
+            run.image_size = size if None not in size else None  # type: ignore[attr-defined]
             return run
     raise ValueError(
         f"`path` must have a signature from one float32 tensor (batch, height, width, 3) to one tensor (batch, tokens, "

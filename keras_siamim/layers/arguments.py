@@ -41,7 +41,8 @@ def positive_number(name: str, value: Any) -> float:
         >>> positive_number("mlp_ratio", 4)
         4
     """
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}.")
     return value
 

@@ -36,7 +36,8 @@ class LearnedPositions(keras.layers.Layer):
     def __init__(self, width: int, grid: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.width = whole_number("width", width)
-        self.grid = tuple(whole_number("grid", side) for side in grid)
+        rows, columns = (whole_number("grid", side) for side in grid)
+        self.grid = (rows, columns)
 
     def build(self, input_shape=None):
         shape = (1, 1 + self.grid[0] * self.grid[1], self.width)

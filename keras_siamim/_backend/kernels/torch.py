@@ -48,9 +48,9 @@ def batch_norm(
     epsilon: float,
 ) -> Tensor:
     """Normalize a training batch (..., width) float32; `mean` and `variance`, the running averages, change in place."""
-    affine = [None if weight is None else ops.cast(weight, "float32") for weight in (gamma, beta)]
+    weight, bias = (None if variable is None else ops.cast(variable, "float32") for variable in (gamma, beta))
     rows = x.reshape(-1, x.shape[-1])
-    y = torch.nn.functional.batch_norm(rows, mean.value, variance.value, *affine, True, momentum, epsilon)
+    y = torch.nn.functional.batch_norm(rows, mean.value, variance.value, weight, bias, True, momentum, epsilon)
     return y.view(x.shape)
 
 
@@ -82,9 +82,12 @@ def adamw(
     for weight, first, second, gradient, *key in zip(*tensors, gradients, scales, decays, strict=True):
         groups.setdefault(tuple(key), []).append((weight, gradient.float().contiguous(), first, second))
     for (scale, decay), members in groups.items():
-        of_group = [list(column) for column in zip(*members, strict=True)]
+        group_weights, group_gradients, group_firsts, group_seconds = map(list, zip(*members, strict=True))
         torch._fused_adamw_(
-            *of_group,
+            group_weights,
+            group_gradients,
+            group_firsts,
+            group_seconds,
             [],
             [step] * len(members),
             lr=rate * scale,
