@@ -1,4 +1,4 @@
-"""What the examples of docstrings may use. They run on one backend; `tests` has the tests of all three."""
+"""Names for the examples in docstrings. They run on one backend; `tests` holds the tests of all three."""
 
 import os
 

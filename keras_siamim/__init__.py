@@ -1,12 +1,13 @@
 """Siamese Image Modeling (SiameseIM, arXiv 2206.01204) for Keras 3 on TensorFlow, JAX and PyTorch.
 
-Models, losses and optimizer are here by name. Images become batches in `keras_siamim.data` (which needs TensorFlow),
-representations are judged in `keras_siamim.evaluation`, how to train stands in `keras_siamim.recipes`.
+This level exports models, losses, schedules and the optimizer. `keras_siamim.data` turns images into batches and needs
+TensorFlow; `keras_siamim.evaluation` evaluates representations; `keras_siamim.recipes` holds training recipes.
 """
 
 import importlib
+from types import ModuleType
 
-from keras_siamim import presets  # noqa: F401  gives ViTEncoder.from_preset its files and addresses
+from keras_siamim import presets  # noqa: F401  registers the loader of ViTEncoder.from_preset
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.export import export_saved_model
 from keras_siamim.losses import InfoNCE, MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError, UniGrad
@@ -16,11 +17,11 @@ from keras_siamim.schedules import CosineMomentum, scaled_learning_rate, warmup_
 
 __version__ = "0.1.0"
 
-# Imported when they are used: the data pipeline needs TensorFlow, the models do not.
+# Imported on first use: the data pipeline needs TensorFlow, the models do not.
 _SUBPACKAGES = ("callbacks", "data", "distribution", "evaluation", "runs")
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in _SUBPACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,66 +1,67 @@
-"""Weights by name or address: files of this machine, web addresses, and what authors have released."""
+"""Encoders with weights, by name, file or URL."""
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import keras
 
 from keras_siamim.backbones.vit import set_preset_loader
 from keras_siamim.convert import load_encoder
+from keras_siamim.types import PathLike
 
 RUN_FILES = ("encoder.keras", "model.keras")
 _HUGGING_FACE = "hf://"
-_WEB = ("https://",)
+_URL_SCHEMES = ("https://",)
 
 
-class Released(NamedTuple):
-    """Weights that authors have published.
+class ReleasedWeights(NamedTuple):
+    """Weights that the authors of a paper have published.
 
     Attributes:
-        page: Where they describe them.
-        license: Of the weights.
-        address: Of the file; None where none is known.
+        page: str. URL of the authors' description.
+        license: str. License of the weights.
+        url: str or None. URL of the file, None if the authors publish no stable one.
     """
 
     page: str
     license: str
-    address: str | None = None
+    url: str | None = None
 
 
-_SIAMESE_IM = Released("https://github.com/OpenGVLab/Siamese-Image-Modeling", "CC BY-NC")
-_MAE = Released("https://github.com/facebookresearch/mae", "CC BY-NC 4.0")
+_SIAMESE_IM = ReleasedWeights("https://github.com/OpenGVLab/Siamese-Image-Modeling", "CC BY-NC")
+_MAE = ReleasedWeights("https://github.com/facebookresearch/mae", "CC BY-NC 4.0")
 _MAE_FILES = "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_{}.pth"
-_MOCO = Released("https://github.com/facebookresearch/moco-v3", "CC BY-NC 4.0")
+_MOCO = ReleasedWeights("https://github.com/facebookresearch/moco-v3", "CC BY-NC 4.0")
 _MOCO_FILES = "https://dl.fbaipublicfiles.com/moco-v3/{0}-300ep/{0}-300ep.pth.tar"
 
-# Sizes and SHA-256 sums are not published by the authors, so none is claimed; give `sha256` once you trust a file.
-RELEASED = {
+# The authors publish neither sizes nor SHA-256 sums, so none are listed here. Pass `sha256` once you trust a file.
+RELEASED_WEIGHTS = {
     "siameseim_vit_base_1600ep": _SIAMESE_IM,
     "siameseim_vit_base_1600ep_finetuned": _SIAMESE_IM,
-    "mae_vit_base": _MAE._replace(address=_MAE_FILES.format("base")),
-    "mae_vit_large": _MAE._replace(address=_MAE_FILES.format("large")),
-    "mae_vit_huge": _MAE._replace(address=_MAE_FILES.format("huge")),
-    "mocov3_vit_small": _MOCO._replace(address=_MOCO_FILES.format("vit-s")),
-    "mocov3_vit_base": _MOCO._replace(address=_MOCO_FILES.format("vit-b")),
+    "mae_vit_base": _MAE._replace(url=_MAE_FILES.format("base")),
+    "mae_vit_large": _MAE._replace(url=_MAE_FILES.format("large")),
+    "mae_vit_huge": _MAE._replace(url=_MAE_FILES.format("huge")),
+    "mocov3_vit_small": _MOCO._replace(url=_MOCO_FILES.format("vit-s")),
+    "mocov3_vit_base": _MOCO._replace(url=_MOCO_FILES.format("vit-b")),
 }
 
 
-def load_model(path):
-    """Load what Keras has saved, on any backend.
+def load_model(path: PathLike) -> keras.Model:
+    """Load a saved Keras model on any backend.
 
     Args:
-        path: A `.keras` file, or a run's folder that holds `encoder.keras` or `model.keras`.
+        path: Path of a `.keras` file, or of a run's folder that holds `encoder.keras` or `model.keras`.
 
     Returns:
-        The Keras model.
+        The Keras model, not compiled.
 
     Raises:
-        ValueError: If there is nothing of the kind at `path`.
+        ValueError: If `path` is neither.
     """
     path = Path(path)
-    if path.is_file() and path.suffix != ".keras":  # others may run code when they are loaded
+    if path.is_file() and path.suffix != ".keras":  # loading other formats can run code
         raise ValueError(f"`path` must be a .keras file or a folder. Received: {path}.")
     found = [path] if path.is_file() else [path / name for name in RUN_FILES if (path / name).is_file()]
     if not found:
@@ -68,43 +69,43 @@ def load_model(path):
     return keras.saving.load_model(found[0], compile=False)
 
 
-def load_preset(name, sha256=None, **options):
-    """An encoder with weights; what `ViTEncoder.from_preset` does with names that are no architecture.
+def load_preset(name: PathLike, sha256: str | None = None, **options: Any) -> keras.Model:
+    """Load an encoder with weights; `ViTEncoder.from_preset` calls this for all names but architectures.
 
     Args:
-        name: A name in `RELEASED`; a `.keras`, `.safetensors` or `.pth` file, or a run's folder; a web address; or
-            `hf://OWNER/REPOSITORY[/FILE]`, whose file is `model.safetensors` by default.
-        sha256: What the file must have, 64 hexadecimal digits. Defaults to any.
-        **options: Of `keras_siamim.convert.load_encoder`, for files that are not Keras's.
+        name: Key of `RELEASED_WEIGHTS`; path of a `.keras`, `.safetensors` or `.pth` file or of a run's folder; an
+            https:// URL; or `hf://OWNER/REPOSITORY[/FILE]`, where FILE defaults to `model.safetensors`.
+        sha256: str of 64 hexadecimal digits. SHA-256 sum that the file must have. Defaults to None, no check.
+        **options: Arguments of `keras_siamim.convert.load_encoder`, for files of other formats than Keras's.
 
     Returns:
-        A `ViTEncoder`, or whatever encoder a `.keras` file holds.
+        A `ViTEncoder`, or the encoder that a `.keras` file holds.
 
     Raises:
-        ValueError: If the name means nothing, has no known address, or if the file's SHA-256 is another.
-        ConnectionError: If a file must be fetched and can't be.
+        ValueError: If the name is unknown, its file has no known URL, or the SHA-256 sum differs.
+        ConnectionError: If the download fails.
     """
     name = str(name)
-    if name in RELEASED:
-        released = RELEASED[name]
-        if released.address is None:
+    if name in RELEASED_WEIGHTS:
+        released = RELEASED_WEIGHTS[name]
+        if released.url is None:
             raise ValueError(
-                f"No address of the file of {name!r} is known. Get it from {released.page} (license: "
-                f"{released.license}) and give its path."
+                f"`name` must be the path of the downloaded file, because no URL of these weights is known: get them "
+                f"from {released.page} (license: {released.license}). Received: {name!r}."
             )
-        name = released.address
+        name = released.url
     if name.startswith(_HUGGING_FACE):
-        name = _hugging_face_address(name)
+        name = _hugging_face_url(name)
     if name.startswith("http://"):
-        raise ValueError(f"`name` must be an address that is encrypted, https://. Received: {name!r}.")
-    path = fetch(name) if name.startswith(_WEB) else Path(name)
+        raise ValueError(f"`name` must be an encrypted URL, https://. Received: {name!r}.")
+    path = fetch(name) if name.startswith(_URL_SCHEMES) else Path(name)
     if not path.exists():
         raise ValueError(
-            f"`name` must be a file, a run's folder, an address (https://, hf://), one of {', '.join(RELEASED)}, or an "
-            f"architecture of the form vit_SIZE_patchP_S. Received: {name!r}."
+            f"`name` must be a file, a run's folder, a URL (https://, hf://), one of {', '.join(RELEASED_WEIGHTS)}, or "
+            f"an architecture of the form vit_SIZE_patchP_S. Received: {name!r}."
         )
     if sha256 is not None:
-        _check_sum(path, sha256, fetched=name.startswith(_WEB))
+        _check_sha256(path, sha256, fetched=name.startswith(_URL_SCHEMES))
     if path.is_dir() or path.suffix == ".keras":
         model = load_model(path)
         return getattr(model, "encoder", model)
@@ -115,41 +116,44 @@ def load_preset(name, sha256=None, **options):
 set_preset_loader(load_preset)
 
 
-def fetch(address):
-    """A file by its web address, kept in Keras's cache folder and fetched once.
+def fetch(url: str) -> Path:
+    """Download a file to Keras's cache folder, unless it is there already.
+
+    Args:
+        url: str. URL of the file.
 
     Returns:
-        Its path.
+        Path of the file in the cache.
 
     Raises:
-        ConnectionError: If it can't be fetched.
+        ConnectionError: If the download fails.
     """
-    # Many repositories call their file alike, so the address is in the name.
-    fname = f"{hashlib.sha256(address.encode()).hexdigest()[:12]}-{urlsplit(address).path.rsplit('/', 1)[-1]}"
+    # Many repositories use the same file name, so the cached name starts with a hash of the URL.
+    fname = f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{urlsplit(url).path.rsplit('/', 1)[-1]}"
     try:
-        return Path(keras.utils.get_file(fname, origin=address, cache_subdir="keras_siamim"))
+        return Path(keras.utils.get_file(fname, origin=url, cache_subdir="keras_siamim"))
     except Exception as error:  # Keras raises a bare Exception
         raise ConnectionError(
-            f"{address} can't be fetched: {error} Without a network, get the file elsewhere and give its path."
+            f"Could not download {url}: {error} Without a network, get the file elsewhere and pass its path."
         ) from error
 
 
-def _check_sum(path, sha256, fetched):
+def _check_sha256(path: Path, sha256: str, fetched: bool) -> None:
     if path.is_dir():
         raise ValueError(f"`sha256` must be None for a folder. Received: {sha256} for {path}.")
     found = _sha256(path)
     if found != sha256.lower():
         if fetched:
-            path.unlink()  # it would be taken from the cache the next time
-        raise ValueError(f"`sha256` of {path} must be {sha256}. It is: {found}.")
+            path.unlink()  # or the cache would serve it again
+        raise ValueError(f"`sha256` must be the SHA-256 sum of {path}, {found}. Received: {sha256}.")
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hugging_face_address(name):
+def _hugging_face_url(name: str) -> str:
     parts = name.removeprefix(_HUGGING_FACE).split("/")
     if len(parts) < 2 or not all(parts):
         raise ValueError(f"`name` must have the form hf://OWNER/REPOSITORY[/FILE]. Received: {name!r}.")

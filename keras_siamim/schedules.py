@@ -1,13 +1,20 @@
 """Schedules per optimizer step: learning rate and target momentum."""
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
 
+from keras_siamim.types import Tensor
 
-def scaled_learning_rate(base_learning_rate, batch_size):
-    """Linear scaling rule: a rate given per 256 images, for the global batch of one optimizer step.
+
+def scaled_learning_rate(base_learning_rate: float, batch_size: int) -> float:
+    """Return `base_learning_rate * batch_size / 256`, the linear scaling rule (arXiv 1706.02677).
+
+    Args:
+        base_learning_rate: float. Learning rate per 256 images.
+        batch_size: int. Images of the global batch per optimizer step.
 
     Example:
         >>> scaled_learning_rate(6.25e-5, 4096)
@@ -16,19 +23,24 @@ def scaled_learning_rate(base_learning_rate, batch_size):
     return base_learning_rate * batch_size / 256
 
 
-def warmup_cosine(peak, warmup_steps, total_steps):
-    """Learning rate: linear from 0 to `peak`, then half a cosine to 0, per optimizer step.
+def warmup_cosine(peak: float, warmup_steps: int, total_steps: int) -> keras.optimizers.schedules.CosineDecay:
+    """Create a learning-rate schedule: linear from 0 to `peak`, then half a cosine to 0, per optimizer step.
 
     Args:
-        peak: Highest rate.
-        warmup_steps: Steps of the linear part, 0 or more and below `total_steps`.
-        total_steps: Steps of the whole run.
+        peak: float. Highest learning rate.
+        warmup_steps: int in [0, total_steps). Steps of the linear part.
+        total_steps: int. Steps of the run.
 
     Returns:
         A `keras.optimizers.schedules.CosineDecay`.
 
     Raises:
         ValueError: If the warm-up is not shorter than the run.
+
+    Example:
+        >>> schedule = warmup_cosine(0.5, warmup_steps=10, total_steps=100)
+        >>> float(schedule(5)), float(schedule(10)), float(schedule(100))
+        (0.25, 0.5, 0.0)
     """
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
@@ -44,40 +56,40 @@ def warmup_cosine(peak, warmup_steps, total_steps):
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class CosineMomentum:
-    """Momentum of the target branch: a cosine from `initial` to 1, `m = 1 - (1 + cos(pi t / T)) / 2 * (1 - initial)`.
+    """Momentum of the target branch: a cosine from `initial` to 1 (BYOL, arXiv 2006.07733).
 
-    From BYOL (arXiv 2006.07733); SiameseIM starts at 0.995, MoCo v3 at 0.99.
+    At step t of T it is `1 - (1 + cos(pi * t / T)) / 2 * (1 - initial)`. SiameseIM starts at 0.995, MoCo v3 at 0.99.
 
     Args:
-        initial: Momentum of the first step, 0...1.
-        total_steps: T, optimizer steps of the whole run; later steps keep momentum 1.
+        initial: float in [0, 1]. Momentum of the first step.
+        total_steps: int, 1 or more. T, the optimizer steps of the run; the momentum of later steps is 1.
 
     Raises:
-        ValueError: If `initial` is outside 0...1 or `total_steps` below 1.
+        ValueError: If an argument is out of its range.
 
     Example:
         >>> float(CosineMomentum(0.5, total_steps=10)(0))
         0.5
     """
 
-    def __init__(self, initial, total_steps):
+    def __init__(self, initial: float, total_steps: int):
         if not 0 <= initial <= 1:
-            raise ValueError(f"`initial` momentum must be within 0...1. Received: {initial}.")
+            raise ValueError(f"`initial` must be in [0, 1]. Received: {initial}.")
         if total_steps < 1:
             raise ValueError(f"`total_steps` must be 1 or more. Received: {total_steps}.")
         self.initial = initial
         self.total_steps = total_steps
 
-    def __call__(self, step):
-        """Momentum of optimizer step `step` (whole number or integer tensor), as a float32 tensor."""
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """Return the momentum of an optimizer step, counted from 0, as a float32 scalar."""
         progress = ops.minimum(ops.cast(step, "float32") / self.total_steps, 1.0)
         return 1.0 - (1.0 + ops.cos(math.pi * progress)) * (0.5 * (1.0 - self.initial))
 
-    def get_config(self):
-        """Constructor arguments."""
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
         return {"initial": self.initial, "total_steps": self.total_steps}
 
     @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Create a schedule from the result of `get_config`."""
         return cls(**config)

@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures of all tests."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def pytest_collection_modifyitems(config, items):
-    """Run what does not depend on the backend once, not three times."""
+    """Run tests that do not depend on the backend on TensorFlow only."""
     if keras.config.backend() == "tensorflow":
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("one_backend")])
@@ -24,5 +24,5 @@ def rng():
 
 @pytest.fixture
 def reference():
-    """Path of a recording by its file name."""
+    """Function from a file name to the path of that reference file."""
     return REFERENCE.joinpath

@@ -5,7 +5,7 @@ import numpy as np
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, SiameseIMAblation, ViTEncoder, warmup_cosine
 from keras_siamim.objectives import MAE, MoCoV3
 
-# What `SiameseIMAblation` alone takes.
+# Arguments that only `SiameseIMAblation` has.
 AXES = set(SiameseIMAblation.__init__.__kwdefaults__)
 IMAGE_SIZE, PATCH_SIZE, GRID = (16, 24), 8, (2, 3)
 
@@ -16,7 +16,7 @@ def nano_encoder(dtype="float32", **changes):
 
 
 def nano_model(dtype="float32", **changes):
-    """A model of 2 x 3 patches and a few hundred weights a layer."""
+    """SiameseIM of 2 x 3 patches and a few hundred weights per layer."""
     settings = {"decoder_width": 16, "decoder_heads": 2, "projector_depth": 1, "decoder_depth": 1, **changes}
     settings = {"target_momentum": CosineMomentum(0.9, 20), **settings}
     kind = SiameseIMAblation if AXES & settings.keys() else SiameseIM
@@ -24,13 +24,13 @@ def nano_model(dtype="float32", **changes):
 
 
 def nano_mae(dtype="float32", **changes):
-    """Its MAE."""
+    """MAE of the same size."""
     settings = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1, **changes}
     return MAE(nano_encoder(dtype, final_norm=True), dtype=dtype, **settings)
 
 
 def nano_moco(dtype="float32", **changes):
-    """Its MoCo v3."""
+    """MoCo v3 of the same size."""
     settings = {"projector_width": 16, "embedding_width": 8, "target_momentum": CosineMomentum(0.9, 20), **changes}
     return MoCoV3(nano_encoder(dtype, final_norm=True), dtype=dtype, **settings)
 
@@ -39,7 +39,7 @@ NANO_OBJECTIVES = {"SiameseIM": nano_model, "MAE": nano_mae, "MoCoV3": nano_moco
 
 
 def compiled_nano_model(dtype="float32", optimizer=None, model=None, **compile_arguments):
-    """The same, compiled with the whole optimizer."""
+    """`nano_model`, compiled with AdamW, a schedule and gradient clipping."""
     model = nano_model(dtype, **(model or {}))
     model.compile(AdamW(warmup_cosine(1e-2, 2, 20), global_clipnorm=1.0, **(optimizer or {})), **compile_arguments)
     return model

@@ -1,7 +1,7 @@
-"""A pytest plugin: processes share the test files of one run, and each takes the next file that no other has taken.
+"""Pytest plugin: several processes share the test files of one run; each takes the next file that is still free.
 
-`TEST_CLAIMS` names an empty folder that the processes of one run have in common. Each file that is taken leaves an
-empty file there, and each process that ends leaves its counts.
+`TEST_CLAIMS` is the path of a folder, empty at first, that the processes of one run share. A process leaves an empty
+file there per test file that it takes, and writes its counts when it ends.
 """
 
 import itertools
@@ -18,7 +18,7 @@ def claims():
 
 
 def is_first_to_claim(name):
-    """Claim a file for this process; False if another process has it."""
+    """Claim a file for this process; return False if another process has it."""
     try:
         (claims() / name.replace("/", "%")).touch(exist_ok=False)
     except FileExistsError:
@@ -28,7 +28,7 @@ def is_first_to_claim(name):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Put files with slow tests first, so that no process still has one when the others are done."""
+    """Put files with slow tests first, so that all processes end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

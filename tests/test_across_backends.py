@@ -1,4 +1,4 @@
-"""What one backend saved, the two others load."""
+"""Models and checkpoints of one backend, loaded on the two others."""
 
 import os
 import pathlib
@@ -43,19 +43,19 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_weights_optimizer_and_target_of_a_saved_model_go_on(saved, backend):
+def test_training_continues_from_a_saved_model_of_another_backend(saved, backend):
     check(keras.saving.load_model(saved / f"{backend}.keras"), saved, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_runs_go_on_from_a_checkpoint_of_another_backend(saved, backend):
+def test_training_continues_from_a_checkpoint_of_another_backend(saved, backend):
     model = compiled_nano_model()
     restore(model, read_arrays(CheckpointFiles(saved / backend).newest()[0]))
     check(model, saved, backend)
 
 
 def check(model, saved, backend):
-    """What the model does is what the model that was saved did there."""
+    """Check that outputs and next losses equal those of the backend that saved the model."""
     here = outputs_and_next_losses(model)
     with np.load(saved / f"{backend}.npz") as there:
         assert set(there.files) == set(here)

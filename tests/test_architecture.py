@@ -9,9 +9,9 @@ pytestmark = pytest.mark.one_backend
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = {
+    "types": -1,
     "batch": 0,
     "files": 0,
-    "types": 0,
     "_backend": 0,
     "ops": 1,
     "losses": 1,

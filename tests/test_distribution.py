@@ -1,4 +1,4 @@
-"""What the public way to many devices promises and refuses; `test_many_devices.py` trains."""
+"""The public interface of distributed training; `test_many_devices.py` trains with it."""
 
 import numpy as np
 import pytest
@@ -13,19 +13,19 @@ from keras_siamim.objectives.validation import check_replicas
 pytestmark = pytest.mark.one_backend
 
 
-def test_one_device_is_spread_over_nothing():
+def test_one_device_is_one_replica_of_one_worker():
     distribution = set_up(devices=1)
     assert (distribution.replicas, distribution.workers, distribution.worker) == (1, 1, 0)
     assert distribution.is_first
 
 
 @pytest.mark.parametrize("arguments", [{"devices": 0}, {"devices": 1000}, {"model_parallel": 2}])
-def test_what_is_not_there_is_refused(arguments):
+def test_missing_devices_are_rejected(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`"):
         set_up(**arguments)
 
 
-def test_a_tpu_that_is_not_there_is_an_error(monkeypatch):
+def test_a_missing_tpu_is_an_error(monkeypatch):
     monkeypatch.setenv("TPU_NAME", "local")
     with pytest.raises(Exception, match="TPU"):
         set_up()
@@ -38,7 +38,7 @@ def test_replicas_must_divide_the_global_batch():
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(9, 8), (12, 6), (9, 9)])
-def test_ragged_and_indivisible_batches_are_refused(images, batch_size):
+def test_ragged_and_indivisible_batches_are_rejected(images, batch_size):
     with pytest.raises(ValueError, match="all batches must be of one size, divisible by 4"):
         check_replicas({"view_1": np.zeros((images, 1))}, batch_size, parts=4)
     check_replicas({"view_1": np.zeros((16, 1))}, 8, parts=4)

@@ -1,6 +1,6 @@
-"""Every command and block of code that the documentation tells a user to type, at toy size.
+"""Every command and code block of the documentation, run at toy size.
 
-A command that no rule here knows fails the test: documentation that is not run does not stay true.
+The test fails for a command without a rule here, so that no documented command goes untested.
 """
 
 import importlib
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.one_backend
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ("README.md", "saved_models/README.md", "CONTRIBUTING.md")
-# What cannot run inside a test, and why.
-OUTSIDE = {
+# Commands that cannot run inside a test, and the reason.
+NOT_RUN = {
     "make": "installs an environment; its targets are the programs and this suite",
     "pip": "installs packages",
-    "docker": "there is no Docker here",
+    "docker": "Docker is not installed",
     ".venv/bin/python": "runs tests",
     "git": "clones",
 }
@@ -42,7 +42,7 @@ TOY_MODEL = {
     "MAE": ["model.decoder_width=16", "model.decoder_heads=2", "model.decoder_depth=1"],
     "MoCoV3": ["model.projector_width=16", "model.embedding_width=8"],
 }
-PLACES = {
+SUBSTITUTES = {
     "tfds:cifar10": "path/to/images",
     "tfds:imagenet2012": "path/to/images",
     "RUN_OR_FILE": "runs/digits_tiny/1",
@@ -57,16 +57,16 @@ PLACES = {
 
 
 def commands_of(text):
-    """Commands in indented lines, continued ones joined, and in tables, without comments and optional brackets."""
+    """Commands in indented lines (continued ones joined) and in tables, without comments and optional brackets."""
     text = re.sub(r"\\\n\s+", "", text)
-    programs = "|".join(map(re.escape, ("keras-siamim", "python", "torchrun", *OUTSIDE)))
+    programs = "|".join(map(re.escape, ("keras-siamim", "python", "torchrun", *NOT_RUN)))
     lines = re.findall(rf"^ {{4,}}((?:[A-Z_]+=\S+ +)*(?:{programs}) .*)$", text, re.M)
     lines += re.findall(r"`((?:[A-Z_]+=(?:'[^']*'|\S+) )*(?:keras-siamim|torchrun) [^\s`]+ [^`\n]+)`", text)
     return [re.sub(r"\s+#.*$", "", line).replace("[", "").replace("]", "").strip() for line in lines]
 
 
 def documented():
-    """Every command by the page that has it."""
+    """Pairs of a page and a command in it."""
     for page in PAGES:
         yield from ((page, command) for command in commands_of((ROOT / page).read_text()))
     for name in recipe_names():
@@ -83,8 +83,8 @@ COMMANDS_BY_PAGE = list(dict.fromkeys(documented()))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A folder with images of two classes, a run, its classifier and a head, as a user has them by then."""
+def user_folder(tmp_path_factory):
+    """Folder with images of two classes, a run, its classifier and a head, as the documentation assumes."""
     root = tmp_path_factory.mktemp("user")
     rng = np.random.default_rng(0)
     for split in ("train", "test", "validation"):
@@ -109,21 +109,21 @@ def world(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS_BY_PAGE, ids=[f"{page}: {c}" for page, c in COMMANDS_BY_PAGE])
-def test_every_command_runs(page, command, world, monkeypatch, tmp_path):
+def test_every_command_runs(page, command, user_folder, monkeypatch, tmp_path):
     words = [word for word in shlex.split(command) if word != "..."]
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
-    if words[0] in OUTSIDE:
+    if words[0] in NOT_RUN:
         return
-    if words[0] == "torchrun":  # more processes and machines than a test has: its program's arguments are read
+    if words[0] == "torchrun":  # needs more processes and machines than a test has: only parse the program's arguments
         at = words.index("keras_siamim.cli.pretrain")
         assert words[at - 2 : at] == ["-m", "--"]
         pretrain.build_parser().parse_args(words[at + 1 :])
         return
     assert words[0] == "keras-siamim"
     assert words[1] in COMMANDS
-    monkeypatch.chdir(world)
-    arguments = [PLACES.get(word, word) for word in words[2:]]
+    monkeypatch.chdir(user_folder)
+    arguments = [SUBSTITUTES.get(word, word) for word in words[2:]]
     if words[1] == "pretrain":
         check_pretraining(arguments, page)
         return
@@ -144,12 +144,12 @@ def test_every_command_runs(page, command, world, monkeypatch, tmp_path):
 
 
 def shrink(arguments, changes):
-    """Replace the values of some options where they are given."""
+    """Replace the values of the options in `changes`."""
     return [changes.get(before, word) for before, word in zip(["", *arguments], arguments, strict=False)]
 
 
 def check_pretraining(arguments, page):
-    """Open what a pre-training command names and build its recipe; one page's commands are run from end to end."""
+    """Open the data of a pre-training command and build its recipe; the README's own run is run from end to end."""
     if "RUN" in arguments:
         arguments = shrink(arguments, {"--run": "runs/new"})
     arguments = shrink(arguments, {"--continue-epochs": "1"})
@@ -168,28 +168,28 @@ def check_pretraining(arguments, page):
 
 
 def blocks():
-    """Python blocks by page and number."""
+    """Python blocks, named by page and index."""
     for page in PAGES:
         found = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
         yield from (pytest.param(block, id=f"{page} {number}") for number, block in enumerate(found))
 
 
-# Clients of a server that no test has; they are compiled.
+# Clients of a server, which no test has: they are compiled only.
 CLIENTS = ("urllib.request", "grpc")
 
 
 @pytest.mark.parametrize("block", list(blocks()))
-def test_every_block_of_code_runs(block, world, monkeypatch):
-    monkeypatch.chdir(world)
+def test_every_block_of_code_runs(block, user_folder, monkeypatch):
+    monkeypatch.chdir(user_folder)
     code = compile(block.replace("steps_per_epoch=20", "steps_per_epoch=2"), "block", "exec")
     if any(name in block for name in CLIENTS):
         return
     monkeypatch.setenv("KERAS_BACKEND", keras.config.backend())
-    exec(code, dict(given()) if "build_and_compile" in block else {})
+    exec(code, dict(names_for_block()) if "build_and_compile" in block else {})
 
 
-def given():
-    """What the block about many devices takes from the program around it."""
+def names_for_block():
+    """Names that the block about many devices takes from the program around it."""
     import keras_siamim as ks
 
     encoder = ks.ViTEncoder(image_size=16, patch_size=4, width=24, depth=1, num_heads=3)
@@ -213,7 +213,7 @@ def given():
     }
 
 
-def test_settings_that_recipes_advise_can_be_set():
+def test_settings_advised_by_recipes_are_valid():
     for name in recipe_names():
         module = importlib.import_module(f"keras_siamim.recipes.{name}")
         for advice in re.findall(r"`--set ([^`]+)`", inspect.getdoc(module) or ""):

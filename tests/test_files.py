@@ -7,7 +7,7 @@ from keras_siamim import files
 pytestmark = pytest.mark.one_backend
 
 
-def test_a_locked_file_is_refused_until_it_is_closed(tmp_path):
+def test_a_lock_is_exclusive_until_its_file_is_closed(tmp_path):
     path = tmp_path / "file"
     with path.open("w") as first, path.open("w") as second:
         files.lock(first)
@@ -17,7 +17,7 @@ def test_a_locked_file_is_refused_until_it_is_closed(tmp_path):
         files.lock(second, wait=False)
 
 
-def test_windows_gets_an_error_that_says_what_is_supported(tmp_path, monkeypatch):
+def test_windows_gets_an_error_with_the_supported_systems(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="Linux and macOS only"):
         files.lock(file)

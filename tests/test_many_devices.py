@@ -1,4 +1,4 @@
-"""Many devices step as one, and a step that goes wrong on one of them is skipped on all."""
+"""Training on many devices equals training on one; a step that fails on one replica is skipped on all."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 BACKEND = keras.config.backend()
 PROGRAM = [sys.executable, "-m", "tests.programs.train_on_devices"]
-# Settings of each process, see the program. TensorFlow has one strategy in a process; on PyTorch a device is a process.
+# Settings of each process, see the program. TensorFlow has one strategy per process, PyTorch one device per process.
 PROCESSES = {"tensorflow": [["1", "2"], ["4"]], "jax": [["1", "2"], ["4", "4x2"]], "torch": [["1", "2", "4"]]}[BACKEND]
 SETTINGS = [setting for settings in PROCESSES for setting in settings]
 WORKERS = [] if BACKEND == "torch" else ["workers"]
@@ -20,7 +20,7 @@ TOLERANCE = 1e-4
 
 
 def environments(count):
-    """What a launcher gives each of `count` processes on this machine."""
+    """Environment variables of each of `count` processes on this machine, as a launcher sets them."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
     for server in servers:
@@ -56,7 +56,7 @@ def trained(tmp_path_factory):
 
 
 def errors(one, many):
-    """Worst difference of a weight by objective, relative to the objective's largest weight."""
+    """Largest difference of a weight per objective, relative to the objective's largest weight."""
     result = {}
     for key, value in many.items():
         objective, _, path = key.partition("/")
@@ -88,7 +88,7 @@ def test_one_device_skips_nothing(trained):
 
 
 @pytest.mark.parametrize("setting", [*SETTINGS[1:], *WORKERS])
-def test_replicas_draw_random_numbers_of_their_own_and_end_with_one_state(trained, setting):
-    # JAX has one program and one number for all devices.
+def test_replicas_draw_different_random_numbers_and_end_with_one_state(trained, setting):
+    # JAX runs one program, with one random number for all devices.
     assert (trained[setting]["random/spread"] > 0) == (BACKEND != "jax")
     np.testing.assert_array_equal(trained[setting]["random/state"], trained["1"]["random/state"])

@@ -29,7 +29,7 @@ HIDE_OTHERS = """
 """
 
 
-def test_it_imports_and_builds_with_one_framework_alone():
+def test_the_package_needs_one_framework_only():
     others = {"tensorflow", "jax", "torch", "keras_cv", "tensorflow_datasets"} - {keras.config.backend()}
     program = textwrap.dedent(HIDE_OTHERS.format(others=sorted(others)))
     environment = {**os.environ, "KERAS_BACKEND": keras.config.backend()}
@@ -44,7 +44,7 @@ def test_public_names_exist_and_are_documented():
 
 
 @pytest.mark.one_backend
-def test_the_wheel_holds_the_package_alone():
+def test_the_wheel_contains_the_package_only():
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = setuptools.find_packages(ROOT, **setup["packages"]["find"])
     assert {name.split(".")[0] for name in packages} == {"keras_siamim"}

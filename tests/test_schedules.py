@@ -15,17 +15,17 @@ def test_the_rate_may_start_at_its_peak():
     assert float(ops.convert_to_numpy(warmup_cosine(0.1, 0, 10)(0))) == pytest.approx(0.1)
 
 
-def test_momentum_goes_from_its_start_to_one_and_stays():
+def test_momentum_rises_from_its_initial_value_to_one_and_stays():
     momentum = CosineMomentum(0.9, 100)
     values = [float(ops.convert_to_numpy(momentum(step))) for step in (0, 50, 100, 150)]
     np.testing.assert_allclose(values, [0.9, 0.95, 1, 1], atol=1e-6)
 
 
-def test_the_paper_has_a_rate_of_one_thousandth():
+def test_the_learning_rate_of_the_paper_is_one_thousandth():
     assert scaled_learning_rate(6.25e-5, 4096) == pytest.approx(1e-3)
 
 
-def test_what_can_not_be_is_refused():
+def test_arguments_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="warmup_steps=10, total_steps=10"):
         warmup_cosine(0.1, 10, 10)
     with pytest.raises(ValueError, match="`initial`.*1.5"):

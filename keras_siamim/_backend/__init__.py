@@ -1,11 +1,11 @@
 """Backend abstraction: the only package that calls TensorFlow, JAX or PyTorch to compute. One file per backend.
 
-`TrainStep`: mixin of `keras.Model` that puts `begin_step` and `end_step` around Keras's own training step.
+`TrainStep`: mixin of `keras.Model` that calls `begin_step` before and `end_step` after Keras's own training step.
 `mean_over_replicas(x)`: mean of a tensor over the replicas that share a global batch, differentiable.
 `concat_over_replicas(x)`: the tensors `x` of all replicas joined along axis 0, without gradient.
 `replica_count()`: number of replicas that share a global batch. `replica_rank()`: index of this one, from 0.
 `scale_loss_for_replicas(loss)`: the loss of this replica, scaled for `reduce_gradients(gradients)`.
-`all_replicas_true(verdict)`: whether a bool holds on all replicas.
+`all_replicas_true(condition)`: True if a bool scalar is True on every replica.
 `set_up(devices, layout)`: distribute training over devices and processes, see `keras_siamim.distribution`.
 `gradient_replicas(model)`: number of replicas among which the model's optimizer must reduce gradients.
 `local_batch_shards(model)`: number of shards into which `fit` splits each batch of this process.
@@ -21,7 +21,7 @@ from keras_siamim._backend.replicas import Distribution
 BACKENDS = ("tensorflow", "jax", "torch")
 
 if keras.config.backend() not in BACKENDS:
-    raise ImportError(f"keras_siamim trains on {', '.join(BACKENDS)}. Received: {keras.config.backend()!r}.")
+    raise ImportError(f"`KERAS_BACKEND` must be one of {', '.join(BACKENDS)}. Received: {keras.config.backend()!r}.")
 
 _backend = importlib.import_module(f"{__name__}.{keras.config.backend()}")
 

@@ -1,31 +1,36 @@
-"""JAX: a step maps `state` to a new `state`; arrays are global, so nothing is left to reduce over replicas."""
+"""JAX backend: a training step maps `state` to a new `state`.
+
+Arrays are global, so the functions that reduce over replicas are no-ops.
+"""
 
 import os
+from typing import Any
 
 import jax
 import keras
 import numpy as np
 
 from keras_siamim._backend.replicas import Distribution
+from keras_siamim.types import Tensor
 
 
 class TrainStep:
-    """Puts `begin_step` and `end_step` around Keras's own step; see `objectives.base.Objective` for the two."""
+    """Mixin that calls `begin_step` before and `end_step` after Keras's step, see `objectives.base.Objective`."""
 
     def train_step(self, state, data):
-        """One training step: `state` are Keras's four lists of arrays, `data` as Keras hands it over."""
-        with self._standing_for(state) as scope:
+        # `state` holds Keras's four lists of arrays: trainable, non-trainable, optimizer and metrics variables.
+        with self._stateless_scope(state) as scope:
             before = [keras.ops.convert_to_tensor(variable) for variable in self.rollback_variables]
             self.begin_step()
-        state = self._current(scope, state)
+        state = self._updated_state(scope, state)
         _, after = super().train_step(state, data)
         counter = [variable is self.step_counter for variable in self.optimizer.variables].index(True)
-        with self._standing_for(after) as scope:
+        with self._stateless_scope(after) as scope:
             self.end_step(before, taken=after[2][counter] != state[2][counter])
             logs = self.step_logs()
-        return logs, self._current(scope, after)
+        return logs, self._updated_state(scope, after)
 
-    def _standing_for(self, state):
+    def _stateless_scope(self, state):
         variables = (self.trainable_variables, self.non_trainable_variables, (), self.metrics_variables)
         mapping = [
             pair
@@ -35,75 +40,76 @@ class TrainStep:
         ]
         return keras.StatelessScope(state_mapping=mapping)
 
-    def _current(self, scope, state):
+    def _updated_state(self, scope, state):
         trainable, _, optimizer, _ = state
         non_trainable = [scope.get_current_value(variable) for variable in self.non_trainable_variables]
         return trainable, non_trainable, optimizer, [scope.get_current_value(v) for v in self.metrics_variables]
 
 
-def replica_count():
-    """A JAX program sees the global batch: one."""
+def replica_count() -> int:
+    """Return 1: a JAX program computes on the global batch."""
     return 1
 
 
-def mean_over_replicas(x):
-    """Nothing to do: statistics of the global array span all devices."""
+def mean_over_replicas(x: Tensor) -> Tensor:
+    """No-op: statistics of a global array span all devices."""
     return x
 
 
-def replica_rank():
-    """A JAX program sees the global batch: 0."""
+def replica_rank() -> int:
+    """Return 0: a JAX program computes on the global batch."""
     return 0
 
 
-def concat_over_replicas(x):
-    """Nothing to join: arrays are global."""
+def concat_over_replicas(x: Tensor) -> Tensor:
+    """Stop the gradient; arrays are global already."""
     return jax.lax.stop_gradient(x)
 
 
-def scale_loss_for_replicas(loss):
-    """All of it: the loss is that of the global batch."""
+def scale_loss_for_replicas(loss: Tensor) -> Tensor:
+    """No-op: the loss is that of the global batch."""
     return loss
 
 
-def reduce_gradients(gradients):
-    """Nothing to do: gradients are those of the global batch."""
+def reduce_gradients(gradients: list[Tensor]) -> list[Tensor]:
+    """No-op: gradients are those of the global batch."""
     return gradients
 
 
-def all_replicas_true(verdict):
-    """Nothing to ask: there is one program."""
-    return verdict
+def all_replicas_true(condition: Tensor) -> Tensor:
+    """No-op: JAX runs one global program."""
+    return condition
 
 
-def gradient_replicas(model):
-    """One: gradients are those of the global batch."""
+def gradient_replicas(model: keras.Model) -> int:
+    """Return 1: gradients are those of the global batch."""
     return 1
 
 
-def local_batch_shards(model):
-    """Into how many parts Keras's distribution cuts the batch of this process."""
+def local_batch_shards(model: keras.Model) -> int:
+    """Return the number of shards into which Keras's distribution splits the batch of this process."""
     distribution = keras.distribution.distribution()
     return 1 if distribution is None else max(1, distribution.num_model_replicas // distribution.num_processes)
 
 
-def broadcast_initial_state(model):
-    """Nothing to do: processes make the same global arrays from the same seed, which JAX verifies."""
+def broadcast_initial_state(model: keras.Model) -> None:
+    """No-op: processes create equal global arrays from the same seed, and JAX verifies that."""
 
 
-def set_up(devices=None, layout=None):
-    """Join the other processes if `JAX_NUM_PROCESSES` says so, and spread over all devices.
+def set_up(devices: int | None = None, layout: tuple[int, dict[str, Any]] | None = None) -> Distribution:
+    """Join the `JAX_NUM_PROCESSES` processes of the run and distribute over their devices.
 
     Args:
-        devices: Use so many devices of this process; all of them if left out, and always with several processes.
-        layout: None for data parallelism, or (devices that share one copy of the model, the `LayoutMap`'s rules as a
-            dictionary of path patterns to axes).
+        devices: int. Number of devices of this process to use. With several processes it must be the number of all
+            devices. Defaults to all.
+        layout: Tuple of the number of devices that share one copy of the model, and the rules of a
+            `keras.distribution.LayoutMap` (path patterns to axes). Defaults to None, data parallelism.
 
     Returns:
         A `Distribution`.
 
     Raises:
-        ValueError: If there are not as many devices.
+        ValueError: If there are fewer devices, or if `layout` does not divide the devices of a process.
     """
     processes = int(os.environ.get("JAX_NUM_PROCESSES", "1"))
     if processes > 1 and not jax.distributed.is_initialized():
@@ -114,25 +120,25 @@ def set_up(devices=None, layout=None):
     names = keras.distribution.list_devices()
     chosen = names if devices is None or processes > 1 else names[:devices]
     if devices is not None and devices != len(chosen):
-        raise ValueError(f"`devices` must be at most {len(names)}, the devices there are. Received: {devices}.")
-    copies, rules = (1, {}) if layout is None else layout
+        raise ValueError(f"`devices` must be at most {len(names)}, the number of devices. Received: {devices}.")
+    shards, rules = (1, {}) if layout is None else layout
     own = jax.local_device_count() if processes > 1 else len(chosen)
-    if own % copies:
-        raise ValueError(f"`model_parallel` must divide the devices of a process, {own}. Received: {copies}.")
+    if own % shards:
+        raise ValueError(f"`model_parallel` must divide the number of devices per process, {own}. Received: {shards}.")
     if len(chosen) == 1:
         return Distribution()
-    if copies == 1:
-        spread = keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
+    if shards == 1:
+        strategy = keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
     else:
-        mesh = keras.distribution.DeviceMesh((len(chosen) // copies, copies), ("batch", "model"), np.array(chosen))
+        mesh = keras.distribution.DeviceMesh((len(chosen) // shards, shards), ("batch", "model"), np.array(chosen))
         layout_map = keras.distribution.LayoutMap(mesh)
         for pattern, axes in rules.items():
             layout_map[pattern] = axes
-        spread = keras.distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False)
+        strategy = keras.distribution.ModelParallel(layout_map=layout_map, auto_shard_dataset=False)
     return Distribution(
-        replicas=len(chosen) // copies,
+        replicas=len(chosen) // shards,
         workers=jax.process_count(),
         worker=jax.process_index(),
-        name=f"{type(spread).__name__} over {len(chosen)} devices",
-        scope=spread.scope,
+        name=f"{type(strategy).__name__} over {len(chosen)} devices",
+        scope=strategy.scope,
     )

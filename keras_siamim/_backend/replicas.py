@@ -1,64 +1,77 @@
-"""What each backend's `set_up` gives."""
+"""Description of a distributed run, and random seeds per replica."""
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
 
+import keras
 from keras import ops
 
-# Distance between the seeds of two replicas, beyond the number of random numbers that a run asks a generator for.
+from keras_siamim.types import Tensor
+
+# Distance between the seeds of two replicas. A run increases a seed generator's state less often than this.
 SEED_STRIDE = 1_000_003
 
 
-def shift_seeds(states, replicas):
-    """Move the states of random number generators by so many replicas.
+def shift_seeds(states: Iterable[keras.Variable], replicas: int | Tensor) -> None:
+    """Add `replicas * SEED_STRIDE` to the seeds of random number generators.
 
     Args:
-        states: Variables (2,) of whole numbers: seed and counter, as `keras.random.SeedGenerator` keeps them.
-        replicas: Whole number, may be a tensor and negative.
+        states: Integer variables (2,): seed and counter, the state of a `keras.random.SeedGenerator`.
+        replicas: Integer or integer scalar tensor; may be negative.
     """
     for state in states:
         offset = ops.cast(replicas, state.dtype) * SEED_STRIDE
         state.assign(ops.convert_to_tensor(state) + ops.stack([offset, ops.zeros_like(offset)]))
 
 
-def _as_it_is(batches):
+def _unchanged(batches: Any) -> Any:
     return batches
 
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """How a training run is spread over devices.
+    """Distribution of a training run over devices and processes.
 
-    A *replica* computes one part of a global batch; a *worker* is a process that reads its own part of the data and
-    feeds one replica or more.
+    A *replica* computes one part of a global batch. A *worker* is a process that reads its own part of the data and
+    feeds one or more replicas.
 
     Attributes:
-        replicas: How many replicas share a global batch.
-        workers: How many processes.
-        worker: The number of this one, from 0.
-        name: What to call it in a report.
-        scope: `with distribution.scope():` is where models and optimizers are made and trained.
-        feed: Turns the `tf.data.Dataset` of this worker's batches into what `fit` takes.
+        replicas: int. Number of replicas that share a global batch. Defaults to 1.
+        workers: int. Number of processes. Defaults to 1.
+        worker: int. Index of this process, from 0. Defaults to 0.
+        name: str. Description for reports.
+        scope: Function that returns a context manager; create and train models and optimizers inside it.
+        feed: Function from the `tf.data.Dataset` of this worker's batches to the argument of `fit`.
+
+    Example:
+        >>> from keras_siamim.distribution import Distribution
+        >>> Distribution(replicas=4, workers=2).worker_batch_size(16)
+        8
     """
 
     replicas: int = 1
     workers: int = 1
     worker: int = 0
     name: str = "one device"
-    scope: Callable = contextlib.nullcontext
-    feed: Callable = _as_it_is
+    scope: Callable[[], AbstractContextManager] = contextlib.nullcontext
+    feed: Callable[[Any], Any] = _unchanged
 
     @property
-    def is_first(self):
-        """Whether this worker is the one that writes files."""
+    def is_first(self) -> bool:
+        """True for the worker that writes files."""
         return self.worker == 0
 
-    def worker_batch_size(self, batch_size):
-        """Images of a global batch that this worker reads.
+    def worker_batch_size(self, batch_size: int) -> int:
+        """Return the number of images of a global batch that this worker reads.
+
+        Args:
+            batch_size: int. Size of the global batch.
 
         Raises:
-            ValueError: If the replicas do not divide `batch_size`.
+            ValueError: If `batch_size` is not divisible by the number of replicas.
         """
         if batch_size % self.replicas:
             raise ValueError(

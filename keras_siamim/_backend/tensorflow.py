@@ -1,29 +1,31 @@
-"""TensorFlow: variables change in place; replicas are those of `tf.distribute`.
+"""TensorFlow backend: variables change in place; replicas are those of `tf.distribute`.
 
-What a step assigns inside a replica, it assigns to that replica's own copy (all but the optimizer's counter). Copies of
-weights stay equal because every replica computes the same from what was reduced; those of metrics are summed when read.
+Inside a replica, an assignment changes that replica's copy of a variable, except the optimizer's counter. Copies of
+weights stay equal because all replicas apply the same reduced gradients. Copies of metrics are summed when read.
 """
 
 import json
 import os
+from collections.abc import Callable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_siamim._backend.replicas import Distribution, shift_seeds
+from keras_siamim.types import PathLike, Tensor
 
 
 class TrainStep:
-    """Puts `begin_step` and `end_step` around Keras's own step; see `objectives.base.Objective` for the two."""
+    """Mixin that calls `begin_step` before and `end_step` after Keras's step, see `objectives.base.Objective`."""
 
     def train_step(self, data):
-        """One training step; `data` as Keras hands it over."""
-        # Not before there are data, or the step that finds them at their end would begin.
+        # Wait for the batch: at the end of the data there is none, and the step must not begin.
         with tf.control_dependencies([value for value in tf.nest.flatten(data) if tf.is_tensor(value)]):
             count = tf.identity(self.step_counter)
             before = [tf.identity(variable) for variable in self.rollback_variables]
             self.begin_step()
-            # A stream of random numbers of its own for every replica; the states stay equal between steps.
+            # During the step every replica draws from its own random stream; between steps all states are equal.
             if replica_count() > 1:
                 shift_seeds(self.seed_states, replica_rank())
         super().train_step(data)
@@ -33,109 +35,111 @@ class TrainStep:
         return _means_over_workers(self.step_logs())
 
     def test_step(self, data):
-        """One evaluation step."""
         return _means_over_workers(super().test_step(data))
 
     def make_train_function(self, force=False):
-        """Build the optimizer first: one that makes its variables inside the step has TensorFlow trace it twice."""
+        # An optimizer that creates its variables inside the step makes TensorFlow trace the step twice.
         if not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Do nothing: objectives are built from the start, and Keras's way fails on batches of several workers."""
+        """No-op: constructors build objectives, and Keras's symbolic build fails on batches of several workers."""
 
 
 def _means_over_workers(logs):
-    """Logs as Keras can reduce them: of several workers it takes means along an axis that its scalars lack."""
+    # Keras averages the logs of several workers along axis 0, which scalars lack.
     if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         return logs
     return {name: tf.cast(value, tf.float32)[None] for name, value in logs.items()}
 
 
-def replica_count():
-    """Number of replicas that share a global batch."""
+def replica_count() -> int:
+    """Return the number of replicas that share a global batch."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _replica_context():
-    """That of `tf.distribute`, or None where there is nobody to speak with."""
+    """Return `tf.distribute`'s replica context, or None if there is one replica."""
     return tf.distribute.get_replica_context() if replica_count() > 1 else None
 
 
-def mean_over_replicas(x):
-    """Mean of `x` over replicas, differentiable."""
+def mean_over_replicas(x: Tensor) -> Tensor:
+    """Return the mean of `x` over replicas; differentiable."""
     context = _replica_context()
     return x if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, x)
 
 
-def replica_rank():
-    """Index of this replica among those that share a global batch, from 0."""
+def replica_rank() -> int | Tensor:
+    """Return the index of this replica among those that share a global batch, from 0."""
     context = _replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
-def concat_over_replicas(x):
-    """The tensors of all replicas, in the order of their ranks, joined along axis 0; no gradient flows."""
+def concat_over_replicas(x: Tensor) -> Tensor:
+    """Return the tensors of all replicas, concatenated along axis 0 in the order of ranks, without gradient."""
     context = _replica_context()
     return tf.stop_gradient(x if context is None else context.all_gather(x, axis=0))
 
 
-def scale_loss_for_replicas(loss):
-    """Keras's convention: the losses of replicas, and so their gradients, are summed."""
+def scale_loss_for_replicas(loss: Tensor) -> Tensor:
+    """Return the loss divided by the number of replicas."""
+    # Keras's convention on TensorFlow: losses of replicas, and so their gradients, are summed.
     return loss / replica_count()
 
 
-def reduce_gradients(gradients):
-    """Sum over replicas, in one go."""
+def reduce_gradients(gradients: list[Tensor]) -> list[Tensor]:
+    """Return the sums of gradients over replicas, from one all-reduce."""
     context = _replica_context()
     return gradients if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
 
 
-def all_replicas_true(verdict):
-    """Whether a bool holds on all replicas."""
+def all_replicas_true(condition: Tensor) -> Tensor:
+    """Return True if a bool scalar is True on every replica."""
     context = _replica_context()
     if context is None:
-        return verdict
-    return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(verdict, tf.float32)), replica_count())
+        return condition
+    return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(condition, tf.float32)), replica_count())
 
 
-def gradient_replicas(model):
-    """Replicas of the strategy under which the model was made."""
+def gradient_replicas(model: keras.Model) -> int:
+    """Return the number of replicas of the strategy under which the model was created."""
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def local_batch_shards(model):
-    """One for each replica, whichever worker it is on: Keras takes the batches of a data set for global ones."""
+def local_batch_shards(model: keras.Model) -> int:
+    """Return the number of replicas on all workers."""
+    # Keras treats the batches of a data set as global ones.
     return model.distribute_strategy.num_replicas_in_sync
 
 
-def broadcast_initial_state(model):
-    """Nothing to do: `tf.distribute` starts variables from the first worker's values."""
+def broadcast_initial_state(model: keras.Model) -> None:
+    """No-op: `tf.distribute` initializes variables with the values of the first worker."""
 
 
-def set_up(devices=None, layout=None):
-    """The strategy for what is there.
+def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:
+    """Select the `tf.distribute` strategy for the available devices.
 
-    `TF_CONFIG` with several workers: `MultiWorkerMirroredStrategy`; `TPU_NAME`: `TPUStrategy`; several GPUs, or several
-    logical CPUs: `MirroredStrategy`.
+    `TF_CONFIG` with several workers selects `MultiWorkerMirroredStrategy`, and `TPU_NAME` selects `TPUStrategy`.
+    Several GPUs, or several logical CPUs, select `MirroredStrategy`.
 
     Args:
-        devices: Use so many devices of this machine; all of them if left out, and always with several workers or TPUs.
-        layout: None; models are not cut on TensorFlow.
+        devices: int. Number of devices of this machine to use. With several workers or a TPU it must be the number of
+            all replicas. Defaults to all.
+        layout: None; TensorFlow has no model parallelism here.
 
     Returns:
         A `Distribution`.
 
     Raises:
-        ValueError: For a layout, a cluster of other than workers, or if there are not as many devices.
+        ValueError: For a layout, for a cluster with other tasks than workers, or if there are fewer devices.
     """
     if layout is not None:
-        raise ValueError(f"`model_parallel` above 1 needs the JAX backend. Received: {layout[0]} on TensorFlow.")
+        raise ValueError(f"`model_parallel` must be 1 on TensorFlow: only JAX supports more. Received: {layout[0]}.")
     cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
     if set(cluster) - {"worker"}:
-        raise ValueError(f"The cluster of `TF_CONFIG` must have workers only. Received: {', '.join(cluster)}.")
+        raise ValueError(f"`TF_CONFIG` must describe a cluster of workers only. Received: {', '.join(cluster)}.")
     workers = len(cluster.get("worker", [None]))
     if workers > 1:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -146,20 +150,20 @@ def set_up(devices=None, layout=None):
         names = [device.name for device in tf.config.list_logical_devices("GPU")]
         names = names or [device.name for device in tf.config.list_logical_devices("CPU")]
         if devices is not None and devices > len(names):
-            raise ValueError(f"`devices` must be at most {len(names)}, the devices there are. Received: {devices}.")
+            raise ValueError(f"`devices` must be at most {len(names)}, the number of devices. Received: {devices}.")
         if len(names[:devices]) == 1:
             return Distribution()
         strategy = tf.distribute.MirroredStrategy(names[:devices])
     replicas = strategy.num_replicas_in_sync
     if devices not in (None, replicas):
-        raise ValueError(f"`devices` must be left out or {replicas}, the devices of the cluster. Received: {devices}.")
+        raise ValueError(f"`devices` must be None or {replicas}, the devices of the cluster. Received: {devices}.")
 
     def feed(batches):
-        # Every worker's data set as it is, cut into what its replicas take one after the other.
+        # Each worker keeps its own data set; its replicas take consecutive slices of a batch.
         local = replicas // workers
         size = tf.nest.flatten(batches.element_spec)[0].shape[0]
         if not size or size % local:
-            raise ValueError(f"Batches must have a known size that {local} replicas divide. Received: {size}.")
+            raise ValueError(f"`batches` must have a static size divisible by {local} replicas. Received: {size}.")
         return strategy.distribute_datasets_from_function(
             lambda context: batches.rebatch(size // local, drop_remainder=True)
         )
@@ -174,18 +178,18 @@ def set_up(devices=None, layout=None):
     )
 
 
-def load_saved_model(path):
-    """Load a SavedModel that maps one batch of float32 images to one tensor.
+def load_saved_model(path: PathLike) -> Callable[[np.ndarray], np.ndarray]:
+    """Load a SavedModel that maps one batch of float32 images to one tensor of rank 3.
 
     Args:
-        path: directory that holds `saved_model.pb`.
+        path: Path of the folder that holds `saved_model.pb`.
 
     Returns:
-        A function from (batch, height, width, 3) float32 to the tensor of rank 3 that the model returns, as NumPy; its
-        attribute `image_size` is (height, width), or `None` where any is taken.
+        A function from images (batch, height, width, 3) float32 to the model's NumPy array of rank 3. Its attribute
+        `image_size` is (height, width), or None if the model accepts any size.
 
     Raises:
-        ValueError: if the model has no signature from one float32 tensor of rank 4 to one tensor of rank 3.
+        ValueError: If the model has no signature from one float32 tensor of rank 4 to one tensor of rank 3.
     """
     model = tf.saved_model.load(str(path))
     for signature in model.signatures.values():
@@ -199,9 +203,10 @@ def load_saved_model(path):
             def run(images, model=model, signature=signature, name=name, output=outputs[0]):
                 return np.asarray(signature(**{name: tf.constant(images)})[output])
 
-            run.image_size = tuple(spec.shape[1:3]) if None not in tuple(spec.shape[1:3]) else None
+            size = tuple(spec.shape[1:3])
+            run.image_size = size if None not in size else None  # type: ignore[attr-defined]
             return run
     raise ValueError(
-        f"{path} must have a signature from one float32 tensor (batch, height, width, 3) to one tensor (batch, tokens, "
-        f"width); it has the signatures {sorted(model.signatures)}."
+        f"`path` must have a signature from one float32 tensor (batch, height, width, 3) to one tensor (batch, tokens, "
+        f"width). Received: {path} with the signatures {sorted(model.signatures)}."
     )

@@ -1,22 +1,23 @@
-"""PyTorch: variables change in place; replicas are the processes of `torch.distributed`."""
+"""PyTorch backend: variables change in place; replicas are the processes of `torch.distributed`."""
 
 import os
 
+import keras
 import torch
 
 from keras_siamim._backend.replicas import Distribution, shift_seeds
+from keras_siamim.types import Tensor
 
 
 class TrainStep:
-    """Puts `begin_step` and `end_step` around Keras's own step; see `objectives.base.Objective` for the two."""
+    """Mixin that calls `begin_step` before and `end_step` after Keras's step, see `objectives.base.Objective`."""
 
     def train_step(self, data):
-        """One training step; `data` as Keras hands it over."""
         with torch.no_grad():
             count = self.step_counter.value.clone()
             before = [variable.value.clone() for variable in self.rollback_variables]
             self.begin_step()
-            # A stream of random numbers of its own for every replica; the states stay equal between steps.
+            # During the step every replica draws from its own random stream; between steps all states are equal.
             if replica_count() > 1:
                 shift_seeds(self.seed_states, replica_rank())
         super().train_step(data)
@@ -27,15 +28,15 @@ class TrainStep:
             return self.step_logs()
 
 
-def replica_count():
-    """Number of processes that share a global batch."""
+def replica_count() -> int:
+    """Return the number of processes that share a global batch."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size()
     return 1
 
 
 class _Mean(torch.autograd.Function):
-    """Mean over processes, whose derivative is the mean of what comes back to them."""
+    """Mean over processes; its gradient is the mean of their gradients."""
 
     @staticmethod
     def forward(ctx, x):
@@ -52,18 +53,18 @@ def _mean(x):
     return x
 
 
-def mean_over_replicas(x):
-    """Mean of `x` over processes, differentiable."""
+def mean_over_replicas(x: Tensor) -> Tensor:
+    """Return the mean of `x` over processes; differentiable."""
     return x if replica_count() == 1 else _Mean.apply(x)
 
 
-def replica_rank():
-    """Index of this process among those that share a global batch, from 0."""
+def replica_rank() -> int:
+    """Return the index of this process among those that share a global batch, from 0."""
     return torch.distributed.get_rank() if replica_count() > 1 else 0
 
 
-def concat_over_replicas(x):
-    """The tensors of all processes, in the order of their ranks, joined along axis 0; no gradient flows."""
+def concat_over_replicas(x: Tensor) -> Tensor:
+    """Return the tensors of all processes, concatenated along axis 0 in the order of ranks, without gradient."""
     x = x.detach()
     if replica_count() == 1:
         return x
@@ -72,13 +73,13 @@ def concat_over_replicas(x):
     return torch.cat(parts)
 
 
-def scale_loss_for_replicas(loss):
-    """As it is; `reduce_gradients` takes the mean."""
+def scale_loss_for_replicas(loss: Tensor) -> Tensor:
+    """No-op: `reduce_gradients` takes the mean."""
     return loss
 
 
-def reduce_gradients(gradients):
-    """Mean over processes, in one message."""
+def reduce_gradients(gradients: list[Tensor]) -> list[Tensor]:
+    """Return the means of gradients over processes, from one all-reduce."""
     if replica_count() == 1:
         return gradients
     joined = _mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
@@ -86,54 +87,54 @@ def reduce_gradients(gradients):
     return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
 
-def all_replicas_true(verdict):
-    """Whether a bool holds on all processes."""
+def all_replicas_true(condition: Tensor) -> Tensor:
+    """Return True if a bool scalar is True on every process."""
     if replica_count() == 1:
-        return verdict
-    votes = verdict.to(torch.int32)
-    torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MIN)
-    return votes > 0
+        return condition
+    minimum = condition.to(torch.int32)
+    torch.distributed.all_reduce(minimum, torch.distributed.ReduceOp.MIN)
+    return minimum > 0
 
 
-def gradient_replicas(model):
-    """All processes."""
+def gradient_replicas(model: keras.Model) -> int:
+    """Return the number of processes."""
     return replica_count()
 
 
-def local_batch_shards(model):
-    """One: every process has a batch of its own."""
+def local_batch_shards(model: keras.Model) -> int:
+    """Return 1: every process has its own batch on its own device."""
     return 1
 
 
-def broadcast_initial_state(model):
-    """Give the compiled model of all processes, and its optimizer, the values of the first."""
+def broadcast_initial_state(model: keras.Model) -> None:
+    """Copy the first process's values of a compiled model and its optimizer to all processes."""
     if replica_count() > 1:
-        if not model.optimizer.built:  # one process may have built its own, to save it
+        if not model.optimizer.built:  # a process may have built its optimizer earlier, to save it
             model.optimizer.build(model.trainable_variables)
         with torch.no_grad():
             for variable in [*model.variables, *model.optimizer.variables]:
                 torch.distributed.broadcast(variable.value, 0)
 
 
-def set_up(devices=None, layout=None):
+def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:
     """Join the other processes that `torchrun` started, each with its own device.
 
     Args:
-        devices: How many processes there must be, all of them if left out.
-        layout: None; models are not cut on PyTorch.
+        devices: int. Number of processes, which must be that of `torchrun`. Defaults to None, any number.
+        layout: None; PyTorch has no model parallelism here.
 
     Returns:
         A `Distribution`.
 
     Raises:
-        ValueError: For a layout, or if there are not as many processes.
+        ValueError: For a layout, or if the number of processes differs.
     """
     if layout is not None:
-        raise ValueError(f"`model_parallel` above 1 needs the JAX backend. Received: {layout[0]} on PyTorch.")
+        raise ValueError(f"`model_parallel` must be 1 on PyTorch: only JAX supports more. Received: {layout[0]}.")
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     if devices not in (None, workers):
         raise ValueError(
-            f"`devices` must be {workers}, the number of processes: start as many with `torchrun --nproc_per_node`. "
+            f"`devices` must be {workers}, the number of processes: set it with `torchrun --nproc_per_node`. "
             f"Received: {devices}."
         )
     if workers == 1:

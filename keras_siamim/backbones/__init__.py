@@ -1,4 +1,4 @@
-"""Networks that turn images into tokens."""
+"""Backbones: networks from images to tokens."""
 
 from keras_siamim.backbones.vit import VIT_SIZES, ViTEncoder
 

@@ -1,6 +1,8 @@
-"""The plain Vision Transformer (arXiv 2010.11929) without a head."""
+"""Vision Transformer (arXiv 2010.11929) without a head."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,6 +11,7 @@ from keras_siamim.layers import LearnedPositions, PatchEmbedding, Token, Transfo
 from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import sincos_position_table
+from keras_siamim.types import PathLike, Size, Tensor
 
 POSITION_EMBEDDINGS = ("sincos", "learned")
 
@@ -20,47 +23,51 @@ VIT_SIZES = {
     "huge": {"width": 1280, "depth": 32, "num_heads": 16},
 }
 
+_preset_loader: Callable[..., keras.Model] | None = None
 
-_preset_loader = None
 
-
-def set_preset_loader(loader):
-    """Say what loads presets with weights; `presets.py`, which stands on this file, does."""
+def set_preset_loader(loader: Callable[..., keras.Model]) -> None:
+    """Register the function that loads presets with weights; `presets.py`, which imports this module, calls this."""
     global _preset_loader
     _preset_loader = loader
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class ViTEncoder(keras.Model):
-    """Images to tokens: patch embedding, class token, fixed 2-D sine-cosine positions, pre-norm blocks.
+    """ViT encoder: patch embedding, class token, fixed 2-D sine-cosine positions, pre-norm blocks.
 
-    The positions are a function of the patch grid, not a weight: the encoder takes images of every size that the patch
-    divides, and every subset of their patches. Positions that others have learned are resized to the image's grid.
+    Positions are computed from the patch grid, so the encoder accepts images of every multiple of `patch_size`, and any
+    subset of their patches. Learned positions are resized to the grid of the images.
 
     Args:
-        image_size: Height and width in pixels of the images it is built for, a number or a pair.
-        patch_size: Side of a patch in pixels.
-        width: Channels of a token, a multiple of 4 and of `num_heads`.
-        depth: Number of blocks.
-        num_heads: Attention heads.
-        mlp_ratio: Hidden width of the MLPs over `width`.
-        layer_scale_init: Initial value of LayerScale, or None for none.
-        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
-        final_norm: Whether a LayerNorm follows the last block (MAE and MoCo v3: yes; SiameseIM: no).
-        position_embedding: `"sincos"`, or `"learned"` for weights that need them (timm's and Hugging Face's).
-        axis_order: Channel order of sine-cosine positions, see `keras_siamim.ops.sincos_position_table`.
-        channels: Channels of the images.
-        data_format: `"channels_last"`, `"channels_first"` or None for Keras's setting.
-        **kwargs: As for every Keras model (`name`, `dtype`).
+        image_size: int or (height, width). Pixels of the images it is built for. Defaults to 224.
+        patch_size: int. Side of a patch in pixels. Defaults to 16.
+        width: int, a multiple of 4 and of `num_heads`. Channels of a token. Defaults to 768.
+        depth: int. Number of blocks. Defaults to 12.
+        num_heads: int. Attention heads. Defaults to 12.
+        mlp_ratio: float. Hidden width of the MLPs over `width`. Defaults to 4.
+        layer_scale_init: float. Initial value of LayerScale. Defaults to None, no LayerScale.
+        drop_path_rate: float in [0, 1). Stochastic depth of the last block; it rises linearly from 0 at the first.
+            Defaults to 0.
+        final_norm: bool. Whether to apply a LayerNorm after the last block, as MAE and MoCo v3 do; SiameseIM has none.
+            Defaults to False.
+        position_embedding: `"sincos"`, or `"learned"` for weights of timm and Hugging Face. Defaults to `"sincos"`.
+        axis_order: `"rows_first"` or `"columns_first"`. Channel order of sine-cosine positions, see
+            `keras_siamim.ops.sincos_position_table`. Defaults to `"rows_first"`.
+        channels: int. Channels of the images. Defaults to 3.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to Keras's setting.
+        **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
-    Call:
-        images: (batch, height, width, channels) float, normalized.
-        visible_ids: (batch, visible) int32, the patches to encode, or None for all.
-        training: Whether stochastic depth is on.
-        Returns tokens (batch, 1 + patches, width), the class token first, the patches in the order given.
+    Call arguments:
+        images: (batch, height, width, channels) float, normalized; or channels first.
+        visible_ids: (batch, visible) int32. Indices of the patches to encode. Defaults to None, all patches.
+        training: bool. Whether to apply stochastic depth. Defaults to False.
+
+    Returns:
+        Tokens (batch, 1 + patches, width): the class token, then the patches in the order of `visible_ids`.
 
     Raises:
-        ValueError: For a size that the patch does not divide, or a width that heads or positions do not divide.
+        ValueError: If an argument is out of its range, or if sizes do not fit each other.
 
     Example:
         >>> encoder = ViTEncoder(image_size=(64, 96), patch_size=16, width=24, depth=2, num_heads=3)
@@ -70,27 +77,27 @@ class ViTEncoder(keras.Model):
 
     def __init__(
         self,
-        image_size=224,
-        patch_size=16,
-        width=768,
-        depth=12,
-        num_heads=12,
-        mlp_ratio=4,
-        layer_scale_init=None,
-        drop_path_rate=0.0,
-        final_norm=False,
-        position_embedding="sincos",
-        axis_order="rows_first",
-        channels=3,
-        data_format=None,
-        **kwargs,
+        image_size: Size = 224,
+        patch_size: int = 16,
+        width: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4,
+        layer_scale_init: float | None = None,
+        drop_path_rate: float = 0.0,
+        final_norm: bool = False,
+        position_embedding: str = "sincos",
+        axis_order: str = "rows_first",
+        channels: int = 3,
+        data_format: str | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.image_size = height_and_width("image_size", image_size)
         patch_size, width = whole_number("patch_size", patch_size), whole_number("width", width)
         depth, num_heads = whole_number("depth", depth), whole_number("num_heads", num_heads)
         self.grid = checked_grid(*self.image_size, patch_size)
-        sincos_position_table(self.grid, width, axis_order)  # refuses a width or an axis order that does not fit
+        sincos_position_table(self.grid, width, axis_order)  # raises for an invalid width or axis order
         if width % num_heads:
             raise ValueError(f"`num_heads` must divide `width`. Received: num_heads={num_heads}, width={width}.")
         if position_embedding not in POSITION_EMBEDDINGS:
@@ -130,37 +137,46 @@ class ViTEncoder(keras.Model):
         self.build((None, *self.image_shape))
 
     @classmethod
-    def from_preset(cls, name, **overrides):
-        """An untrained encoder of a named architecture, or one with weights.
+    def from_preset(cls, name: PathLike, **overrides: Any) -> keras.Model:
+        """Create an untrained encoder of a named architecture, or load an encoder with weights.
 
         Args:
-            name: `vit_{tiny|small|base|large|huge}_patch{P}_{S}`, as `vit_base_patch16_224`; or what
-                `keras_siamim.presets.load_preset` takes: a file, `hf://OWNER/REPOSITORY`, a released model's name.
-            **overrides: Constructor arguments that differ; for weights, arguments of `load_preset`.
+            name: Architecture `vit_{tiny|small|base|large|huge}_patch{P}_{S}`, such as `vit_base_patch16_224`, for an
+                untrained encoder. Or a name for `keras_siamim.presets.load_preset`, for one with weights: a file,
+                `hf://OWNER/REPOSITORY`, or a released model.
+            **overrides: Constructor arguments that replace the architecture's, or arguments of `load_preset`.
+
+        Returns:
+            A `ViTEncoder`, or the encoder that a `.keras` file holds.
 
         Raises:
-            ValueError: For a name that is neither.
+            ValueError: If the name is unknown.
+
+        Example:
+            >>> encoder = ViTEncoder.from_preset("vit_tiny_patch16_64", depth=1)
+            >>> encoder.width, encoder.depth, encoder.image_size
+            (192, 1, (64, 64))
         """
         match = re.fullmatch(rf"vit_({'|'.join(VIT_SIZES)})_patch(\d+)_(\d+)", str(name))
         if not match and _preset_loader is not None:
             return _preset_loader(name, **overrides)
         if not match:
             raise ValueError(
-                f"`name` must have the form vit_SIZE_patchP_S with SIZE one of {', '.join(VIT_SIZES)}, as "
+                f"`name` must have the form vit_SIZE_patchP_S with SIZE one of {', '.join(VIT_SIZES)}, such as "
                 f"'vit_base_patch16_224'. Received: {name!r}."
             )
         size, patch_size, image_size = match[1], int(match[2]), int(match[3])
         return cls(**{**VIT_SIZES[size], "image_size": image_size, "patch_size": patch_size, **overrides})
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image: (height, width, channels), or channels first."""
         if self.data_format == "channels_last":
             return (*self.image_size, self.channels)
         return (self.channels, *self.image_size)
 
     def build(self, images_shape):
-        """Create all weights; the constructor does so."""
+        # The constructor calls this, so that every encoder has its weights from the start.
         if self.built:
             return
         tokens = (None, 1 + self.grid[0] * self.grid[1], self.width)
@@ -174,13 +190,24 @@ class ViTEncoder(keras.Model):
             self.norm.build(tokens)
         self.built = True
 
-    def embed_patches(self, images, visible_ids=None):
-        """Class token and embedded patches with their positions, (batch, 1 + patches, width): what the blocks take."""
+    def embed_patches(self, images: Tensor, visible_ids: Tensor | None = None) -> Tensor:
+        """Return the input of the first block: class token and embedded patches, with positions.
+
+        Args:
+            images: (batch, height, width, channels) float, normalized; or channels first.
+            visible_ids: (batch, visible) int32. Indices of the patches to embed. Defaults to None, all patches.
+
+        Returns:
+            (batch, 1 + patches, width).
+
+        Raises:
+            ValueError: If the images are not floats, or `patch_size` does not divide them.
+        """
         dtype = keras.backend.standardize_dtype(images.dtype)
         if "float" not in dtype:
             raise ValueError(
                 "`images` must be normalized floats: divide by 255, subtract the mean and divide by the standard "
-                f"deviation of `keras_siamim.batch`. Received dtype: {dtype}."
+                f"deviation of `keras_siamim.batch`. Received: {dtype}."
             )
         patches = self.patch_embedding(images, visible_ids)
         class_position, positions = self._positions(self.patch_embedding.grid(images.shape), patches.dtype)
@@ -191,7 +218,7 @@ class ViTEncoder(keras.Model):
         return ops.concatenate([tokens[:, :1] + class_position, tokens[:, 1:]], axis=1)
 
     def _positions(self, grid, dtype):
-        """Positions of the class token (1, width), or None for zero, and of all patches (patches, width)."""
+        """Return positions of the class token, (1, width) or None for zero, and of all patches, (patches, width)."""
         if self.learned_positions is None:
             table = sincos_position_table(grid, self.width, self.axis_order)
             return None, ops.convert_to_tensor(table, dtype=dtype)
@@ -199,16 +226,15 @@ class ViTEncoder(keras.Model):
         return table[:1], table[1:]
 
     def call(self, images, visible_ids=None, training=False):
-        """Encode images; see the class."""
         return self.apply_norm(self.block_outputs(images, visible_ids, training)[-1])
 
-    def intermediates(self, images, visible_ids=None, training=False):
-        """Tokens after every block, a list of `depth` tensors (batch, 1 + patches, width); the last one as `call`."""
+    def intermediates(self, images: Tensor, visible_ids: Tensor | None = None, training: bool = False) -> list[Tensor]:
+        """Return the tokens after each block, `depth` tensors (batch, 1 + patches, width); the last equals `call`'s."""
         *outputs, last = self.block_outputs(images, visible_ids, training)
         return [*outputs, self.apply_norm(last)]
 
-    def block_outputs(self, images, visible_ids=None, training=False):
-        """As `intermediates`, but the last one too is what the block gave, before the final norm if there is one."""
+    def block_outputs(self, images: Tensor, visible_ids: Tensor | None = None, training: bool = False) -> list[Tensor]:
+        """Return the tokens after each block as `intermediates` does, but the last ones before the final norm."""
         x = self.embed_patches(images, visible_ids)
         outputs = []
         for block in self.blocks:
@@ -216,35 +242,33 @@ class ViTEncoder(keras.Model):
             outputs.append(x)
         return outputs
 
-    def apply_norm(self, tokens):
-        """Tokens of the last block as `call` gives them: through the final norm, where there is one."""
+    def apply_norm(self, tokens: Tensor) -> Tensor:
+        """Apply the final norm, if there is one, to tokens of the last block."""
         return tokens if self.norm is None else self.norm(tokens)
 
     def compute_output_shape(self, images_shape, visible_ids_shape=None):
-        """(batch, 1 + patches, width)."""
         patches = self.patch_embedding.compute_output_shape(images_shape, visible_ids_shape)
         return self.class_token.compute_output_shape(patches)
 
     @property
-    def num_layers(self):
-        """Layers that layer-wise learning rates tell apart: the patch embedding and the blocks."""
+    def num_layers(self) -> int:
+        """Number of layers with a learning rate of their own under layer decay: the patch embedding and the blocks."""
         return self.depth + 1
 
-    def layer_of(self, path):
-        """Return the layer that a weight belongs to, for layer-wise learning rates (arXiv 2106.08254, appendix).
+    def layer_of(self, path: str) -> int | None:
+        """Return the index of a weight's layer, for layer-wise learning rate decay (arXiv 2106.08254, appendix).
 
         Args:
-            path: A weight's path, such as `"encoder/block_3/mlp/expand/kernel"`.
+            path: str. Path of a weight, such as `"encoder/block_3/mlp/expand/kernel"`.
 
         Returns:
-            0 for patch embedding, class token and learned positions, i + 1 for block i, None for the final norm.
+            0 for patch embedding, class token and learned positions; i + 1 for block i; None for the final norm.
         """
         if match := re.search(r"(?:^|/)block_(\d+)/", path):
             return int(match[1]) + 1
         return 0 if re.search(r"(?:^|/)(class_token|position_embedding|patch_embedding)/", path) else None
 
     def get_config(self):
-        """Constructor arguments."""
         return {
             **super().get_config(),
             "image_size": list(self.image_size),

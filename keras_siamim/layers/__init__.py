@@ -1,4 +1,4 @@
-"""Keras layers of the ViT and of what stands on it."""
+"""Keras layers of the ViT, of projectors, predictors and decoders."""
 
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.block import Mlp, TransformerBlock

@@ -1,48 +1,69 @@
-"""Checks of constructor arguments, with errors that name the argument, the rule and the value."""
+"""Validation of constructor arguments."""
 
 import math
 import numbers
+from typing import Any
 
 
-def whole_number(name, value, minimum=1):
-    """Return a size as a Python integer; NumPy's integers can't be written to a configuration.
+def whole_number(name: str, value: Any, minimum: int = 1) -> int:
+    """Return an integer argument as a Python int.
 
     Args:
-        name: The argument's name, for the error.
+        name: str. Name of the argument, for the error.
         value: Python or NumPy integer.
-        minimum: Smallest value that is allowed.
+        minimum: int. Smallest valid value. Defaults to 1.
 
     Raises:
-        ValueError: For anything else, booleans and floats included.
+        ValueError: For smaller values and other types, booleans and floats included.
 
     Example:
         >>> from keras_siamim.layers.arguments import whole_number
-        >>> whole_number("depth", 12)
+        >>> whole_number("depth", np.int64(12))
         12
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"`{name}` must be a whole number, {minimum} or more. Received: {value!r}.")
-    return int(value)
+    return int(value)  # Keras cannot serialize NumPy's integers
 
 
-def positive_number(name, value):
-    """Return a finite number above 0 as it is.
+def positive_number(name: str, value: Any) -> float:
+    """Return a finite number above 0 unchanged.
+
+    Args:
+        name: str. Name of the argument, for the error.
+        value: Python or NumPy number.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: For other numbers and types, booleans included.
+
+    Example:
+        >>> from keras_siamim.layers.arguments import positive_number
+        >>> positive_number("mlp_ratio", 4)
+        4
     """
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}.")
     return value
 
 
-def height_and_width(name, value):
-    """Return an image size as two Python integers, from one number or a pair (height, width).
+def height_and_width(name: str, value: Any) -> tuple[int, int]:
+    """Return an image size as a tuple (height, width) of Python ints.
+
+    Args:
+        name: str. Name of the argument, for the error.
+        value: Integer, or tuple or list of two integers.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: For other values.
+
+    Example:
+        >>> from keras_siamim.layers.arguments import height_and_width
+        >>> height_and_width("image_size", 224)
+        (224, 224)
     """
     sides = value if isinstance(value, (tuple, list)) else (value, value)
     if len(sides) != 2:
         raise ValueError(f"`{name}` must be one whole number or (height, width). Received: {value!r}.")
-    return tuple(whole_number(name, side) for side in sides)
+    height, width = (whole_number(name, side) for side in sides)
+    return height, width

@@ -1,4 +1,6 @@
-"""Multi-head self-attention with one fused projection."""
+"""Multi-head self-attention."""
+
+from typing import Any
 
 import keras
 
@@ -9,21 +11,29 @@ from keras_siamim.layers.dense import Dense
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class Attention(keras.layers.Layer):
-    """Multi-head self-attention: one fused qkv projection with bias, scale 1/sqrt(head width), output projection.
+    """Multi-head self-attention with one fused projection to queries, keys and values, and an output projection.
 
-    The columns of the fused kernel are ordered (q | k | v), each (head, channel).
+    Both projections have a bias. The columns of the fused kernel are ordered (q | k | v), each (head, channel). Logits
+    are scaled by 1/sqrt(channels per head).
 
     Args:
-        num_heads: Heads; must divide the width of the input.
-        **kwargs: As for every Keras layer.
+        num_heads: int. Number of heads, a divisor of the input's width.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `num_heads` is not a positive integer, or, when built, does not divide the width.
+
+    Example:
+        >>> from keras_siamim.layers import Attention
+        >>> tuple(Attention(num_heads=2)(keras.ops.zeros((1, 5, 8))).shape)
+        (1, 5, 8)
     """
 
-    def __init__(self, num_heads, **kwargs):
+    def __init__(self, num_heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_heads = whole_number("num_heads", num_heads)
 
     def build(self, input_shape):
-        """Create both projections for tokens (batch, tokens, width)."""
         width = input_shape[-1]
         if width % self.num_heads:
             raise ValueError(f"`num_heads` must divide the width. Received: num_heads={self.num_heads}, width={width}.")
@@ -33,13 +43,10 @@ class Attention(keras.layers.Layer):
         self.projection.build(input_shape)
 
     def call(self, x):
-        """(batch, tokens, width) to the same."""
         return self.projection(self_attention(self.qkv(x), self.num_heads))
 
     def compute_output_shape(self, input_shape):
-        """As the input."""
         return input_shape
 
     def get_config(self):
-        """Constructor arguments."""
         return {**super().get_config(), "num_heads": self.num_heads}

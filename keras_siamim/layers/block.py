@@ -1,4 +1,6 @@
-"""The transformer block."""
+"""Transformer block and its MLP."""
+
+from typing import Any
 
 import keras
 
@@ -12,49 +14,62 @@ from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 NORMS = ("layer", "batch")
 
 
-def make_norm(norm, dtype, name):
-    """The norm called `"layer"` (LayerNorm, epsilon 1e-6) or `"batch"` (`TokenBatchNorm`).
+def make_norm(norm: str, dtype: str | keras.DTypePolicy, name: str) -> keras.Layer:
+    """Create a normalization layer.
+
+    Args:
+        norm: `"layer"` (LayerNorm with epsilon 1e-6) or `"batch"` (`TokenBatchNorm`).
+        dtype: dtype or `keras.DTypePolicy` of the layer.
+        name: str. Name of the layer.
 
     Raises:
-        ValueError: For another name.
+        ValueError: If `norm` is neither.
+
+    Example:
+        >>> make_norm("batch", "float32", "norm_1").name
+        'norm_1'
     """
     if norm == "layer":
         return keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name=name)
     if norm == "batch":
         return TokenBatchNorm(dtype=dtype, name=name)
-    raise ValueError(f"A norm must be one of {NORMS}. Received: {norm!r}.")
+    raise ValueError(f"`norm` must be one of {NORMS}. Received: {norm!r}.")
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class Mlp(keras.layers.Layer):
-    """Dense, exact (erf) GELU, dense.
+    """MLP of a transformer block: dense layer, exact (erf) GELU, dense layer. The output is as wide as the input.
 
     Args:
-        hidden_width: Channels between the two dense layers.
-        **kwargs: As for every Keras layer.
+        hidden_width: int. Channels between the two dense layers.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `hidden_width` is not a positive integer.
+
+    Example:
+        >>> from keras_siamim.layers import Mlp
+        >>> tuple(Mlp(hidden_width=32)(keras.ops.zeros((1, 5, 8))).shape)
+        (1, 5, 8)
     """
 
-    def __init__(self, hidden_width, **kwargs):
+    def __init__(self, hidden_width: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.hidden_width = whole_number("hidden_width", hidden_width)
 
     def build(self, input_shape):
-        """Create both dense layers."""
         self.expand = Dense(self.hidden_width, dtype=self.dtype_policy, name="expand")
         self.expand.build(input_shape)
         self.reduce = Dense(input_shape[-1], dtype=self.dtype_policy, name="reduce")
         self.reduce.build((*input_shape[:-1], self.hidden_width))
 
     def call(self, x, training=False):
-        """(..., width) to the same."""
         return self.reduce(gelu(self.expand(x), training))
 
     def compute_output_shape(self, input_shape):
-        """As the input."""
         return input_shape
 
     def get_config(self):
-        """Constructor arguments."""
         return {**super().get_config(), "hidden_width": self.hidden_width}
 
 
@@ -62,21 +77,40 @@ class Mlp(keras.layers.Layer):
 class TransformerBlock(keras.layers.Layer):
     """Pre-norm transformer block: `x += attention(norm_1(x)); x += mlp(norm_2(x))`.
 
+    LayerScale and stochastic depth apply to both residual branches.
+
     Args:
-        num_heads: Attention heads; must divide the width.
-        mlp_ratio: Hidden width of the MLP over the width.
-        norm: `"layer"` or `"batch"`, see `make_norm`.
-        layer_scale_init: Initial value of LayerScale, or None for none.
-        drop_path_rate: Stochastic depth of both residual branches.
-        **kwargs: As for every Keras layer.
+        num_heads: int. Attention heads, a divisor of the width.
+        mlp_ratio: float above 0. Hidden width of the MLP over the width. Defaults to 4.
+        norm: `"layer"` (LayerNorm) or `"batch"` (`TokenBatchNorm`). Defaults to `"layer"`.
+        layer_scale_init: float. Initial value of LayerScale. Defaults to None, no LayerScale.
+        drop_path_rate: float in [0, 1). Rate of stochastic depth. Defaults to 0.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
         gradient_checkpointing: bool. Whether training recomputes the activations of attention and MLP for their
             gradients instead of storing them (arXiv 1604.06174). Defaults to False. Not serialized, since results do
             not change.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> from keras_siamim.layers import TransformerBlock
+        >>> block = TransformerBlock(num_heads=2, layer_scale_init=0.1)
+        >>> tuple(block(keras.ops.zeros((1, 5, 8))).shape)
+        (1, 5, 8)
     """
 
-    def __init__(self, num_heads, mlp_ratio=4, norm="layer", layer_scale_init=None, drop_path_rate=0.0, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        mlp_ratio: float = 4,
+        norm: str = "layer",
+        layer_scale_init: float | None = None,
+        drop_path_rate: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.num_heads = whole_number("num_heads", num_heads)
         self.mlp_ratio = positive_number("mlp_ratio", mlp_ratio)
@@ -94,17 +128,15 @@ class TransformerBlock(keras.layers.Layer):
         self.drop_path = StochasticDepth(drop_path_rate, dtype=self.dtype_policy, name="drop_path")
 
     def build(self, input_shape):
-        """Create the weights for tokens (batch, tokens, width)."""
         self.mlp = Mlp(int(input_shape[-1] * self.mlp_ratio), dtype=self.dtype_policy, name="mlp")
         for layer in (self.norm_1, self.attention, self.norm_2, self.mlp, self.scale_1, self.scale_2, self.drop_path):
             if layer is not None:
                 layer.build(input_shape)
 
     def call(self, x, training=False):
-        """(batch, tokens, width) to the same."""
         attention, mlp = self.attention, lambda x: self.mlp(x, training=training)
         if self.gradient_checkpointing and training:
-            # Norms and stochastic depth stay outside, since they count what they have seen and drawn.
+            # Norms and stochastic depth stay outside: recomputing them would update their state twice.
             attention, mlp = keras.remat(lambda x: self.attention(x)), keras.remat(mlp)
         x = x + self._residual(attention(self._norm(self.norm_1, x, training)), self.scale_1, training)
         return x + self._residual(mlp(self._norm(self.norm_2, x, training)), self.scale_2, training)
@@ -118,11 +150,9 @@ class TransformerBlock(keras.layers.Layer):
         return self.drop_path(x, training=training)
 
     def compute_output_shape(self, input_shape):
-        """As the input."""
         return input_shape
 
     def get_config(self):
-        """Constructor arguments."""
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

@@ -1,4 +1,6 @@
-"""The dense layer of everything here."""
+"""Dense layer."""
+
+from typing import Any
 
 import keras
 
@@ -8,12 +10,25 @@ from keras_siamim.layers.arguments import whole_number
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class Dense(keras.layers.Dense):
-    """`keras.layers.Dense` by the backend's fastest exact product; same arguments, same weights."""
+    """`keras.layers.Dense`, computed by the backend's fastest exact product.
 
-    def __init__(self, units, *arguments, **kwargs):
+    Args:
+        units: int. Output channels.
+        *arguments: Further positional arguments of `keras.layers.Dense`.
+        **kwargs: Arguments of `keras.layers.Dense`.
+
+    Raises:
+        ValueError: If `units` is not a positive integer.
+
+    Example:
+        >>> from keras_siamim.layers import Dense
+        >>> tuple(Dense(4)(keras.ops.zeros((1, 5, 8))).shape)
+        (1, 5, 4)
+    """
+
+    def __init__(self, units: int, *arguments: Any, **kwargs: Any):
         super().__init__(whole_number("units", units), *arguments, **kwargs)
 
     def call(self, inputs, training=None):
-        """(..., inputs) to (..., units)."""
         x = dense(inputs, self.kernel, self.bias)
         return x if self.activation is None else self.activation(x)

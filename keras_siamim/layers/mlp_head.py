@@ -1,4 +1,7 @@
-"""The MLP on top of an instance-discrimination encoder."""
+"""Projection and prediction MLP of MoCo v3."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,16 +13,24 @@ from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class MlpHead(keras.layers.Layer):
-    """Dense layers without bias, each followed by BatchNorm, with ReLU between (MoCo v3, arXiv 2104.02057, section 4).
+    """MLP of dense layers without bias, each followed by BatchNorm (MoCo v3, arXiv 2104.02057, section 4).
 
-    The last BatchNorm has no affine part. Statistics are those of `TokenBatchNorm`.
+    ReLU separates the layers. Every BatchNorm is a `TokenBatchNorm`; the last one has no learned scale and offset.
 
     Args:
-        widths: Output channels of every dense layer.
-        **kwargs: As for every Keras layer.
+        widths: Sequence of int. Output channels of the dense layers.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If a width is not a positive integer.
+
+    Example:
+        >>> from keras_siamim.layers import MlpHead
+        >>> tuple(MlpHead([16, 4])(keras.ops.zeros((2, 8))).shape)
+        (2, 4)
     """
 
-    def __init__(self, widths, **kwargs):
+    def __init__(self, widths: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
         self.widths = [whole_number("widths", width) for width in widths]
         policy = self.dtype_policy
@@ -32,22 +43,18 @@ class MlpHead(keras.layers.Layer):
         ]
 
     def build(self, input_shape):
-        """Create the weights for vectors (batch, width)."""
         for width, dense, norm in zip(self.widths, self.dense, self.norms, strict=True):
             dense.build(input_shape)
             input_shape = (*input_shape[:-1], width)
             norm.build(input_shape)
 
     def call(self, x, training=False):
-        """(batch, width) to (batch, widths[-1])."""
         for index, (dense, norm) in enumerate(zip(self.dense, self.norms, strict=True)):
             x = norm(dense(ops.relu(x) if index else x), training=training)
         return x
 
     def compute_output_shape(self, input_shape):
-        """(batch, widths[-1])."""
         return (*input_shape[:-1], self.widths[-1])
 
     def get_config(self):
-        """Constructor arguments."""
         return {**super().get_config(), "widths": self.widths}

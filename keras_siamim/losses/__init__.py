@@ -1,4 +1,4 @@
-"""Losses: pure functions of predictions and targets, and the objects that carry their settings."""
+"""Losses: pure functions of predictions and targets, and configurable loss objects."""
 
 from keras_siamim.losses.base import Loss
 from keras_siamim.losses.by_name import LOSSES, get_loss

@@ -1,13 +1,14 @@
 """Losses by name."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from keras_siamim.losses.base import Loss
 from keras_siamim.losses.info_nce import InfoNCE
 from keras_siamim.losses.regression import MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError
 from keras_siamim.losses.unigrad import UniGrad
 
-LOSSES = {
+LOSSES: dict[str, type[Loss]] = {
     "unigrad": UniGrad,
     "info_nce": InfoNCE,
     "mse": MeanSquaredError,
@@ -16,14 +17,14 @@ LOSSES = {
 }
 
 
-def get_loss(loss):
-    """Return a loss.
+def get_loss(loss: Loss | str | Mapping[str, Any]) -> Loss:
+    """Return a loss object.
 
     Args:
-        loss: A `Loss`; a name in `LOSSES`, for its defaults; or a dictionary with the `name` and the loss's arguments.
+        loss: A `Loss`; a name in `LOSSES`; or a dictionary with the `name` and arguments of that loss.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: If the name is unknown or an argument does not belong to the loss.
 
     Example:
         >>> from keras_siamim.losses import get_loss

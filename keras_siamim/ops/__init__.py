@@ -1,4 +1,4 @@
-"""Pure functions on tensors."""
+"""Pure functions on tensors: position embeddings, patches and tokens."""
 
 from keras_siamim.ops.positions import (
     interpolate_positions,

@@ -1,20 +1,27 @@
-"""Images to tokens and back, and choosing among tokens."""
+"""Conversion between images and patches, and selection of tokens."""
 
 from keras import ops
 
+from keras_siamim.types import Tensor
 
-def patchify(images, patch_size, data_format="channels_last"):
-    """Cut images into flat, non-overlapping square patches, row by row.
+
+def patchify(images: Tensor, patch_size: int, data_format: str = "channels_last") -> Tensor:
+    """Split images into flat, non-overlapping square patches, row by row.
 
     Args:
-        images: (batch, height, width, channels), or (batch, channels, height, width) with `channels_first`. Height and
-            width are static multiples of `patch_size`.
-        patch_size: Side of a patch in pixels.
-        data_format: `"channels_last"` or `"channels_first"`.
+        images: (batch, height, width, channels), or (batch, channels, height, width) with `"channels_first"`. Height
+            and width must be static multiples of `patch_size`.
+        patch_size: int. Side of a patch in pixels.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to `"channels_last"`.
 
     Returns:
-        (batch, rows * columns, patch_size * patch_size * channels), same dtype; within a patch the order is
+        (batch, rows * columns, patch_size * patch_size * channels), same dtype. Within a patch the order is
         (row, column, channel) for both data formats.
+
+    Example:
+        >>> from keras_siamim.ops import patchify
+        >>> tuple(patchify(keras.ops.zeros((2, 8, 12, 3)), patch_size=4).shape)
+        (2, 6, 48)
     """
     if data_format == "channels_first":
         images = ops.transpose(images, (0, 2, 3, 1))
@@ -25,16 +32,21 @@ def patchify(images, patch_size, data_format="channels_last"):
     return ops.reshape(cells, (-1, rows * columns, patch_size * patch_size * channels))
 
 
-def unpatchify(patches, grid, patch_size):
-    """Undo `patchify`.
+def unpatchify(patches: Tensor, grid: tuple[int, int], patch_size: int) -> Tensor:
+    """Assemble images from flat patches, the inverse of `patchify`.
 
     Args:
         patches: (batch, rows * columns, patch_size * patch_size * channels).
         grid: (rows, columns).
-        patch_size: Side of a patch in pixels.
+        patch_size: int. Side of a patch in pixels.
 
     Returns:
         Images (batch, rows * patch_size, columns * patch_size, channels), same dtype.
+
+    Example:
+        >>> from keras_siamim.ops import unpatchify
+        >>> tuple(unpatchify(keras.ops.zeros((2, 6, 48)), grid=(2, 3), patch_size=4).shape)
+        (2, 8, 12, 3)
     """
     rows, columns = grid
     channels = patches.shape[-1] // patch_size**2
@@ -43,62 +55,83 @@ def unpatchify(patches, grid, patch_size):
     return ops.reshape(cells, (-1, rows * patch_size, columns * patch_size, channels))
 
 
-def gather_tokens(tokens, ids):
-    """Pick tokens by their number, image by image.
+def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
+    """Select tokens by index, per image.
 
     Args:
         tokens: (batch, tokens, width).
-        ids: (batch, picked) int32.
+        ids: (batch, selected) int32. Indices of tokens.
 
     Returns:
-        (batch, picked, width), in the order of `ids`.
+        (batch, selected, width), in the order of `ids`.
+
+    Example:
+        >>> from keras_siamim.ops import gather_tokens
+        >>> gather_tokens(np.array([[[1.0], [2.0], [3.0]]]), np.array([[2, 0]])).numpy().ravel()
+        array([3., 1.])
     """
     return ops.take_along_axis(tokens, ids[:, :, None], axis=1)
 
 
-def standardize(x, epsilon):
-    """Zero mean and unit (biased) variance over the last axis, in float32: a LayerNorm without affine.
+def standardize(x: Tensor, epsilon: float) -> Tensor:
+    """Standardize the last axis to zero mean and unit (biased) variance, as a LayerNorm without weights in float32.
 
     Args:
         x: (..., width), any float dtype.
-        epsilon: Added to the variance.
+        epsilon: float. Added to the variance.
 
     Returns:
         (..., width) float32.
+
+    Example:
+        >>> from keras_siamim.ops import standardize
+        >>> standardize(np.array([1.0, 3.0]), epsilon=0.0).numpy()
+        array([-1.,  1.], dtype=float32)
     """
     x = ops.cast(x, "float32")
     centered = x - ops.mean(x, axis=-1, keepdims=True)
     return centered * ops.rsqrt(ops.mean(ops.square(centered), axis=-1, keepdims=True) + epsilon)
 
 
-def masked_patches(visible_ids, patches):
-    """Which patches are not visible.
+def masked_patches(visible_ids: Tensor, patches: int) -> Tensor:
+    """Return the mask of the patches that are not visible.
 
     Args:
-        visible_ids: (batch, visible) int32.
-        patches: Patches of an image.
+        visible_ids: (batch, visible) int32. Indices of the visible patches.
+        patches: int. Number of patches per image.
 
     Returns:
         (batch, patches) bool, True where masked.
+
+    Example:
+        >>> from keras_siamim.ops import masked_patches
+        >>> masked_patches(np.array([[0, 2]]), 3).numpy()
+        array([[False,  True, False]])
     """
-    number = ops.arange(patches, dtype="int32")[None, :, None]
-    return ops.logical_not(ops.any(ops.equal(ops.cast(visible_ids, "int32")[:, None, :], number), axis=-1))
+    index = ops.arange(patches, dtype="int32")[None, :, None]
+    return ops.logical_not(ops.any(ops.equal(ops.cast(visible_ids, "int32")[:, None, :], index), axis=-1))
 
 
-def restore_tokens(tokens, visible_ids, mask_token, patches):
-    """Put visible tokens back to their places and the mask token everywhere else.
+def restore_tokens(tokens: Tensor, visible_ids: Tensor, mask_token: Tensor, patches: int) -> Tensor:
+    """Restore the full token sequence: visible tokens at their positions, the mask token at all others.
 
     Args:
-        tokens: (batch, visible, width), the tokens of `visible_ids`.
-        visible_ids: (batch, visible) int32, ascending.
+        tokens: (batch, visible, width). Tokens of the visible patches.
+        visible_ids: (batch, visible) int32. Indices of the visible patches, ascending.
         mask_token: (batch, 1, width).
-        patches: Patches of an image.
+        patches: int. Number of patches per image.
 
     Returns:
         (batch, patches, width).
+
+    Example:
+        >>> from keras_siamim.ops import restore_tokens
+        >>> tokens, mask_token = np.array([[[1.0], [2.0]]]), np.array([[[9.0]]])
+        >>> restore_tokens(tokens, np.array([[0, 2]]), mask_token, patches=4).numpy().ravel()
+        array([1., 9., 2., 9.])
     """
     masked = masked_patches(visible_ids, patches)
-    # Ascending numbers: the n-th visible patch is token n. The mask token stands behind them all.
+    # Indices ascend, so the n-th visible patch is token n. The mask token follows the last visible token.
     rank = ops.cumsum(ops.cast(ops.logical_not(masked), "int32"), axis=1) - 1
     source = ops.where(masked, visible_ids.shape[1], rank)
     return gather_tokens(ops.concatenate([tokens, mask_token], axis=1), source)

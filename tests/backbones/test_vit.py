@@ -30,7 +30,7 @@ def test_a_preset_name_spells_the_architecture():
         ViTEncoder.from_preset("vit_giant_patch14_224")
 
 
-def test_any_grid_and_any_image_size_that_the_patch_divides(rng):
+def test_any_image_size_that_the_patch_divides(rng):
     encoder = ViTEncoder(**SETTINGS)
     assert encoder(np.zeros((2, 16, 40, 3), "float32")).shape == (2, 11, 24)
     assert encoder.compute_output_shape((2, 16, 40, 3)) == (2, 11, 24)
@@ -38,7 +38,7 @@ def test_any_grid_and_any_image_size_that_the_patch_divides(rng):
         encoder(np.zeros((2, 20, 32, 3), "float32"))
 
 
-def test_all_patches_visible_is_the_whole_image_and_order_does_not_matter(rng):
+def test_all_patches_visible_equals_the_full_image_and_order_does_not_matter(rng):
     encoder = ViTEncoder(**SETTINGS)
     images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
     whole = ops.convert_to_numpy(encoder(images))
@@ -48,11 +48,11 @@ def test_all_patches_visible_is_the_whole_image_and_order_does_not_matter(rng):
     np.testing.assert_allclose(shuffled[:, 0], whole[:, 0], atol=1e-5)
 
 
-def test_hidden_patches_have_no_influence(rng):
+def test_masked_patches_have_no_influence(rng):
     encoder = ViTEncoder(**SETTINGS)
     images = rng.normal(size=(1, 32, 32, 3)).astype("float32")
     other = images.copy()
-    other[:, 8:] = 7.0  # patches 4...15
+    other[:, 8:] = 7.0  # patches 4 to 15
     ids = np.arange(4, dtype="int32")[None]
     np.testing.assert_array_equal(ops.convert_to_numpy(encoder(images, ids)), ops.convert_to_numpy(encoder(other, ids)))
 
@@ -67,7 +67,7 @@ def test_both_data_formats_agree(rng):
     )
 
 
-def test_saved_and_loaded_it_computes_the_same(tmp_path, rng):
+def test_a_loaded_encoder_computes_the_same(tmp_path, rng):
     encoder = ViTEncoder(**SETTINGS, layer_scale_init=0.1, drop_path_rate=0.2, final_norm=True)
     encoder.save(tmp_path / "encoder.keras")
     loaded = keras.saving.load_model(tmp_path / "encoder.keras")
@@ -89,12 +89,12 @@ def test_drop_path_rises_linearly_with_depth():
         ({"width": 18, "num_heads": 3}, "multiple of 4.*18"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(wrong, message):
+def test_sizes_that_do_not_fit_are_rejected(wrong, message):
     with pytest.raises(ValueError, match=message):
         ViTEncoder(**{**SETTINGS, **wrong})
 
 
-def test_learned_positions_are_added_resized_and_told_to_the_class_token(rng):
+def test_learned_positions_are_resized_and_added_to_patches_and_class_token(rng):
     encoder = ViTEncoder(**SETTINGS, position_embedding="learned")
     table = encoder.learned_positions.embedding
     assert tuple(table.shape) == (1, 17, 24)
@@ -118,7 +118,7 @@ def test_learned_positions_are_added_resized_and_told_to_the_class_token(rng):
     np.testing.assert_allclose(whole[:, :1] - token, learned[:, :1], atol=1e-6)
 
 
-def test_learned_positions_survive_saving(tmp_path):
+def test_learned_positions_are_saved_and_loaded(tmp_path):
     encoder = ViTEncoder(**SETTINGS, position_embedding="learned")
     encoder.save(tmp_path / "encoder.keras")
     again = keras.saving.load_model(tmp_path / "encoder.keras")
@@ -129,14 +129,14 @@ def test_learned_positions_survive_saving(tmp_path):
 @pytest.mark.one_backend
 @pytest.mark.parametrize("name", ["patch_size", "width", "depth", "num_heads"])
 @pytest.mark.parametrize("value", [0, -3, 2.5, True, "4"])
-def test_sizes_that_are_no_positive_whole_numbers_are_refused_by_name(name, value):
+def test_sizes_other_than_positive_whole_numbers_are_rejected_by_name(name, value):
     sizes = {"image_size": 16, "patch_size": 8, "width": 12, "depth": 1, "num_heads": 3}
     with pytest.raises(ValueError, match=f"`{name}` must be a whole number, 1 or more"):
         ViTEncoder(**{**sizes, name: value})
 
 
 @pytest.mark.one_backend
-def test_numpy_s_whole_numbers_are_sizes(tmp_path):
+def test_numpy_integers_are_valid_sizes(tmp_path):
     two = np.int64(2)
     encoder = ViTEncoder(image_size=np.int32(16), patch_size=4 * two, width=6 * two, depth=two, num_heads=np.int16(3))
     encoder.save(tmp_path / "encoder.keras")

@@ -27,7 +27,7 @@ def test_patch_embedding_is_a_strided_convolution(rng):
     np.testing.assert_allclose(y, expected.reshape(2, 6, 10), atol=1e-5)
 
 
-def test_patch_embedding_embeds_only_what_is_asked(rng):
+def test_patch_embedding_embeds_only_the_selected_patches(rng):
     x = rng.normal(size=(2, 8, 12, 3)).astype("float32")
     layer = PatchEmbedding(10, 4)
     ids = np.array([[1, 3], [0, 5]], dtype="int32")
@@ -66,12 +66,12 @@ def test_config_round_trip(layer):
     assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_arguments_are_rejected():
     with pytest.raises(ValueError, match="num_heads.*num_heads=3, width=8"):
         Attention(3).build((None, 5, 8))
     with pytest.raises(ValueError, match="multiple of `patch_size`.*30 x 32.*patch_size=4"):
         PatchEmbedding(8, 4).build((None, 30, 32, 3))
-    with pytest.raises(ValueError, match="norm must be one of.*'group'"):
+    with pytest.raises(ValueError, match="`norm` must be one of.*'group'"):
         TransformerBlock(2, norm="group")
-    with pytest.raises(ValueError, match="below 1.*1.0"):
+    with pytest.raises(ValueError, match=r"`rate` must be in \[0, 1\).*1.0"):
         StochasticDepth(1.0)

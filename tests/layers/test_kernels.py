@@ -10,7 +10,7 @@ from keras_siamim.layers import Dense, Mlp
 
 
 def gradients(layer, x, cotangent):
-    """Of sum(layer(x) * cotangent) by the layer's weights, through one step of plain gradient descent at rate 1."""
+    """Gradients of sum(layer(x) * cotangent) by the layer's weights, from one step of gradient descent at rate 1."""
     inputs = keras.Input(x.shape[1:])
     model = keras.Model(inputs, layer(inputs))
     before = model.get_weights()
@@ -30,7 +30,7 @@ def test_dense_and_its_gradients_are_those_of_keras(rng):
         np.testing.assert_allclose(mine, other, atol=1e-5)
 
 
-def test_dense_keeps_to_the_dtype_policy(rng):
+def test_dense_follows_the_dtype_policy(rng):
     x = rng.normal(size=(2, 3, 5)).astype("float32")
     assert keras.backend.standardize_dtype(Dense(4, dtype="mixed_bfloat16")(x).dtype) == "bfloat16"
 

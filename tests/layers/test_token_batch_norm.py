@@ -17,7 +17,7 @@ def test_statistics_span_images_and_tokens(rng):
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
-def test_running_averages_are_pytorchs(rng):
+def test_running_averages_equal_those_of_pytorch(rng):
     x = rng.normal(size=(3, 5, 7)).astype("float32")
     layer = TokenBatchNorm()
     normalized(x, layer, training=True)
@@ -52,7 +52,7 @@ def test_half_precision_keeps_float32_statistics(rng):
     np.testing.assert_allclose(ops.convert_to_numpy(layer.moving_mean), 0.1 * rounded.mean((0, 1)), atol=1e-6)
 
 
-def test_one_image_is_refused_while_training(rng):
+def test_one_image_is_rejected_in_training(rng):
     with pytest.raises(ValueError, match="2 or more images.*batch size 1"):
         normalized(np.zeros((1, 5, 7), "float32"), TokenBatchNorm(), training=True)
 

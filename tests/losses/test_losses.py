@@ -1,4 +1,4 @@
-"""Every loss against plain NumPy, in its limits, and in what it must not depend on."""
+"""Losses against plain NumPy, in limiting cases, and their invariances."""
 
 import keras
 import numpy as np
@@ -66,14 +66,14 @@ def test_cosine_losses(pair):
 
 
 @pytest.mark.parametrize("name", ["info_nce", "normalized_mse", "cosine"])
-def test_the_length_of_vectors_is_nothing_to_cosine_losses(name, pair):
+def test_cosine_losses_ignore_the_length_of_vectors(name, pair):
     p, z = pair
     loss = get_loss(name)
     np.testing.assert_allclose(value(loss(3 * p, 0.5 * z)["loss"]), value(loss(p, z)["loss"]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_are_float32_in_half_precision_and_come_back_from_their_configuration(name, pair):
+def test_losses_are_float32_in_half_precision_and_round_trip_through_their_configuration(name, pair):
     loss = get_loss(name)
     halves = [ops.cast(x, "bfloat16") for x in pair]
     outputs = loss(*halves)
@@ -95,7 +95,7 @@ def test_a_patch_of_one_color_normalizes_to_zero():
     assert not np.any(ops.convert_to_numpy(normalize_pixels(np.full((1, 1, 12), 0.3, "float32"))) > 1e-3)
 
 
-def test_visible_patches_are_nothing_to_the_pixel_loss(rng):
+def test_the_pixel_loss_ignores_visible_patches(rng):
     prediction, pixels = rng.normal(size=(2, 2, 4, 3)).astype("float32")
     masked = np.array([[True, False, True, False], [False, True, True, False]])
     expected = np.square(prediction - pixels)[masked].mean()
@@ -104,7 +104,7 @@ def test_visible_patches_are_nothing_to_the_pixel_loss(rng):
     np.testing.assert_allclose(value(masked_pixel_loss(prediction, pixels, masked)), expected, rtol=1e-5)
 
 
-def test_names_and_temperatures_out_of_range_are_refused():
+def test_unknown_names_and_temperatures_out_of_range_are_rejected():
     with pytest.raises(ValueError, match="`loss` must be a `Loss` or one of unigrad.*'mae'"):
         get_loss("mae")
     with pytest.raises(ValueError, match="`temperature` must be above 0. Received: 0"):

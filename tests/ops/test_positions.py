@@ -41,7 +41,7 @@ def test_a_flip_runs_through_the_columns_backwards():
     np.testing.assert_allclose(ops.convert_to_numpy(width), 1)
 
 
-def test_a_coarser_view_2_keeps_its_place_and_has_larger_patches():
+def test_a_coarser_view_2_keeps_its_position_and_has_larger_patches():
     y, x, height, width = (ops.convert_to_numpy(v) for v in relative_positions(IDENTITY, (8, 8), (4, 2)))
     np.testing.assert_allclose(y[0], [0.5, 2.5, 4.5, 6.5])
     np.testing.assert_allclose(x[0], [1.5, 5.5])
@@ -56,10 +56,10 @@ def test_interpolation_keeps_leading_tokens_and_is_identity_on_the_same_grid(rng
     np.testing.assert_allclose(resized[0], table[0], atol=1e-6)
 
 
-def test_sizes_that_do_not_fit_are_refused():
+def test_invalid_sizes_are_rejected():
     with pytest.raises(ValueError, match="multiple of 4.*Received: 18"):
         sincos_position_table((2, 2), 18)
     with pytest.raises(ValueError, match="axis_order.*'diagonal'"):
         sincos_position_table((2, 2), 16, "diagonal")
-    with pytest.raises(ValueError, match="smaller than `grid_from`"):
+    with pytest.raises(ValueError, match=r"`table` must be .* `grid_from`.*\(5, 3\)"):
         interpolate_positions(np.zeros((5, 3)), (3, 2), (2, 2))

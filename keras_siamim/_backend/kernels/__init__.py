@@ -1,12 +1,12 @@
-"""The operations that training time goes into, as fast as each framework can do them; exact in every case.
+"""Kernels: the operations that take most of the training time, tuned for each backend; all are exact.
 
 `dense(x, kernel, bias)`: `x @ kernel + bias`.
 `gelu(x, training)`: exact (erf) GELU.
-`self_attention(qkv, num_heads)`: multi-head attention, scaled by 1/sqrt(channels of a head), of fused projections.
-`batch_norm(x, gamma, beta, mean, variance, momentum, epsilon)`: BatchNorm of a training batch, or `None` without one.
-`adamw(weights, ...)`: a step of all weights and moments, see `updates.adamw_update`.
-`global_norm(tensors)`: root of the sum of all squares, float32.
-`ema_update(variables, others, rate)`: a share `rate` of the way from each variable to the other.
+`self_attention(qkv, num_heads)`: multi-head attention of fused projections, scaled by 1/sqrt(channels per head).
+`batch_norm(x, gamma, beta, mean, variance, momentum, epsilon)`: BatchNorm in training mode; None on TensorFlow and JAX.
+`adamw(weights, ...)`: one AdamW step of all weights and moments, see `updates.adamw_update`.
+`global_norm(tensors)`: Euclidean norm of all tensors together, float32.
+`ema_update(variables, others, rate)`: exponential moving average, `variable += rate * (other - variable)`.
 """
 
 import importlib
@@ -23,4 +23,4 @@ adamw = _kernels.adamw
 global_norm = _kernels.global_norm
 ema_update = _kernels.ema_update
 
-__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "ema_update", "self_attention"]
+__all__ = ["adamw", "batch_norm", "dense", "ema_update", "gelu", "global_norm", "self_attention"]

@@ -1,4 +1,4 @@
-"""JAX: XLA compiles everything; what counts is to hand it products that it knows."""
+"""JAX kernels: XLA compiles everything, so these only choose the products that XLA runs fastest."""
 
 import functools
 
@@ -6,19 +6,18 @@ import jax
 from keras import ops
 
 from keras_siamim._backend.kernels.heads import attend
-from keras_siamim._backend.kernels.updates import adamw_update, ema_update, global_norm, step_one_by_one
+from keras_siamim._backend.kernels.updates import adamw_update, ema_update, global_norm, update_one_by_one
+from keras_siamim.types import Tensor
 
-__all__ = ["adamw", "batch_norm", "dense", "gelu", "global_norm", "ema_update", "self_attention"]
+__all__ = ["adamw", "batch_norm", "dense", "ema_update", "gelu", "global_norm", "self_attention"]
 
-adamw = functools.partial(step_one_by_one, adamw_update)
+adamw = functools.partial(update_one_by_one, adamw_update)
 batch_norm = None
 
 
-def dense(x, kernel, bias=None):
-    """`x @ kernel + bias`; x (..., inputs), kernel (inputs, outputs), bias (outputs,) or None.
-
-    As a product of two matrices, whose gradients are such products too: XLA's CPU is 15 % slower on (batch, tokens).
-    """
+def dense(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `x @ kernel + bias`; x (..., inputs), kernel (inputs, outputs), bias (outputs,) or None."""
+    # Flat matrices, in the gradients too: on CPUs, XLA is 15% slower with separate axes for batch and tokens.
     kernel = ops.convert_to_tensor(kernel)
     y = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
     if bias is not None:
@@ -26,11 +25,9 @@ def dense(x, kernel, bias=None):
     return ops.reshape(y, (*x.shape[:-1], kernel.shape[-1]))
 
 
-def gelu(x, training=False):
-    """Exact GELU; in training nothing but `x` is kept for the gradient.
-
-    Left alone, JAX keeps two more tensors of this size, the largest there are: to compute them again is faster.
-    """
+def gelu(x: Tensor, training: bool = False) -> Tensor:
+    """Return the exact GELU; in training, only `x` is stored for the gradient."""
+    # By default, JAX stores two more tensors of this size, the largest of a model. Recomputing them is faster.
     return jax.checkpoint(_gelu)(x) if training and isinstance(x, jax.Array) else _gelu(x)
 
 
@@ -38,13 +35,10 @@ def _gelu(x):
     return ops.gelu(x, approximate=False)
 
 
-def self_attention(qkv, num_heads):
-    """(batch, tokens, 3 * width), columns (q | k | v) each (head, channel), to (batch, tokens, width).
-
-    XLA's CPU has no float16 product that sums in float32: there float16 is computed in float32.
-    """
+def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
+    """Compute self-attention: (batch, tokens, 3 * width), columns as in `split_heads`, to (batch, tokens, width)."""
     if jax.default_backend() == "cpu":
-        if qkv.dtype == "float16":
+        if qkv.dtype == "float16":  # on CPUs, XLA has no float16 product that accumulates in float32
             return ops.cast(attend(ops.cast(qkv, "float32"), num_heads), "float16")
         return attend(qkv, num_heads)
     _, tokens, columns = qkv.shape

@@ -1,62 +1,93 @@
-"""PyTorch: on a CPU it hands float32 products to MKL, which leaves half of an AMD processor idle; oneDNN does not."""
+"""PyTorch kernels: oneDNN on CPUs, and fused attention, BatchNorm and AdamW."""
 
+from collections.abc import Sequence
+
+import keras
 import torch
 from keras import ops
 from torch.autograd.function import once_differentiable
 
 from keras_siamim._backend.kernels.heads import attend, join_heads, split_heads
-from keras_siamim._backend.kernels.updates import adamw_update, step_one_by_one
+from keras_siamim._backend.kernels.updates import adamw_update, update_one_by_one
+from keras_siamim.types import Tensor
 
 _FUSED = ("cpu", "cuda", "mps") if hasattr(torch, "_fused_adamw_") else ()
+# On AMD CPUs, oneDNN is about twice as fast as MKL, PyTorch's default for float32 products.
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def dense(x, kernel, bias=None):
-    """`x @ kernel + bias`; x (..., inputs), kernel (inputs, outputs), bias (outputs,) or None."""
+def dense(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `x @ kernel + bias`; x (..., inputs), kernel (inputs, outputs), bias (outputs,) or None."""
     kernel = ops.convert_to_tensor(kernel)
-    if _takes_onednn(x, kernel):
+    if _supports_onednn(x, kernel):
         return _OneDnnDense.apply(x, kernel, bias if bias is None else ops.convert_to_tensor(bias))
     x = ops.matmul(x, kernel)
     return x if bias is None else ops.add(x, bias)
 
 
-def gelu(x, training=False):
-    """Exact GELU."""
+def gelu(x: Tensor, training: bool = False) -> Tensor:
+    """Return the exact GELU; `training` has no effect on PyTorch."""
     return ops.gelu(x, approximate=False)
 
 
-def self_attention(qkv, num_heads):
-    """(batch, tokens, 3 * width), columns (q | k | v) each (head, channel), to (batch, tokens, width).
-
-    PyTorch's fused attention takes transposed views; Keras copies them first.
-    """
-    if not torch.is_tensor(qkv):  # a description of a tensor
+def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
+    """Compute self-attention: (batch, tokens, 3 * width), columns as in `split_heads`, to (batch, tokens, width)."""
+    if not torch.is_tensor(qkv):  # a symbolic `KerasTensor`
         return attend(qkv, num_heads)
+    # Called directly, because Keras's operation copies the transposed views first.
     return join_heads(torch.nn.functional.scaled_dot_product_attention(*split_heads(qkv, num_heads)))
 
 
-def batch_norm(x, gamma, beta, mean, variance, momentum, epsilon):
-    """BatchNorm of a training batch (..., width), float32; `mean` and `variance`, running averages, move in place."""
-    affine = [None if weight is None else ops.cast(weight, "float32") for weight in (gamma, beta)]
+def batch_norm(
+    x: Tensor,
+    gamma: keras.Variable | None,
+    beta: keras.Variable | None,
+    mean: keras.Variable,
+    variance: keras.Variable,
+    momentum: float,
+    epsilon: float,
+) -> Tensor:
+    """Normalize a training batch (..., width) float32; `mean` and `variance`, the running averages, change in place."""
+    weight, bias = (None if variable is None else ops.cast(variable, "float32") for variable in (gamma, beta))
     rows = x.reshape(-1, x.shape[-1])
-    y = torch.nn.functional.batch_norm(rows, mean.value, variance.value, *affine, True, momentum, epsilon)
+    y = torch.nn.functional.batch_norm(rows, mean.value, variance.value, weight, bias, True, momentum, epsilon)
     return y.view(x.shape)
 
 
-def adamw(weights, gradients, firsts, seconds, rate, scales, decays, step, due, factor, beta_1, beta_2, epsilon):
-    """A step of all weights in one pass over them; see `updates.adamw_update`."""
+def adamw(
+    weights: Sequence[keras.Variable],
+    gradients: Sequence[Tensor],
+    first_moments: Sequence[keras.Variable],
+    second_moments: Sequence[keras.Variable],
+    rate: Tensor,
+    scales: Sequence[float],
+    decays: Sequence[float],
+    step: Tensor,
+    due: Tensor,
+    factor: Tensor,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> None:
+    """Update all weights and moments in one pass; arguments as in `updates.update_one_by_one` and `adamw_update`."""
     others = (step, due, factor, beta_1, beta_2, epsilon)
-    tensors = [[variable.value.detach() for variable in group] for group in (weights, firsts, seconds)]
-    if not all(_takes_fused(tensor) for group in tensors for tensor in group):
-        step_one_by_one(adamw_update, weights, gradients, firsts, seconds, rate, scales, decays, *others)
+    tensors = [[variable.value.detach() for variable in group] for group in (weights, first_moments, second_moments)]
+    if not all(_supports_fused(tensor) for group in tensors for tensor in group):
+        update_one_by_one(
+            adamw_update, weights, gradients, first_moments, second_moments, rate, scales, decays, *others
+        )
         return
-    groups = {}
+    # PyTorch's fused step takes one learning rate and one weight decay per call.
+    groups: dict[tuple, list] = {}
     for weight, first, second, gradient, *key in zip(*tensors, gradients, scales, decays, strict=True):
         groups.setdefault(tuple(key), []).append((weight, gradient.float().contiguous(), first, second))
     for (scale, decay), members in groups.items():
-        of_group = [list(column) for column in zip(*members, strict=True)]
+        group_weights, group_gradients, group_firsts, group_seconds = map(list, zip(*members, strict=True))
         torch._fused_adamw_(
-            *of_group,
+            group_weights,
+            group_gradients,
+            group_firsts,
+            group_seconds,
             [],
             [step] * len(members),
             lr=rate * scale,
@@ -71,22 +102,22 @@ def adamw(weights, gradients, firsts, seconds, rate, scales, decays, step, due, 
         )
 
 
-def _takes_fused(tensor):
+def _supports_fused(tensor):
     return tensor.dtype == torch.float32 and tensor.is_contiguous() and tensor.device.type in _FUSED
 
 
-def global_norm(tensors):
-    """Root of the sum of all squares of some tensors, float32."""
+def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all tensors together, float32."""
     return torch.nn.utils.get_total_norm([tensor.float() for tensor in tensors])
 
 
-def ema_update(variables, others, rate):
-    """Move each variable by a share `rate`, a float32 scalar, of the way to the other, in one pass."""
+def ema_update(variables: Sequence[keras.Variable], others: Sequence[keras.Variable], rate: Tensor) -> None:
+    """Assign `variable + rate * (other - variable)` to each variable; `rate` is a float32 scalar."""
     for variable, other in zip(variables, others, strict=True):
         variable.value.detach().lerp_(other.value.detach(), rate)
 
 
-def _takes_onednn(x, kernel):
+def _supports_onednn(x, kernel):
     return (
         _ONEDNN
         and torch.is_tensor(x)
@@ -99,7 +130,7 @@ def _takes_onednn(x, kernel):
 
 
 def _product(a, b, bias=None):
-    """`a @ b.T + bias` by oneDNN; transposed views are taken as they are."""
+    """Return `a @ b.T + bias` by oneDNN, which accepts transposed views without a copy."""
     return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
 
 
