@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
+from keras_siamim.files import write_atomically
 
 POOLINGS = ("token", "mean")
 # What a frozen encoder is looked at by: the poolings, and the class token as the last block gave it.
@@ -209,8 +210,6 @@ def _cached(folder, images, compute):
             return tuple(stored[name] for name in FEATURES)
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError):
         features = compute(images)
-    unfinished = folder / f"{name}.{os.getpid()}.unfinished"
-    with open(unfinished, "wb") as file:
+    with write_atomically(path) as file:
         np.savez(file, **dict(zip(FEATURES, features, strict=True)))
-    os.replace(unfinished, path)
     return features

@@ -12,6 +12,7 @@ from keras_siamim.evaluation.health import health
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.evaluation.linear_probe import linear_probe
 from keras_siamim.evaluation.result import EvaluationResult
+from keras_siamim.files import write_atomically
 
 # Name: which features the paper's protocol looks at.
 PROTOCOLS = {"knn": "mean", "linear": "mean", "lars": "mean", "few_shot": "unnormed_token", "health": "mean"}
@@ -146,6 +147,5 @@ def write_report(folder: str | os.PathLike, about: Mapping, rows: Mapping[str, S
     folder.mkdir(parents=True, exist_ok=True)
     content = {**about, "rows": {name: [result.to_dict() for result in results] for name, results in rows.items()}}
     for name, text in (("evaluation.json", json.dumps(content, indent=2)), ("evaluation.md", markdown_table(rows))):
-        unfinished = folder / f"{name}.unfinished"
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, folder / name)
+        with write_atomically(folder / name) as file:
+            file.write(f"{text}\n".encode())

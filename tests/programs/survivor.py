@@ -28,7 +28,7 @@ class TellBatches(keras.callbacks.Callback):
         self.pipe, self.checkpoint = pipe, checkpoint
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.pipe.send(self.checkpoint.place.batches)
+        self.pipe.send(self.checkpoint.progress.batches)
 
 
 def survivor_model():
