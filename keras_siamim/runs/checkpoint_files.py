@@ -117,7 +117,7 @@ class CheckpointFiles:
             staging.mkdir()
             with open(staging / ARRAYS, "wb") as file:
                 hashing = _HashingWriter(file)
-                np.savez(hashing, **arrays)
+                np.savez(hashing, **arrays)  # type: ignore[arg-type]  # its stub types all keywords as bool
                 flush_to_disk(file)
             with open(staging / MANIFEST, "w") as text:
                 json.dump({"progress": dataclasses.asdict(progress), "sha256": hashing.digest()}, text, indent=1)

@@ -188,7 +188,7 @@ def write(folder: Path, description: Mapping[str, Any]) -> None:
 
 def _first_images(source):
     # Digests of the first images. None stands for an unreadable image.
-    digests: list[str | None] = []
+    digests = []
     for entry in source.order(0, 0, shuffle=False).take(SAMPLE_SIZE):
         try:
             image = np.asarray(source.load(entry)["image"])

@@ -34,7 +34,7 @@ def first_bad_tensor(model: Objective, batch: Mapping[str, Any]) -> str:
             return f"The weight {variable.path} {_describe(variable)}."
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
-    outputs = {}
+    outputs: dict[str, np.ndarray] = {}
     layers = _watched(copy, outputs)
     terms = copy.loss_terms(copy(batch, training=True))
     for layer in layers:
