@@ -60,7 +60,7 @@ def random_batch(recipe, model):
     batch["relative_affine"] = np.tile(np.array([0, 0, 1, 1], "float32"), (size, 1))
     if recipe.masking is not None:
         masking = build_masking(recipe, model.encoder.grid)
-        batch["visible_ids"] = masking.visible_ids(0, 0, np.arange(size))
+        batch["visible_ids"] = masking.visible_ids(0, 0, np.arange(size)).numpy()
     return {key: batch[key] for key in model.batch_keys}
 
 

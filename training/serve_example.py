@@ -1,19 +1,27 @@
-"""Read an export with TensorFlow alone; neither Keras code nor `keras_siamim` is needed.
+"""Run an exported model with TensorFlow alone, without Keras or `keras_siamim`.
 
 python -m training.serve_example saved_models/fit_example/1 image.png [image.jpg ...]
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 
-def main(arguments=None):
-    """Print the features of image files; return the exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the features of image files.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Returns:
+        The exit status, 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="one version of an export, a directory that holds saved_model.pb")
+    parser.add_argument("model", help="directory of one exported version, with saved_model.pb")
     parser.add_argument("images", nargs="+", help="JPEG or PNG files")
     options = parser.parse_args(arguments)
     signature = tf.saved_model.load(options.model).signatures["image_bytes"]

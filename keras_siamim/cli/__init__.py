@@ -1,1 +1,1 @@
-"""Command-line programs: parse, build, run, report."""
+"""Command-line programs, one module per command of `keras-siamim`."""

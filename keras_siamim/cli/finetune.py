@@ -1,20 +1,21 @@
-"""Fine-tune a pre-trained encoder on labels by the paper's recipe, and save the classifier.
+"""Fine-tune a pre-trained encoder on labeled images with the paper's recipe, and save the classifier.
 
     keras-siamim finetune --encoder RUN_OR_FILE --data tfds:cifar10 --epochs 100 --batch-size 1024
 
-writes `classifier.keras`, `evaluation.json` and `evaluation.md` into the output folder. The defaults are ViT-Base's:
-2.5e-4 x batch / 256, layer decay 0.65, drop path 0.1, RandAugment(9, 0.5), mixup 0.8, CutMix 1.0, label smoothing 0.1,
-random erasing 0.25, 5 epochs of warm-up.
+Writes `classifier.keras`, `evaluation.json` and `evaluation.md` to the output folder. The defaults are those of
+ViT-Base: learning rate 2.5e-4 x batch / 256, layer decay 0.65, drop path 0.1, RandAugment(9, 0.5), mixup 0.8, CutMix
+1.0, label smoothing 0.1, random erasing 0.25, 5 epochs of warm-up.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from keras_siamim.cli.evaluate import parse_image_size
-from keras_siamim.cli.labeled_batches import cropped_epochs, open_labeled_pair, plain_batches
+from keras_siamim.cli.labeled_batches import Epochs, Source, cropped_epochs, open_labeled_pair, plain_batches
 from keras_siamim.data.augmentation import fine_tuning_batches
 from keras_siamim.data.views import color
 from keras_siamim.evaluation import suite
@@ -22,8 +23,17 @@ from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.fine_tuning import fine_tune
 
 
-def augmented_epochs(source, options, image_size):
-    """Epochs of augmented images and soft targets."""
+def augmented_epochs(source: Source, options: argparse.Namespace, image_size: tuple[int, int]) -> Epochs:
+    """Return epochs of augmented images and soft targets.
+
+    Args:
+        source: Source of labeled images.
+        options: Parsed options of the command.
+        image_size: Tuple (height, width) in pixels.
+
+    Returns:
+        An endless data set of batches (images, targets), see `Epochs`.
+    """
 
     def augmented(batches):
         pixels = batches.map(lambda images, labels: (images * color.STD + color.MEAN, labels))
@@ -32,14 +42,27 @@ def augmented_epochs(source, options, image_size):
     return cropped_epochs(source, image_size, options.batch_size, options.seed, prepare=augmented)
 
 
-def parse(arguments):
-    """Read the command line."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        arguments: List of strings. None for the command line of the process.
+
+    Returns:
+        The parsed options.
+
+    Example:
+        >>> parse(["--encoder", "runs/mine", "--data", "tfds:cifar10"]).layer_decay
+        0.65
+    """
     parser = argparse.ArgumentParser(
         prog="keras-siamim finetune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", required=True, help=".keras file or folder of a run")
+    parser.add_argument("--encoder", required=True, help=".keras file or run folder")
     parser.add_argument(
-        "--data", required=True, help="tfds:NAME, a TFDS-prepared directory, or class-per-folder images"
+        "--data",
+        required=True,
+        help="tfds:NAME, a directory prepared by TFDS, or a folder of class folders",
     )
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test")
@@ -49,27 +72,34 @@ def parse(arguments):
     parser.add_argument("--base-learning-rate", type=float, default=2.5e-4, help="per 256 images")
     parser.add_argument("--layer-decay", type=float, default=0.65)
     parser.add_argument("--drop-path-rate", type=float, default=0.1)
-    parser.add_argument("--image-size", type=int, help="default: what the encoder was built for")
-    parser.add_argument("--resize", type=int, help="of test images before the center crop; default: size / 0.875")
-    parser.add_argument("--max-images", type=int, help="of the test split, drawn by the seed")
+    parser.add_argument("--image-size", type=int, help="default: that of the encoder")
+    parser.add_argument("--resize", type=int, help="side of test images before the center crop; default: size / 0.875")
+    parser.add_argument("--max-images", type=int, help="evaluate on a random sample of the test split")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/fine_tuning"))
     return parser.parse_args(arguments)
 
 
-def main(arguments=None):
-    """Parse, fine-tune, save, report."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fine-tune the encoder that the command line selects.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Raises:
+        ValueError: If the encoder or the images cannot be opened, or the images have no labels.
+    """
     options = parse(arguments)
     keras.utils.set_random_seed(options.seed)
     encoder = load_encoder(options.encoder)
     if not isinstance(encoder, keras.Model):
-        raise ValueError(f"--encoder must be a Keras model to be fine-tuned; received {options.encoder}.")
+        raise ValueError(f"`--encoder` must be a Keras model. Received: {options.encoder}.")
     image_size = parse_image_size(options, encoder)
     source, held_out = open_labeled_pair(
         options.data, options.train_split, options.test_split, max_test=options.max_images, seed=options.seed
     )
     if not source.class_names:
-        raise ValueError(f"{source.name} has no classes to fine-tune on.")
+        raise ValueError(f"`--data` must be images with classes. Received: {source.name}, which has none.")
     train = augmented_epochs(source, options, image_size)
     test = plain_batches(held_out, image_size, options.batch_size, options.resize)
     classifier, result = fine_tune(

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 # Commands and their one-line descriptions, in the order in which a new user needs them.
 COMMANDS = {
@@ -11,19 +12,19 @@ COMMANDS = {
     "finetune": "fine-tune an encoder on labeled images",
     "embed": "write the features of images to a file",
     "export": "export an encoder or classifier as a SavedModel",
-    "verify": "replay recorded numbers of the reference programs",
+    "verify": "compare results with reference values of the authors' programs",
 }
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the named command.
 
     Args:
-        arguments: List of strings. Defaults to the command line.
+        arguments: List of strings. The command and its options. Defaults to those of the process.
 
     Returns:
-        The process's exit status: 0 on success, 1 for values that the command refuses, 2 for an unknown command or
-        option, else the command's own.
+        The exit status: 0 on success, 1 if the command rejects a value or cannot read or write a file, 2 for an unknown
+        command or option. Commands define further values.
 
     Example:
         >>> from keras_siamim.cli.main import main
@@ -44,7 +45,7 @@ def main(arguments=None):
     if command not in COMMANDS:
         print(f"The command must be one of {', '.join(COMMANDS)}. Received: {command!r}.", file=sys.stderr)
         return 2
-    # Imported only now: each program loads what it alone needs.
+    # Imported here, so that each command loads only the libraries it needs.
     program = importlib.import_module(f"keras_siamim.cli.{command.replace('-', '_')}")
     try:
         return program.main(arguments[1:]) or 0

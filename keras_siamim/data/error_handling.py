@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data.images import decoding
+from keras_siamim.data.python_calls import numpy_function
 
 IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
@@ -101,9 +102,7 @@ def fill_batch(source, ledger, entries, load, shape=None, load_all=None):
     def replace_failures(slots, rows):
         missing = tf.sets.difference(tf.range(size)[None], slots[None]).values
         others = tf.nest.map_structure(lambda values: tf.gather(values, missing), entries)
-        index = tf.numpy_function(
-            lambda index: replacements(source, ledger, index, shape), [others[INDEX]], tf.int64, stateful=True
-        )
+        index = numpy_function(lambda index: replacements(source, ledger, index, shape), [others[INDEX]], tf.int64)
         index = tf.ensure_shape(index, (None,))
         more, their_rows = try_load({**others, **source.entry(index)})
         found = tf.concat([slots, tf.gather(missing, more)], 0)

@@ -7,8 +7,6 @@ at any epoch and step without replaying what was before, except for reading past
 be read are replaced (`keras_siamim.data.error_handling`), listed and counted (`keras_siamim.data.bad_images`).
 """
 
-import atexit
-
 import numpy as np
 import tensorflow as tf
 
@@ -17,9 +15,7 @@ from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.batch_loading import EPOCH, NUMBER, loader, rendered
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded
 from keras_siamim.data.images import preprocessing
-from keras_siamim.data.shutdown import release_iterators
-
-atexit.register(release_iterators)
+from keras_siamim.data.python_calls import numpy_function
 
 
 def steps_per_epoch(source, batch_size, workers=1):
@@ -96,9 +92,7 @@ def training_batches(
         raw = {**raw}
         number, epoch = raw.pop(NUMBER), raw.pop(EPOCH)
         if masking is not None:
-            ids = tf.numpy_function(
-                lambda number, epoch: masking.visible_ids(seed, int(epoch[0]), number), [number, epoch], tf.int32
-            )
+            ids = masking.visible_ids(seed, epoch[0], number)
             raw[batch_keys.VISIBLE_IDS] = tf.ensure_shape(ids, (batch_size, masking.num_visible))
         return raw if on_device else rendered(views, raw)
 
@@ -146,7 +140,7 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
         listed = tf.cond(
             tf.size(slots) == tf.size(entries[INDEX]),
             lambda: tf.constant(0, tf.int64),
-            lambda: tf.numpy_function(list_missing, [entries[INDEX], slots], tf.int64, stateful=True),
+            lambda: numpy_function(list_missing, [entries[INDEX], slots], tf.int64),
         )
         with tf.control_dependencies([listed]):
             return tf.nest.map_structure(tf.identity, rows)

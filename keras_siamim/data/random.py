@@ -91,10 +91,11 @@ def tf_stream_keys(seed, stream, epoch, index):
     return key
 
 
-def tf_uniforms(keys, count):
-    """`uniforms` as graph ops: `(...)` uint64 keys to `(..., count)` float32."""
+def tf_uniforms(keys, count, first=0):
+    """`uniforms` as graph ops: `(...)` uint64 keys to `(..., count)` float32; `first` may be an int64 scalar tensor."""
     import tensorflow as tf
 
-    counters = tf.constant((np.arange(count) + 1).astype(np.uint64) * np.uint64(GAMMA))
+    first = tf.bitcast(tf.cast(first, tf.int64), tf.uint64)
+    counters = (first + tf.constant((np.arange(count) + 1).astype(np.uint64))) * tf.constant(GAMMA, tf.uint64)
     bits = tf.bitwise.right_shift(_tf_mix(keys[..., None] + counters), tf.constant(40, tf.uint64))
     return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24

@@ -1,11 +1,12 @@
-"""How to train: one module a recipe, whose docstring gives command, cost and what to expect.
+"""Training recipes: one module per recipe, whose docstring gives command, cost and expected result.
 
-A recipe module holds one `RECIPE`; `load_recipe` finds it by its module's name.
+Each recipe module defines one `RECIPE`. `load_recipe` finds it by the name of the module.
 """
 
 import difflib
 import importlib
 import pkgutil
+from typing import Any
 
 from keras_siamim.recipes._as_json import recipe_differences, recipe_from_json, recipe_to_json
 from keras_siamim.recipes._build import build_masking, build_model, build_views, compile_model
@@ -26,23 +27,28 @@ __all__ = [
 ]
 
 
-def recipe_names():
-    """Names of all recipes, in alphabetical order."""
+def recipe_names() -> list[str]:
+    """Return the names of all recipes in alphabetical order.
+
+    Example:
+        >>> recipe_names()[0]
+        'digits_tiny'
+    """
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def load_recipe(name, /, **overrides):
-    """A recipe by its name.
+def load_recipe(name: str, /, **overrides: Any) -> Recipe:
+    """Return a recipe by its name.
 
     Args:
-        name: One of `recipe_names()`.
-        **overrides: Values that differ, see `Recipe.override`; keys with a dot go in as a dictionary with `**`.
+        name: String. One of `recipe_names()`.
+        **overrides: New values by key, see `Recipe.override`. Pass keys with a dot as `**{"encoder.depth": 2}`.
 
     Returns:
         A `Recipe`.
 
     Raises:
-        ValueError: For an unknown name or key, naming the nearest.
+        ValueError: If `name` or a key is unknown. The message suggests the nearest one.
 
     Example:
         >>> load_recipe("digits_tiny", epochs=5, **{"encoder.depth": 2}).epochs

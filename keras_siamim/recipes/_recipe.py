@@ -1,10 +1,11 @@
-"""A recipe: how to train, as data."""
+"""The `Recipe`: all settings of one pre-training run."""
 
 import dataclasses
 import difflib
 import inspect
 import numbers
 from collections.abc import Mapping
+from typing import Any
 
 from keras_siamim import objectives
 from keras_siamim.backbones import ViTEncoder
@@ -18,35 +19,47 @@ from keras_siamim.schedules import scaled_learning_rate
 OBJECTIVES = {"SiameseIM": objectives.SiameseIM, "MAE": objectives.MAE, "MoCoV3": objectives.MoCoV3}
 # Objectives with single steps varied, built where a recipe's `model` names one of their arguments.
 ABLATIONS = {"SiameseIM": objectives.SiameseIMAblation}
-# How the target's momentum goes on from its first value.
+# Courses of the target momentum after its first value.
 MOMENTUM_SCHEDULES = ("cosine", "constant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that one pre-training run is made of, but the images and the machine.
+    """Settings of one pre-training run, except for the images and the devices.
 
-    The dictionaries hold constructor arguments that differ from the defaults of what they are named after.
+    The dictionaries hold constructor arguments. An argument that is left out has its default.
 
     Args:
-        objective: Name in `OBJECTIVES`.
-        image_size: Pixels of both views, a number or (height, width).
-        epochs: Passes over the images.
-        warmup: Share of the epochs in which the learning rate rises, in [0, 1).
-        warmup_epochs: The same in epochs, may be a fraction, below `epochs`. Defaults to `warmup * epochs`.
-        batch_size: Images of one optimizer step, over all devices and accumulated batches.
-        accumulation_steps: Batches whose gradients make one optimizer step; must divide `batch_size`.
-        base_learning_rate: Per 256 images of `batch_size`.
-        target_momentum: At the first step. None for objectives without a target.
-        momentum_schedule: `"cosine"` takes it to 1 over the run, `"constant"` leaves it.
-        encoder: Arguments of `ViTEncoder`.
-        model: Arguments of the objective.
-        optimizer: Arguments of `AdamW`.
-        view_1: Arguments of `ViewRecipe` for the online view.
-        view_2: The same for the target view, or None for objectives with one view.
-        masking: Arguments of `Masking.of_ratio`, or None for objectives without masks.
-        dtype: Keras dtype policy.
-        seed: Of weights, order, views and masks.
+        objective: String. Name of the objective, a key of `OBJECTIVES`. Defaults to `"SiameseIM"`.
+        image_size: Integer or tuple (height, width). Size of both views in pixels. Defaults to 224.
+        epochs: Positive integer. Number of passes over the images.
+        warmup: Float in [0, 1). Fraction of the epochs with a rising learning rate. Defaults to 0.1.
+        warmup_epochs: Float in [0, `epochs`). The same in epochs. Defaults to `warmup * epochs`.
+        batch_size: Positive integer. Images per optimizer step, over all devices and accumulated batches.
+        accumulation_steps: Positive integer. Batches per optimizer step, a divisor of `batch_size`. Defaults to 1.
+        base_learning_rate: Positive float. Learning rate per 256 images of `batch_size`.
+        target_momentum: Float in [0, 1]. Momentum of the target at the first step. None for objectives without a
+            target. Defaults to 0.995.
+        momentum_schedule: `"cosine"` raises the target momentum to 1 over the run, `"constant"` keeps it. Defaults to
+            `"cosine"`.
+        encoder: Dictionary. Arguments of `ViTEncoder`. Defaults to none.
+        model: Dictionary. Arguments of the objective. Defaults to none.
+        optimizer: Dictionary. Arguments of `AdamW`. Defaults to none.
+        view_1: Dictionary. Arguments of `ViewRecipe` for the online view. Defaults to none.
+        view_2: Dictionary. Arguments of `ViewRecipe` for the target view. None for objectives with one view. Defaults
+            to a blur probability of 0.1 and a solarization probability of 0.2.
+        masking: Dictionary. Arguments of `Masking.of_ratio`. None for objectives without masks. Defaults to a mask
+            ratio of 0.6.
+        dtype: String. Name of a Keras dtype policy. Defaults to `"float32"`.
+        seed: Non-negative integer. Seed of weights, data order, views and masks. Defaults to 0.
+
+    Raises:
+        ValueError: If a value is out of range. The message names the field.
+
+    Example:
+        >>> recipe = Recipe(epochs=2, batch_size=64, base_learning_rate=1e-3, encoder={"depth": 2})
+        >>> recipe.override({"encoder.depth": 4}).encoder
+        {'depth': 4}
     """
 
     objective: str = "SiameseIM"
@@ -59,22 +72,22 @@ class Recipe:
     base_learning_rate: float
     target_momentum: float | None = 0.995
     momentum_schedule: str = "cosine"
-    encoder: Mapping = dataclasses.field(default_factory=dict)
-    model: Mapping = dataclasses.field(default_factory=dict)
-    optimizer: Mapping = dataclasses.field(default_factory=dict)
-    view_1: Mapping = dataclasses.field(default_factory=dict)
-    view_2: Mapping | None = dataclasses.field(
+    encoder: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    optimizer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    view_1: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    view_2: Mapping[str, Any] | None = dataclasses.field(
         default_factory=lambda: {"blur_probability": 0.1, "solarize_probability": 0.2}
     )
-    masking: Mapping | None = dataclasses.field(default_factory=lambda: {"mask_ratio": 0.6})
+    masking: Mapping[str, Any] | None = dataclasses.field(default_factory=lambda: {"mask_ratio": 0.6})
     dtype: str = "float32"
     seed: int = 0
 
-    def __post_init__(self):
-        """Refuse names and numbers that no run can have.
+    def __post_init__(self) -> None:
+        """Check the values of all fields.
 
         Raises:
-            ValueError: Naming the field.
+            ValueError: If a value is out of range. The message names the field.
         """
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}. Received: {self.objective!r}.")
@@ -91,21 +104,22 @@ class Recipe:
             )
         if not 0 <= self.rising_epochs < self.epochs:
             raise ValueError(
-                f"`warmup_epochs` must be 0 or more and below `epochs`. Received: {self.rising_epochs}, {self.epochs}."
+                "`warmup_epochs` must be non-negative and below `epochs`. "
+                f"Received: {self.rising_epochs}, {self.epochs}."
             )
 
     @property
-    def rising_epochs(self):
-        """Epochs in which the learning rate rises, a float."""
+    def rising_epochs(self) -> float:
+        """Length of the learning-rate warm-up in epochs."""
         return self.warmup * self.epochs if self.warmup_epochs is None else self.warmup_epochs
 
     @property
-    def learning_rate(self):
-        """Highest learning rate: the base rate scaled to the batch."""
+    def learning_rate(self) -> float:
+        """Peak learning rate: the base learning rate scaled to the batch size."""
         return scaled_learning_rate(self.base_learning_rate, self.batch_size)
 
-    def describe_learning_rate(self):
-        """One line that shows how the rate follows from the batch.
+    def describe_learning_rate(self) -> str:
+        """Return one line that derives the learning rate from the batch size.
 
         Example:
             >>> Recipe(epochs=2, batch_size=4096, base_learning_rate=6.25e-5).describe_learning_rate()
@@ -114,38 +128,55 @@ class Recipe:
         rate, base = f"{self.learning_rate:.4g}", f"{self.base_learning_rate:.4g}"
         return f"learning rate {rate} = base {base} x batch {self.batch_size} / 256"
 
-    def override(self, changes):
-        """A recipe with some values changed.
+    def override(self, changes: Mapping[str, Any]) -> "Recipe":
+        """Return a recipe with some values changed.
 
         Args:
-            changes: Dictionary from keys to values; `"encoder.depth"` is the entry `depth` of the field `encoder`.
+            changes: Dictionary from keys to values. The key `"encoder.depth"` is the entry `depth` of `encoder`.
 
         Returns:
             A new `Recipe`.
 
         Raises:
-            ValueError: For an unknown key, naming the nearest one, or a value of another type than it has now.
+            ValueError: If a key is unknown, or a value differs in type from the current one. For an unknown key the
+                message suggests the nearest one.
+
+        Example:
+            >>> recipe = Recipe(epochs=2, batch_size=64, base_learning_rate=1e-3)
+            >>> recipe.override({"epochs": 3, "view_1.hue": 0.05}).epochs
+            3
         """
         known = self.keys()
-        fields = {}
+        fields: dict[str, Any] = {}
         for key, value in changes.items():
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{key!r} is no key of a recipe for {self.objective}.{hint}")
+                raise ValueError(f"`changes` must have keys of a {self.objective} recipe. Received: {key!r}.{hint}")
             _check_type(key, value, known[key])
             field, _, entry = key.partition(".")
             fields[field] = {**(fields.get(field) or getattr(self, field) or {}), entry: value} if entry else value
         return dataclasses.replace(self, **fields)
 
-    def given_keys(self):
-        """The entries that this recipe gives in its dictionaries, as keys."""
+    def given_keys(self) -> set[str]:
+        """Return the keys of all entries in this recipe's dictionaries.
+
+        Example:
+            >>> recipe = Recipe(epochs=2, batch_size=64, base_learning_rate=1e-3, view_2=None, masking=None)
+            >>> recipe.override({"encoder.depth": 2}).given_keys()
+            {'encoder.depth'}
+        """
         sections = {name: getattr(self, name) or {} for name in SECTIONS}
         return {f"{name}.{entry}" for name, entries in sections.items() for entry in entries}
 
-    def keys(self):
-        """Every key that can be overridden, with its value in this recipe."""
-        values = {}
+    def keys(self) -> dict[str, Any]:
+        """Return every key that `override` accepts, with its value in this recipe.
+
+        Example:
+            >>> Recipe(epochs=2, batch_size=64, base_learning_rate=1e-3).keys()["encoder.depth"]
+            12
+        """
+        values: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in SECTIONS:
@@ -156,21 +187,19 @@ class Recipe:
         return values
 
 
-def _arguments(function, *left_out):
-    """Named arguments of a constructor and their defaults."""
+def _arguments(function, *excluded):
+    """Return the named arguments of a constructor with their defaults."""
     parameters = inspect.signature(function).parameters.values()
-    kept = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in ("self", "name", *left_out)]
+    kept = [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in ("self", "name", *excluded)]
     return {p.name: None if p.default is p.empty else p.default for p in kept}
 
 
 def _model_arguments(objective):
-    variants = [OBJECTIVES[objective], *filter(None, [ABLATIONS.get(objective)])]
-    return {
-        name: value for variant in variants for name, value in _arguments(variant, "encoder", "target_momentum").items()
-    }
+    found = _arguments(OBJECTIVES[objective], "encoder", "target_momentum")
+    return found | (_arguments(ABLATIONS[objective], "encoder") if objective in ABLATIONS else {})
 
 
-# The dictionaries of a recipe and what may stand in them.
+# Functions from a recipe to the permitted entries of each of its dictionaries, with their defaults.
 SECTIONS = {
     "encoder": lambda recipe: _arguments(ViTEncoder, "image_size"),
     "model": lambda recipe: _model_arguments(recipe.objective),
@@ -182,15 +211,13 @@ SECTIONS = {
 
 
 def _check_type(key, value, current):
-    """Refuse a value that is no number, text, flag or pair where the recipe has one.
-
-    Where it has the name of a choice, the choice itself or weights of several may stand too.
-    """
+    """Raise `ValueError` if a new value is not of the kind (number, string, bool, pair) of the current one."""
+    # Choices such as `model.loss` are given by name, or as a mapping with a configuration or with weights.
     kinds = {bool: bool, int: numbers.Real, float: numbers.Real, str: (str, Mapping), tuple: (tuple, list)}
     kind = kinds.get(type(current))
     wrong = kind and value is not None and (not isinstance(value, kind) or isinstance(value, bool) != (kind is bool))
-    whole = type(current) is int and isinstance(value, float) and not value.is_integer()
+    fractional = type(current) is int and isinstance(value, float) and not value.is_integer()
     if key == "image_size":
-        wrong, whole = not isinstance(value, (int, tuple, list)), False
-    if wrong or whole:
-        raise ValueError(f"`{key}` is {current!r} in this recipe. Received a value of another type: {value!r}.")
+        wrong, fractional = not isinstance(value, (int, tuple, list)), False
+    if wrong or fractional:
+        raise ValueError(f"`{key}` must have the type of its current value, {current!r}. Received: {value!r}.")

@@ -1,7 +1,10 @@
-"""Values that a recipe may have: checked before anything is opened or built."""
+"""Validation of the values of a recipe, before any image is opened or any model is built."""
+
+from __future__ import annotations
 
 import math
 import numbers
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -11,13 +14,16 @@ from keras_siamim.layers.block import NORMS
 from keras_siamim.losses.by_name import LOSSES
 from keras_siamim.objectives.ablations import PREDICTION_TARGETS, RELATIVE_POSITIONS, SCOPES, TARGET_VIEWS
 
-POSITIVE_WHOLE = (
+if TYPE_CHECKING:
+    from keras_siamim.recipes._recipe import Recipe
+
+POSITIVE_INTEGERS = (
     *("epochs", "batch_size", "accumulation_steps", "encoder.patch_size", "encoder.width", "encoder.depth"),
     *("encoder.num_heads", "encoder.channels", "model.decoder_width", "model.decoder_heads", "model.decoder_depth"),
     *("model.projector_width", "model.embedding_width", "masking.min_block"),
 )
-WHOLE = ("seed", "model.projector_depth")
-# Bounds (low, high, low allowed, high allowed) of numbers.
+NON_NEGATIVE_INTEGERS = ("seed", "model.projector_depth")
+# Bounds of numbers: (low, high, low allowed, high allowed).
 BOUNDS = {
     "base_learning_rate": (0, math.inf, False, False),
     "warmup": (0, 1, True, False),
@@ -50,34 +56,40 @@ CHOICES = {
 }
 
 
-def check_values(recipe):
-    """Refuse numbers that no run can have, by name.
+def check_values(recipe: Recipe) -> None:
+    """Check the ranges and types of a recipe's values.
 
     Args:
         recipe: A `Recipe`.
 
     Raises:
-        ValueError: For a number that is not finite, outside its bounds or not whole where it must be; for a range of a
-            view whose ends are reversed; for an unknown dtype policy.
+        ValueError: If a number is not finite, out of bounds or not an integer, sizes do not divide each other, the ends
+            of a view's range are reversed, or a choice or dtype policy is unknown. The message names the key.
+
+    Example:
+        >>> from keras_siamim.recipes import load_recipe
+        >>> check_values(load_recipe("digits_tiny"))
     """
     values = {
         f"{name}.{entry}": value
         for name in ("encoder", "model", "optimizer", "masking")
         for entry, value in (getattr(recipe, name) or {}).items()
     }
-    values |= {name: getattr(recipe, name) for name in (*BOUNDS, *POSITIVE_WHOLE, *WHOLE) if "." not in name}
+    values |= {
+        name: getattr(recipe, name) for name in (*BOUNDS, *POSITIVE_INTEGERS, *NON_NEGATIVE_INTEGERS) if "." not in name
+    }
     for name, value in values.items():
-        if value is None and name not in (*POSITIVE_WHOLE, *WHOLE, "base_learning_rate", "warmup"):
+        if value is None and name not in (*POSITIVE_INTEGERS, *NON_NEGATIVE_INTEGERS, "base_learning_rate", "warmup"):
             continue
-        if name in POSITIVE_WHOLE or name in WHOLE:
-            _check_whole(name, value, 1 if name in POSITIVE_WHOLE else 0)
+        if name in POSITIVE_INTEGERS or name in NON_NEGATIVE_INTEGERS:
+            _check_integer(name, value, 1 if name in POSITIVE_INTEGERS else 0)
         elif name in BOUNDS:
             _check_bounds(name, value, *BOUNDS[name])
     sides = recipe.image_size if isinstance(recipe.image_size, (tuple, list)) else [recipe.image_size]
     if len(sides) not in (1, 2):
-        raise ValueError(f"`image_size` must be one or two whole numbers. Received: {recipe.image_size!r}.")
+        raise ValueError(f"`image_size` must be one or two integers. Received: {recipe.image_size!r}.")
     for side in sides:
-        _check_whole("image_size", side, 1)
+        _check_integer("image_size", side, 1)
     for name, choices in CHOICES.items():
         if isinstance(value := values.get(name, choices[0]), str) and value not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}.")
@@ -90,7 +102,7 @@ def check_values(recipe):
 
 
 def _check_sizes(recipe, sides, values):
-    """Sizes that must divide each other."""
+    """Raise `ValueError` if a patch size or a number of heads does not divide its size or width."""
     pairs = [("image_size", side, "encoder.patch_size", values.get("encoder.patch_size", 16)) for side in sides] + [
         ("encoder.width", values.get("encoder.width", 768), "encoder.num_heads", values.get("encoder.num_heads", 12)),
     ]
@@ -108,23 +120,23 @@ def _check_views(recipe):
         for entry, value in view.items():
             for number in value if isinstance(value, (tuple, list)) else [value]:
                 if not _is_number(number) or not math.isfinite(number) or number < 0:
-                    raise ValueError(f"`{name}.{entry}` must be finite and 0 or more. Received: {value!r}.")
+                    raise ValueError(f"`{name}.{entry}` must be finite and non-negative. Received: {value!r}.")
             if isinstance(value, (tuple, list)) and (len(value) != 2 or not 0 < value[0] <= value[1]):
                 raise ValueError(f"`{name}.{entry}` must be two numbers, 0 < low <= high. Received: {value!r}.")
             high = 0.5 if entry == "hue" else 1
             if (entry.endswith("_probability") or entry == "hue") and value > high:
                 raise ValueError(f"`{name}.{entry}` must be in [0, {high}]. Received: {value!r}.")
             if entry == "area" and value[1] > 1:
-                raise ValueError(f"`{name}.area` must be shares of the image, up to 1. Received: {value!r}.")
+                raise ValueError(f"`{name}.area` must be fractions of the image, at most 1. Received: {value!r}.")
 
 
 def _is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _check_whole(name, value, low):
+def _check_integer(name, value, low):
     if not _is_number(value) or not isinstance(value, numbers.Integral) or value < low:
-        raise ValueError(f"`{name}` must be a whole number, {low} or more. Received: {value!r}.")
+        raise ValueError(f"`{name}` must be an integer >= {low}. Received: {value!r}.")
 
 
 def _check_bounds(name, value, low, high, low_allowed, high_allowed):

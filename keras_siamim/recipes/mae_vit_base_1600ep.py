@@ -1,10 +1,10 @@
-"""MAE, ViT-Base/16, 1600 epochs of ImageNet, as the paper compares it (arXiv 2111.06377).
+"""MAE, ViT-Base/16, 1600 epochs of ImageNet: the baseline of the paper's comparison (arXiv 2111.06377).
 
     keras-siamim pretrain --recipe mae_vit_base_1600ep --data tfds:imagenet2012 --test-split validation
 
-Cost: about four tenths of `siamese_im_vit_base_1600ep`, counted in tokens times blocks: one view, a quarter of its
-patches in the encoder, no target. Expect (SiameseIM, table 1): 83.6 % fine-tuned, 68.0 % linear probe, 51.1 % with 1
-% of the labels; 51.6 box AP on COCO, 48.1 mIoU on ADE20k.
+Cost: about 40% of `siamese_im_vit_base_1600ep`, counted as tokens x blocks. MAE encodes a quarter of the patches of one
+view and has no target branch. Expected result (SiameseIM paper, table 1): 83.6% fine-tuned, 68.0% linear probe, 51.1%
+with 1% of the labels; 51.6 box AP on COCO, 48.1 mIoU on ADE20K.
 """
 
 from keras_siamim.recipes._recipe import Recipe

@@ -2,9 +2,9 @@
 
     keras-siamim pretrain --recipe mocov3_vit_base_300ep --data tfds:imagenet2012 --test-split validation
 
-Cost: an epoch is about twice one of `siamese_im_vit_base_1600ep`, counted in tokens times blocks: both views pass
-both branches whole. Expect (SiameseIM, table 1): 83.0 % fine-tuned, 76.7 % linear probe, 63.4 % with 1 % of the
-labels; 47.9 box AP on COCO, 47.3 mIoU on ADE20k.
+Cost: an epoch costs about twice an epoch of `siamese_im_vit_base_1600ep`, counted as tokens x blocks. Both branches
+encode all patches of both views. Expected result (SiameseIM paper, table 1): 83.0% fine-tuned, 76.7% linear probe,
+63.4% with 1% of the labels; 47.9 box AP on COCO, 47.3 mIoU on ADE20K.
 """
 
 from keras_siamim.recipes._recipe import Recipe

@@ -1,8 +1,8 @@
-"""MoCo v3, ViT-Tiny/8, for images of 64 pixels: `siamese_im_vit_tiny_64px` but for what MoCo v3 itself is.
+"""MoCo v3, ViT-Tiny/8, for images of 64 pixels: the baseline for `siamese_im_vit_tiny_64px`.
 
     keras-siamim pretrain --recipe mocov3_vit_tiny_64px --data path/to/images
 
-Cost and expectation: as `mocov3_vit_tiny_32px`, whose grid of 8 x 8 patches it shares.
+Cost and expected result: those of `mocov3_vit_tiny_32px`, which has the same grid of 8 x 8 patches.
 """
 
 from keras_siamim.recipes import mocov3_vit_tiny_32px

@@ -2,9 +2,9 @@
 
     keras-siamim pretrain --recipe siamese_im_vit_base_1600ep --data tfds:imagenet2012 --test-split validation
 
-Cost: 2 billion views pairs; plan for weeks of eight large accelerators. Expect (paper, table 1): 84.1 % fine-tuned,
-78.0 % linear probe, 65.1 % with 1 % of the labels; 52.1 box AP on COCO, 51.1 mIoU on ADE20k. With fewer devices set
-`accumulation_steps`: token BatchNorm then sees the smaller batch.
+Cost: 2 billion view pairs, weeks on eight large accelerators. Expected result (paper, table 1): 84.1% fine-tuned, 78.0%
+linear probe, 65.1% with 1% of the labels; 52.1 box AP on COCO, 51.1 mIoU on ADE20K. With fewer devices, set
+`accumulation_steps`; token BatchNorm then computes its statistics over the smaller batch.
 """
 
 from keras_siamim.recipes._recipe import Recipe

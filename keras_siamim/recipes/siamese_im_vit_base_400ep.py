@@ -1,9 +1,9 @@
-"""SiameseIM, ViT-Base/16, 400 epochs of ImageNet: the length of the paper's ablations.
+"""SiameseIM, ViT-Base/16, 400 epochs of ImageNet: the training length of the paper's ablations.
 
     keras-siamim pretrain --recipe siamese_im_vit_base_400ep --data tfds:imagenet2012 --test-split validation
 
-Cost: a quarter of `siamese_im_vit_base_1600ep`. Expect: somewhat below its results, the order of methods already
-visible.
+Cost: a quarter of `siamese_im_vit_base_1600ep`. Expected result: somewhat below it; the ranking of the methods is
+already visible.
 """
 
 from keras_siamim.recipes import siamese_im_vit_base_1600ep

@@ -2,7 +2,7 @@
 
     keras-siamim pretrain --recipe siamese_im_vit_large_1600ep --data tfds:imagenet2012 --test-split validation
 
-Cost: about three times `siamese_im_vit_base_1600ep`. The decoder keeps the width of Base.
+Cost: about three times `siamese_im_vit_base_1600ep`. The decoder keeps the width that it has with ViT-Base.
 """
 
 from keras_siamim.recipes import siamese_im_vit_base_1600ep

@@ -1,15 +1,15 @@
-"""SiameseIM, a narrow ViT/4, for images of 32 pixels (the size of CIFAR) where there is no accelerator.
+"""SiameseIM, a narrow ViT/4, for images of 32 pixels (the size of CIFAR) on machines without an accelerator.
 
     keras-siamim pretrain --recipe siamese_im_vit_mini_32px --data tfds:cifar10
 
-Cost: about three minutes an epoch of 50,000 images on two CPU cores by TensorFlow, seven by JAX. Expect: the loss
-starts within 1.6 and 2.6, whatever the draw of the first weights gives, and falls to 0.80 in three epochs and 0.73 in
-all; k-NN accuracy on CIFAR-10's test images rises from 33 % to 54 %.
+Cost: for an epoch of 50,000 images on two CPU cores, about three minutes with TensorFlow and seven with JAX. Expected
+result: the loss starts between 1.6 and 2.6, depending on the initial weights. It falls to 0.80 in three epochs and to
+0.73 in all 14. The k-NN accuracy on the test images of CIFAR-10 rises from 33% to 54%.
 """
 
 from keras_siamim.recipes._recipe import Recipe
 
-# Small sources lose what they show when crops are small or blurred much.
+# Small images lose too much content under aggressive crops and blur.
 VIEW = {"area": (0.2, 1.0), "blur_probability": 0.2, "blur_sigma": (0.1, 1.0)}
 
 RECIPE = Recipe(

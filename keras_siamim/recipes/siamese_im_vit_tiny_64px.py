@@ -2,7 +2,7 @@
 
     keras-siamim pretrain --recipe siamese_im_vit_tiny_64px --data path/to/images
 
-Cost and expectation: as `siamese_im_vit_tiny_32px`, whose grid of 8 x 8 patches it shares.
+Cost and expected result: those of `siamese_im_vit_tiny_32px`, which has the same grid of 8 x 8 patches.
 """
 
 from keras_siamim.recipes import siamese_im_vit_tiny_32px

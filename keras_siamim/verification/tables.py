@@ -76,7 +76,7 @@ def _masks(recording):
         setting = section(recording, name)
         side, count = int(setting["grid"]), int(setting["num_masked"])
         masking = Masking((side, side), count, "block", int(setting["min_block"]))
-        masks = masking.masks(seed=0, epoch=0, index=np.arange(20_000))
+        masks = masking.masks(seed=0, epoch=0, index=np.arange(20_000)).numpy()
         right = np.mean(masks[:, :, 1:] == masks[:, :, :-1])
         down = np.mean(masks[:, 1:] == masks[:, :-1])
         rows += [

@@ -42,7 +42,7 @@ def save_pairs(path, source, views, masking=None, *, count=4, seed=0, epoch=0):
         image, index = example["image"], example["index"]
         boxes, numbers = views.draw(index, epoch, *image.shape[:2])
         pair = views.color(views.cut(image, boxes)[None], numbers[None])
-        masks = masking.masks(seed, epoch, [index])[0] if masking else None
+        masks = masking.masks(seed, epoch, [index])[0].numpy() if masking else None
         grid = masking.grid if masking else (6, 6)
         rows.append(draw_pair(image, boxes.numpy(), *(np.asarray(view[0]) for view in pair), grid, masks))
     if not rows:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_siamim.callbacks.input_timing import StarvationMonitor
-from keras_siamim.data.input_timing import WaitingClock
+from keras_siamim.data.input_timing import InputTimer
 
 
 def data(seconds, count=None):
@@ -36,7 +36,7 @@ def fit(dataset, clock, step_seconds=0.0, epochs=2):
 
 
 def test_elements_pass_through_unchanged_and_are_counted():
-    clock = WaitingClock()
+    clock = InputTimer()
     found = list(clock.timed(data(0.01, count=5)).as_numpy_iterator())
     np.testing.assert_array_equal([x[0, 0] for x, _ in found], np.arange(5))
     assert clock.batches == 5
@@ -44,7 +44,7 @@ def test_elements_pass_through_unchanged_and_are_counted():
 
 
 def test_slow_data_is_seen_and_a_hint_given_once(capsys):
-    clock = WaitingClock()
+    clock = InputTimer()
     monitor, history = fit(data(0.03), clock)
     assert all(share > 0.5 for share in monitor.shares)
     assert history.history["data_wait"] == monitor.shares
@@ -52,7 +52,7 @@ def test_slow_data_is_seen_and_a_hint_given_once(capsys):
 
 
 def test_fast_data_is_not_blamed(capsys):
-    clock = WaitingClock()
+    clock = InputTimer()
     monitor, _ = fit(data(0.0), clock, step_seconds=0.05)
     assert all(share < 0.1 for share in monitor.shares)
     assert "waits" not in capsys.readouterr().out
@@ -60,4 +60,4 @@ def test_fast_data_is_not_blamed(capsys):
 
 def test_a_limit_outside_0_to_1_is_refused():
     with pytest.raises(ValueError, match="limit must be within 0...1; received 2"):
-        StarvationMonitor(WaitingClock(), limit=2)
+        StarvationMonitor(InputTimer(), limit=2)

@@ -22,7 +22,7 @@ TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.deco
 
 @pytest.fixture
 def folder_of_photographs(tmp_path, rng):
-    """Two classes of six images in a folder tree with both splits."""
+    """A folder with the splits train and test, each with two classes of twelve images."""
     for split in ("train", "test"):
         for number, name in enumerate(("dark", "light")):
             folder = tmp_path / "images" / split / name
@@ -33,7 +33,7 @@ def folder_of_photographs(tmp_path, rng):
     return tmp_path / "images"
 
 
-def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
+def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
     folder_of_photographs, tmp_path, capsys, monkeypatch
 ):
     runs, exports = tmp_path / "runs", tmp_path / "exports"
@@ -41,7 +41,7 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
     arguments = ["--data", "images", "--runs", str(runs), "--export", str(exports)]
     assert main([*arguments, "--set", "epochs=2", "warmup_epochs=1", "batch_size=8", *TOY]) == 0
     printed = capsys.readouterr().out
-    for part in ("learning rate", "expected loss before learning", "before", "after", "loaded back"):
+    for part in ("learning rate", "expected loss before learning", "before", "after", "reloaded"):
         assert part in printed
     run = runs / "digits_tiny" / "1"
     assert {path.name for path in run.iterdir()} == {
@@ -59,7 +59,7 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
     assert "is finished" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["--run", str(run), "--set", "batch_size=4"])
-    assert "batch_size is 8 in the run, 4 is asked for" in capsys.readouterr().err
+    assert "batch_size is 8 in the run, 4 is requested" in capsys.readouterr().err
 
     further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
     with monkeypatch.context() as patch:
@@ -69,12 +69,12 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert json.loads((run / "run.json").read_text())["data"]["data"] == str(folder_of_photographs)
     assert main(further) == 0
-    assert "goes on after 7 batches" in capsys.readouterr().out
+    assert "resumes after 7 batches" in capsys.readouterr().out
     with open(run / "log.csv") as file:
         longer = list(csv.DictReader(file))
     assert longer[:2] == log
     assert len(longer) == 3
-    # The schedule of the third epoch is one of its own: half of it is warm-up, as in the run.
+    # The third epoch has its own schedule, and half of it is warm-up as in the run.
     assert float(longer[2]["learning_rate"]) == 0
     assert json.loads((run / "run.json").read_text())["results"]["epochs"] == 3
 
@@ -85,11 +85,13 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_goes_on(
         (["--recipe", "digit_tiny"], "Did you mean 'digits_tiny'"),
         (["--set", "epochs"], "KEY=VALUE"),
         (["--data", "no/such/folder"], "no/such/folder"),
-        (["--continue-epochs", "3"], "--run of a finished run"),
+        (["--continue-epochs", "3"], "`--run` must be a finished run"),
         (["--data", ""], "`data` must be a name or a path. Received: ''"),
         (["--set", "base_learning_rate=nan"], "base_learning_rate"),
         (["--set", "optimizer.beta_1=1"], "`optimizer.beta_1` must be a number in"),
         (["--images", "0"], "`size` must be 1 or more"),
+        (["--run", ""], "argument --run: must be a non-empty path. Received: ''"),
+        (["--export", ""], "argument --export: must be a non-empty path. Received: ''"),
     ],
 )
 def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path, capsys):
@@ -100,7 +102,7 @@ def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path
 
 
 def tree(root, **splits):
-    """Splits of images in the color of their classes; the class None is the split's folder itself."""
+    """Write splits of images in the color of their classes; images of class None lie in the folder of the split."""
     colors = {"ant": (200, 0, 0), "Ant": (200, 0, 0), "bee": (0, 200, 0), "cat": (0, 0, 200), None: (9, 9, 9)}
     for split, classes in splits.items():
         for name, count in classes.items():
@@ -133,7 +135,7 @@ TREES = {
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(("splits", "accuracy", "line"), TREES.values(), ids=TREES.keys())
-def test_knn_matches_classes_by_name_or_says_in_one_line_why_there_is_none(tmp_path, capsys, splits, accuracy, line):
+def test_knn_matches_classes_by_name_or_prints_the_reason_in_one_line(tmp_path, capsys, splits, accuracy, line):
     data = str(tree(tmp_path, **splits))
     source = open_source(data)
     held_out = held_out_images(argparse.Namespace(data=data, test_split="test"), source)
@@ -145,7 +147,7 @@ def test_knn_matches_classes_by_name_or_says_in_one_line_why_there_is_none(tmp_p
 
 
 @pytest.mark.one_backend
-def test_a_sample_that_misses_a_class_and_unreadable_test_images_end_nothing(tmp_path, capsys, monkeypatch):
+def test_missing_classes_and_unreadable_test_images_do_not_end_training(tmp_path, capsys, monkeypatch):
     data = tree(tmp_path, train={"ant": 20, "bee": 20, "cat": 1}, test={"ant": 2, "bee": 2, "cat": 2})
     source, held_out = open_source(data), open_source(data, "test")
     with monkeypatch.context() as patch:
@@ -157,7 +159,7 @@ def test_a_sample_that_misses_a_class_and_unreadable_test_images_end_nothing(tmp
 
 
 @pytest.mark.one_backend
-def test_images_with_labels_below_0_have_no_part_in_the_accuracy(capsys):
+def test_images_with_negative_labels_do_not_count_in_the_accuracy(capsys):
     def labeled(name, *labels):
         columns = {
             "image": tf.constant([np.full((8, 8, 3), 200 * max(label, 0), "uint8") for label in labels]),
@@ -173,13 +175,13 @@ def test_images_with_labels_below_0_have_no_part_in_the_accuracy(capsys):
 
 
 class RawPixels8(RawPixels):
-    """Raw pixels of images of 8 px."""
+    """Raw pixels of images of 8 x 8 pixels."""
 
     image_size = (8, 8)
 
 
 @pytest.mark.one_backend
-def test_a_run_goes_on_after_its_bad_images_were_removed_or_repaired(folder_of_photographs, tmp_path, capsys):
+def test_a_run_resumes_after_its_bad_images_were_removed_or_repaired(folder_of_photographs, tmp_path, capsys):
     dark = folder_of_photographs / "train" / "dark"
     good = (dark / "3.png").read_bytes()
     for number in (2, 3):
@@ -193,7 +195,7 @@ def test_a_run_goes_on_after_its_bad_images_were_removed_or_repaired(folder_of_p
         str(tmp_path / "out"),
     ]
     settings = ["--set", "epochs=1", "batch_size=8", *TOY]
-    assert main([*arguments, *settings, "--bad-limit", "0.06"]) == 1  # one may be bad, so that both are met
+    assert main([*arguments, *settings, "--bad-limit", "0.06"]) == 1  # below the share of two bad images
     assert "2 of the 24 images" in (refused := capsys.readouterr().err)
     assert "Repair or remove them" in refused
     (dark / "2.png").unlink()

@@ -2,6 +2,7 @@ import pytest
 from PIL import Image
 
 from keras_siamim.cli.show_views import main
+from keras_siamim.visualization import view_pairs
 
 pytestmark = pytest.mark.one_backend
 
@@ -11,14 +12,12 @@ pytestmark = pytest.mark.one_backend
     [
         (["nowhere"], "does not exist"),
         (["images", "--recipe", "nothing"], "`name` must be one of"),
-        (["images", "--recipe", "mae_vit_base_1600ep"], "--recipe must have two views"),
-        (["images", "--pairs", "0"], "--pairs must be 1 or more"),
+        (["images", "--recipe", "mae_vit_base_1600ep"], "`--recipe` must have two views"),
+        (["images", "--pairs", "0"], "`--pairs` must be positive"),
         (["broken"], "where none can be"),
     ],
 )
-def test_what_can_not_be_shown_ends_in_one_line_and_leaves_no_picture(
-    tmp_path, monkeypatch, capsys, arguments, message
-):
+def test_errors_are_reported_in_one_line_and_leave_no_figure(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     for folder in ("images", "broken"):
         (tmp_path / folder).mkdir()
@@ -38,3 +37,21 @@ def test_pairs_are_drawn(tmp_path, monkeypatch):
     main([".", "--recipe", "siamese_im_vit_tiny_32px", "--pairs", "1"])
     with Image.open("views.png") as picture:
         assert picture.width > 100
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("1.png", "views.png")] == []
+
+
+def test_a_failed_write_leaves_the_earlier_figure(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40)).save("1.png")
+    (tmp_path / "views.png").write_bytes(b"earlier")
+
+    def fail(path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(view_pairs, "save_pairs", fail)
+    with pytest.raises(SystemExit):
+        main([".", "--recipe", "siamese_im_vit_tiny_32px"])
+    assert "no space left" in capsys.readouterr().err
+    assert (tmp_path / "views.png").read_bytes() == b"earlier"
+    assert {path.name for path in tmp_path.iterdir()} == {"1.png", "views.png"}

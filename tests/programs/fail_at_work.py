@@ -1,26 +1,32 @@
-"""A program that fails while its pipeline still works: `python -m tests.programs.fail_at_work`."""
+"""A program that fails while its pipeline still calls Python: `python -m tests.programs.fail_at_work`."""
 
+import io
 import time
 
 import numpy as np
+from PIL import Image
 
 from keras_siamim.data import pipeline, sources
-from keras_siamim.data.masking import Masking
+from keras_siamim.data.images import decoding
 from keras_siamim.data.views.paired_views import PairedViews
 
 
-class SlowMasking(Masking):
-    """So slow that some thread is always at it."""
+def slowly(decode):
+    """Decode in a while, so that some thread is always at it."""
 
-    def visible_ids(self, *arguments):
-        """Draw masks, in a while."""
+    def decode_slowly(encoded):
         time.sleep(0.3)
-        return super().visible_ids(*arguments)
+        return decode(encoded)
+
+    return decode_slowly
 
 
 if __name__ == "__main__":
-    source = sources.array_source(np.zeros((64, 16, 16, 3), "uint8"))
-    masking = SlowMasking((2, 2), 2, min_block=1)
-    batches = iter(pipeline.training_batches(source, PairedViews(16), masking, batch_size=2))
+    decoding.decode_with_pillow = slowly(decoding.decode_with_pillow)
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(file, "WEBP")
+    images = np.array([file.getvalue()] * 64, object)
+    source = sources.IndexedSource("webp", 64, sources.columns_of({"image": images.astype("S")}))
+    batches = iter(pipeline.training_batches(source, PairedViews(16), batch_size=2))
     next(batches)
     raise RuntimeError("failed at work")

@@ -1,11 +1,11 @@
-"""Kill a run at random moments and compare it with one that was never interrupted.
+"""Kill a run at random moments and compare it with an uninterrupted run.
 
     python -m tests.programs.kill_test FOLDER [--kills train,save,start,term,...] [--seed 0] [--images]
 
 `train`: SIGKILL at a random moment of training. `save`: SIGKILL while a checkpoint is being written. `start`: SIGKILL
-while the run starts. `term`: SIGTERM. Without `--kills`, ten of them. `--images` takes the batches from the real
-pipeline instead of drawing them. Prints one line a kill; exit status 0 if log
-and last checkpoint are equal bit for bit.
+while the run starts. `term`: SIGTERM. The default of `--kills` is ten of them. `--images` trains on batches of the real
+pipeline instead of random arrays. Prints one line per kill. The exit status is 0 if the logs and the last checkpoints
+are equal bit for bit.
 """
 
 import argparse
@@ -20,15 +20,15 @@ import time
 import numpy as np
 
 from keras_siamim.runs.checkpoint_files import STAGING, CheckpointFiles, read_arrays
-from tests.programs import survivor
+from tests.programs import resumable_run
 
 TEN = "train,save,train,start,save,train,save,train,term,save"
-# Seconds of training, at most, before a kill.
+# Maximum number of seconds of training before a kill.
 LONGEST = 1.0
 
 
 def main(arguments=None):
-    """Run, kill, compare; the process's exit status."""
+    """Run both runs and compare them; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--kills", default=TEN)
@@ -37,31 +37,31 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     # The server imports everything once and forks a fresh process for each start.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.programs.survivor"])
-    whole, killed = options.folder / "whole", options.folder / "killed"
-    for folder in (whole, killed):
+    context.set_forkserver_preload(["tests.programs.resumable_run"])
+    uninterrupted, killed = options.folder / "uninterrupted", options.folder / "killed"
+    for folder in (uninterrupted, killed):
         folder.mkdir(parents=True)
     random.seed(options.seed)
     start = time.monotonic()
-    finish(context, whole, options.images)
+    finish(context, uninterrupted, options.images)
     print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
     for number, kind in enumerate(options.kills.split(",")):
         kill(context, killed, kind, number + 1, options.images)
     finish(context, killed, options.images)
-    return compare(whole, killed)
+    return compare(uninterrupted, killed)
 
 
 def launch(context, folder, images):
-    """A process that goes on with the run, and the pipe on which it tells its batches, its starting place first."""
+    """Start a process that resumes the run; return it and a pipe with its first and all later batch numbers."""
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=survivor.survive, args=(folder, sender, images))
+    process = context.Process(target=resumable_run.train_to_end, args=(folder, sender, images))
     process.start()
     sender.close()
     return process, receiver
 
 
 def finish(context, folder, images):
-    """Let the run come to its end."""
+    """Train the run to its end."""
     process, _ = launch(context, folder, images)
     process.join()
     if process.exitcode:
@@ -69,15 +69,15 @@ def finish(context, folder, images):
 
 
 def kill(context, folder, kind, number, images):
-    """Start the run, end it at a moment of the kind, and tell."""
+    """Start the run, kill it at a moment of the given kind, and print one line."""
     process, pipe = launch(context, folder, images)
     begun = "starting"
     if kind == "start":
         time.sleep(random.uniform(0, 1))
     else:
-        place = pipe.recv()
-        begun = f"from batch {place}"
-        while pipe.recv() <= place:  # the first batch compiles the step
+        first = pipe.recv()
+        begun = f"from batch {first}"
+        while pipe.recv() <= first:  # the first batch compiles the step
             pass
         time.sleep(random.uniform(0, LONGEST))
     if kind == "save":
@@ -99,10 +99,10 @@ def kill(context, folder, kind, number, images):
         raise SystemExit(f"exit status {process.exitcode} instead of {expected}")
 
 
-def compare(whole, killed):
-    """Print whether both folders hold the same run; the process's exit status."""
-    logs = [(folder / "log.csv").read_text() for folder in (whole, killed)]
-    states = [read_arrays(CheckpointFiles(folder / "checkpoints").newest()[0]) for folder in (whole, killed)]
+def compare(uninterrupted, killed):
+    """Compare the runs in both folders and print the result; return the exit status."""
+    logs = [(folder / "log.csv").read_text() for folder in (uninterrupted, killed)]
+    states = [read_arrays(CheckpointFiles(folder / "checkpoints").newest()[0]) for folder in (uninterrupted, killed)]
     differing = [name for name, array in states[0].items() if not np.array_equal(array, states[1][name])]
     print(f"logs equal: {logs[0] == logs[1]}; arrays that differ: {len(differing)} of {len(states[0])}")
     if logs[0] != logs[1]:

@@ -1,7 +1,7 @@
 """Feed thousands of damaged JPEGs to the pipeline: `python -m tests.programs.mutate_images [--count 10000]`.
 
-Bits are flipped, blocks overwritten, ends cut off, all from one seed. Prints how many were decoded all the same, how
-many replaced, for what reasons, and the resident memory on the way, which must stay flat.
+Flips bits, overwrites blocks and truncates files, all from one seed. Prints the number of replaced images, the reasons,
+and the resident memory in between, which must stay constant.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BATCH = 50
 
 
 def originals():
-    """Eight JPEGs of several sizes: baseline, progressive, gray, CMYK, with orientation."""
+    """Return eight JPEGs of several sizes: baseline, progressive, gray, CMYK, with orientation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     files = []
@@ -40,9 +40,9 @@ def originals():
 
 
 def mutated(data, rng):
-    """A damaged copy of some bytes, never empty."""
+    """Return a damaged copy of some bytes, never empty."""
     values = np.frombuffer(data, np.uint8).copy()
-    # Half of the damage goes to the headers, where it does most.
+    # Half of the damage goes to the headers, where it has the largest effect.
     reach = len(values) if rng.random() < 0.5 else min(700, len(values))
     kind = rng.integers(4)
     if kind == 0:
@@ -51,20 +51,20 @@ def mutated(data, rng):
         start, length = rng.integers(reach), rng.integers(1, 64)
         values[start : start + length] = rng.integers(0, 256, len(values[start : start + length]))
     else:
-        for place in rng.integers(0, reach, rng.integers(1, 1 + 4**kind)):
-            values[place] ^= np.uint8(1 << rng.integers(8))
+        for position in rng.integers(0, reach, rng.integers(1, 1 + 4**kind)):
+            values[position] ^= np.uint8(1 << rng.integers(8))
     return values.tobytes()
 
 
 def mutated_source(count, seed=0):
-    """A source of damaged JPEGs and, so that something can replace them, one whole one in ten."""
-    rng, whole = np.random.default_rng(seed), originals()
-    files = tf.constant([whole[k % 8] if k % 10 == 0 else mutated(whole[k % 8], rng) for k in range(count)])
+    """Return a source of damaged JPEGs, in which every tenth file is intact and can replace others."""
+    rng, intact = np.random.default_rng(seed), originals()
+    files = tf.constant([intact[k % 8] if k % 10 == 0 else mutated(intact[k % 8], rng) for k in range(count)])
     return sources.IndexedSource("mutated", count, lambda index: {"image": files[index]})
 
 
 def megabytes():
-    """Resident memory of this process (Linux with glibc), without what is only waiting to be given back."""
+    """Return the resident memory of this process (Linux with glibc), after returning free memory to the system."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     with open("/proc/self/status") as status:
@@ -72,10 +72,10 @@ def megabytes():
 
 
 def run(count, report=lambda line: None):
-    """Put damaged images through the whole pipeline once.
+    """Process damaged images with the complete pipeline once.
 
     Returns:
-        The ledger, the number of batches and the memory after each tenth of the way.
+        The ledger, the number of batches, and the memory in MB after each tenth of the batches.
     """
     source, ledger = mutated_source(count), Ledger(limit=0.999)
     batches = pipeline.training_batches(
@@ -92,7 +92,7 @@ def run(count, report=lambda line: None):
 
 
 def main():
-    """Run and print."""
+    """Run and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     options = parser.parse_args()

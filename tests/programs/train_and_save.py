@@ -1,6 +1,7 @@
 """Train a nano model for two steps and save it: `python -m tests.programs.train_and_save PATH`.
 
-Writes `PATH.keras`, the same as a checkpoint to the folder `PATH`, and what both go on to do here to `PATH.npz`.
+Writes the model to `PATH.keras`, its state as a checkpoint to the folder `PATH`, and its outputs and next losses to
+`PATH.npz`.
 """
 
 import pathlib

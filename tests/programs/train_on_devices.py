@@ -1,9 +1,9 @@
 """Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER SETTING...`.
 
-A setting is a number of devices of this machine (`2`; processes on PyTorch), a number of devices with a model cut in
-two (`4x2`), or `workers` for what the environment says. All three objectives take five steps over global batches of 8
-images, dealt out to the workers as `training_batches` does it. On more than one device a sixth batch comes between the
-others, one of whose images is not a number, so that it must be skipped. Writes `FOLDER/SETTING.npz`.
+A setting is a number of devices of this machine (`2`; processes on PyTorch), a number of devices with model parallelism
+(`4x2`), or `workers` for the devices that the environment names. Each objective takes five steps with global batches of
+8 images, distributed to the workers as by `training_batches`. On more than one device there is a sixth batch with an
+image of NaNs, which must be skipped. Writes `FOLDER/SETTING.npz`.
 """
 
 import os
@@ -24,7 +24,7 @@ TENSORFLOW = keras.config.backend() == "tensorflow"
 
 
 def encoder(**settings):
-    """One block: what takes time here is compilation."""
+    """Create an encoder with one block, because most of the time is spent on compilation."""
     return ViTEncoder(IMAGE_SIZE, PATCH_SIZE, width=12, depth=1, num_heads=2, name="encoder", **settings)
 
 
@@ -38,7 +38,7 @@ OBJECTIVES = {
 
 
 class NoisyMAE(MAE):
-    """Draws a random number in every step and keeps the variance of the replicas' numbers."""
+    """MAE that draws a random number per step and stores the variance of these numbers over the replicas."""
 
     def build(self, input_shape=None):
         self.generator = keras.random.SeedGenerator(1)
@@ -52,7 +52,7 @@ class NoisyMAE(MAE):
 
 
 def random_numbers(distribution, batches):
-    """Variance over replicas of a random number inside the model, and its generator's state, after the batches."""
+    """Train `NoisyMAE`; return the variance over replicas of its random number and the state of its generator."""
     with distribution.scope():
         model = NoisyMAE(encoder(final_norm=True), **decoder)
         model.compile(AdamW(1e-3))
@@ -64,7 +64,7 @@ def random_numbers(distribution, batches):
 
 
 def fit(model, batches, distribution):
-    """The logs of an epoch of these batches."""
+    """Train one epoch on these batches; return its logs."""
     if TENSORFLOW:
         import tensorflow as tf
 
@@ -76,7 +76,7 @@ def fit(model, batches, distribution):
 
 
 def global_batches(with_bad_one):
-    """Five batches, and the bad one in the middle."""
+    """Return five batches, or six with a bad one in the middle."""
     batches = [nano_batch(BATCH, seed) for seed in range(STEPS)]
     if with_bad_one:
         batches.insert(BAD, nano_batch(BATCH, 99))
@@ -85,7 +85,7 @@ def global_batches(with_bad_one):
 
 
 def train(setting, folder):
-    """Train as the setting says; the first worker saves weights and logs."""
+    """Train with the given setting; the first worker saves weights and logs."""
     devices, _, cut = setting.partition("x")
     distribution = set_up(None if setting == "workers" else int(devices), int(cut or 1))
     batches = [
@@ -99,10 +99,9 @@ def train(setting, folder):
         keras.utils.set_random_seed(3)
         with distribution.scope():
             model = build()
-            model.gradient_checkpointing = (
-                name == "MAE" and distribution.replicas > 1
-            )  # which must change nothing either
-            # A large epsilon keeps Adam from blowing rounding up, and from hiding a gradient of the wrong scale.
+            # Gradient checkpointing must not change the results.
+            model.gradient_checkpointing = name == "MAE" and distribution.replicas > 1
+            # With a small epsilon, Adam would amplify rounding errors and hide gradients of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
             logs = fit(model, batches, distribution)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
@@ -114,7 +113,7 @@ def train(setting, folder):
 
 
 def train_in_processes(setting, folder):
-    """Fork as many processes as the setting says, each with the environment of `torchrun`."""
+    """Fork the processes of the setting, each with the environment of `torchrun`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
     children = []
@@ -130,11 +129,13 @@ def train_in_processes(setting, folder):
 
 
 def main(folder, *settings):
-    """All settings, one after the other."""
+    """Train with all settings, one after the other."""
     if TENSORFLOW:
         import tensorflow as tf
 
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # what it gains is not for here
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )  # it takes longer than it saves here
     if TENSORFLOW and "workers" not in settings:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)

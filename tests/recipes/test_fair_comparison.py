@@ -1,4 +1,4 @@
-"""The three objectives on equal terms, and the paper's axes by one override each."""
+"""Fair comparison of the three objectives, and every ablation of the paper as a single override."""
 
 import dataclasses
 
@@ -7,15 +7,15 @@ from keras import ops
 
 from keras_siamim.recipes import build_masking, build_model, load_recipe
 
-OWN = {"objective", "target_momentum", "encoder", "model", "view_1", "view_2", "masking"}
+OBJECTIVE_SETTINGS = {"objective", "target_momentum", "encoder", "model", "view_1", "view_2", "masking"}
 
 
 @pytest.mark.parametrize("pixels", [32, 64])
-@pytest.mark.parametrize("rival", ["mae", "mocov3"])
-def test_siblings_differ_in_nothing_but_the_objectives_own_settings(rival, pixels):
+@pytest.mark.parametrize("baseline", ["mae", "mocov3"])
+def test_baselines_differ_only_in_settings_of_the_objective(baseline, pixels):
     ours = dataclasses.asdict(load_recipe(f"siamese_im_vit_tiny_{pixels}px"))
-    theirs = dataclasses.asdict(load_recipe(f"{rival}_vit_tiny_{pixels}px"))
-    assert {name for name, value in ours.items() if theirs[name] != value} <= OWN
+    theirs = dataclasses.asdict(load_recipe(f"{baseline}_vit_tiny_{pixels}px"))
+    assert {name for name, value in ours.items() if theirs[name] != value} <= OBJECTIVE_SETTINGS
     assert theirs["encoder"].pop("final_norm")
     assert theirs["encoder"] == ours["encoder"]
     for name in ("area", "aspect", "flip_probability"):
@@ -47,7 +47,7 @@ def test_siblings_differ_in_nothing_but_the_objectives_own_settings(rival, pixel
     ],
     ids=str,
 )
-def test_every_axis_is_one_override(change):
+def test_every_ablation_is_one_override(change):
     ((key, value),) = change.items()
     recipe = load_recipe("siamese_im_vit_tiny_32px", **change)
     assert recipe.keys()[key] == value

@@ -40,18 +40,18 @@ def test_the_same_run_has_no_differences():
 
 
 @pytest.mark.parametrize(
-    ("asked", "difference"),
+    ("changes", "difference"),
     [
-        ({"batch_size": 32}, "batch_size is 64 in the run, 32 is asked for"),
-        ({"encoder.depth": 2}, "encoder.depth is 4 in the run, 2 is asked for"),
+        ({"batch_size": 32}, "batch_size is 64 in the run, 32 is requested"),
+        ({"encoder.depth": 2}, "encoder.depth is 4 in the run, 2 is requested"),
         ({"size": 21}, "size of the data is 20 in the run, 21 is requested"),
-        ({"seed": 1}, "seed is 0 in the run, 1 is asked for"),
+        ({"seed": 1}, "seed is 0 in the run, 1 is requested"),
     ],
     ids=str,
 )
-def test_another_run_is_refused_by_its_differences(asked, difference):
-    size = asked.pop("size", 20)
-    assert difference in descriptions.differences(described(), described(size, **asked))
+def test_another_run_is_refused_by_its_differences(changes, difference):
+    size = changes.pop("size", 20)
+    assert difference in descriptions.differences(described(), described(size, **changes))
 
 
 def test_other_images_of_the_same_number_are_detected():

@@ -38,6 +38,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data.images import headers, preprocessing
+from keras_siamim.data.python_calls import numpy_function
 
 # 240 MB decoded; below the size at which PIL begins to warn.
 PIXEL_LIMIT = 80_000_000
@@ -107,7 +108,7 @@ def _decode_other(encoded):
     return tf.cond(
         readable,
         lambda: preprocessing.decode(encoded),
-        lambda: tf.numpy_function(decode_with_pillow, [encoded], tf.uint8),
+        lambda: numpy_function(decode_with_pillow, [encoded], tf.uint8),
     )
 
 

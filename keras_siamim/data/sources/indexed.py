@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_siamim.data import random
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, Examples, attempt
 from keras_siamim.data.images import decoding
+from keras_siamim.data.python_calls import numpy_function
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class IndexedSource(Examples):
 
 def _permuted(size, seed, epoch):
     # The numbers below size, as an epoch's data set.
-    permuted = tf.numpy_function(lambda epoch: random.permutation(seed, random.ORDER, epoch, size), [epoch], tf.int64)
+    permuted = numpy_function(lambda epoch: random.permutation(seed, random.ORDER, epoch, size), [epoch], tf.int64)
     return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(permuted, (size,)))
 
 

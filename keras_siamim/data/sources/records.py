@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from keras_siamim.data import random
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, Examples
 from keras_siamim.data.images import decoding
+from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.data.sources import tfrecord
 from keras_siamim.data.sources.splits import SPLITS, choose_split, kind_of
 from keras_siamim.files import printable
@@ -110,7 +111,7 @@ class RecordSource(Examples):
         count = len(numbers)
         chosen = tf.constant(numbers, tf.int64)
         if shuffle:
-            permuted = tf.numpy_function(
+            permuted = numpy_function(
                 lambda epoch: random.permutation(seed, random.FILES, epoch, count),
                 [epoch],
                 tf.int64,
@@ -135,7 +136,7 @@ class RecordSource(Examples):
 
     def _places(self, number):
         # A file that can't be opened must not be asked: the reader would try again for ever.
-        readable = tf.numpy_function(lambda number: np.int64(_readable(self.files[number])), [number], tf.int64)
+        readable = numpy_function(lambda number: np.int64(_readable(self.files[number])), [number], tf.int64)
         paths = tf.constant(self.files)[number : number + tf.ensure_shape(readable, ())]
         read = tf.data.TFRecordDataset(paths, buffer_size=8 << 20).ignore_errors()
         places = read.concatenate(tf.data.Dataset.from_tensors("").repeat())
@@ -172,7 +173,7 @@ class RecordSource(Examples):
         """Read an image: the dict of `parse`."""
 
         def by_number():
-            return tf.ensure_shape(tf.numpy_function(self._read, [entry[INDEX]], tf.string), ())
+            return tf.ensure_shape(numpy_function(self._read, [entry[INDEX]], tf.string), ())
 
         return self.parse(tf.cond(tf.strings.length(entry[RECORD]) > 0, lambda: entry[RECORD], by_number))
 

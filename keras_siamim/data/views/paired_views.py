@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_siamim import batch
 from keras_siamim.data import random
 from keras_siamim.data.images import decoding as pixels
+from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.data.views import color, crops, geometry, on_device_views
 from keras_siamim.data.views.recipe import NUMBERS, ONLINE, TARGET, ViewRecipe
 
@@ -236,7 +237,7 @@ def _as_bytes(images):
     if tf.executing_eagerly():
         return tf.constant(pixels.as_bytes(images.numpy()))
     # In a graph the values are checked when it runs.
-    return tf.ensure_shape(tf.numpy_function(pixels.as_bytes, [images], tf.uint8, stateful=False), images.shape)
+    return tf.ensure_shape(numpy_function(pixels.as_bytes, [images], tf.uint8, stateful=False), images.shape)
 
 
 @functools.lru_cache

@@ -1,4 +1,4 @@
-"""A run of a nano model that goes on from its folder: what `kill_test` kills."""
+"""A resumable run of a nano model, which `kill_test` interrupts."""
 
 import itertools
 import os
@@ -20,8 +20,8 @@ EPOCHS, BATCHES, BATCH_SIZE, SAVE_EVERY = 8, 25, 8, 3
 STAGE = Stage(0, 0, Recipe(epochs=EPOCHS, warmup_epochs=1, batch_size=BATCH_SIZE, base_learning_rate=0.3))
 
 
-class TellBatches(keras.callbacks.Callback):
-    """Send the number of batches done so far through a pipe; stands behind the checkpoint."""
+class ReportBatches(keras.callbacks.Callback):
+    """Send the number of finished batches through a pipe. Must come after the checkpoint callback."""
 
     def __init__(self, pipe, checkpoint):
         super().__init__()
@@ -31,8 +31,8 @@ class TellBatches(keras.callbacks.Callback):
         self.pipe.send(self.checkpoint.progress.batches)
 
 
-def survivor_model():
-    """SiameseIM with stochastic depth, so that seeds count."""
+def build_model():
+    """Create SiameseIM with stochastic depth, so that the seed state matters."""
     model = SiameseIM(
         nano_encoder(drop_path_rate=0.5),
         decoder_width=16,
@@ -45,13 +45,13 @@ def survivor_model():
     return model
 
 
-def drawn_batches_from(place):
-    """Random batches from a place on, quick to set up."""
-    return (nano_batch(BATCH_SIZE, seed=1000 * place.order + number) for number in itertools.count(place.batches))
+def random_batches_from(progress):
+    """Return the random batches that follow some progress; quick to set up."""
+    return (nano_batch(BATCH_SIZE, seed=1000 * progress.order + number) for number in itertools.count(progress.batches))
 
 
-def image_batches_from(place):
-    """Training batches of the real pipeline from a place on."""
+def image_batches_from(progress):
+    """Return the batches of the real pipeline that follow some progress."""
     from keras_siamim.data.masking import Masking
     from keras_siamim.data.pipeline import training_batches
     from keras_siamim.data.sources import array_source
@@ -59,30 +59,30 @@ def image_batches_from(place):
 
     pixels = np.random.default_rng(1).integers(0, 256, (BATCHES * BATCH_SIZE, 20, 28, 3)).astype("uint8")
     views, masking = PairedViews(IMAGE_SIZE, seed=7), Masking(GRID, num_masked=4, min_block=1)
-    epoch, step = divmod(place.batches, BATCHES)
+    epoch, step = divmod(progress.batches, BATCHES)
     return training_batches(
         array_source(pixels),
         views,
         masking,
         batch_size=BATCH_SIZE,
-        seed=7 + place.order,
+        seed=7 + progress.order,
         start_epoch=epoch,
         start_step=step,
     )
 
 
-def survive(folder, pipe=None, images=False):
-    """Train the run in `folder` to its end from wherever it stands; exit status 75 after SIGTERM."""
-    batches_from = image_batches_from if images else drawn_batches_from
+def train_to_end(folder, pipe=None, images=False):
+    """Resume the run in `folder` and train it to its end; exit with status 75 after SIGTERM."""
+    batches_from = image_batches_from if images else random_batches_from
     keras.utils.set_random_seed(7)
     with FolderLock(folder):
-        model = survivor_model()
+        model = build_model()
         checkpoint = ExactCheckpoint(CheckpointFiles(folder / "checkpoints"), BATCHES, every_batches=SAVE_EVERY)
-        place = resume(model, STAGE, checkpoint, report=lambda line: print(f"    {line}", flush=True))
+        progress = resume(model, STAGE, checkpoint, report=lambda line: print(f"    {line}", flush=True))
         callbacks = [RunLog(folder)]
         if pipe is not None:
-            pipe.send(place.batches)
-            callbacks.append(TellBatches(pipe, checkpoint))
+            pipe.send(progress.batches)
+            callbacks.append(ReportBatches(pipe, checkpoint))
         try:
             train(model, batches_from, checkpoint, EPOCHS, callbacks, verbose=0)
         except Preempted:
