@@ -1,4 +1,4 @@
-"""What the examples of docstrings may use. They run on one backend; `tests` has the tests of all three."""
+"""Fixtures for doctests. Doctests run on TensorFlow only; the tests in `tests` run on all three backends."""
 
 import os
 

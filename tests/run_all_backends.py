@@ -1,9 +1,9 @@
-"""The suite on TensorFlow, JAX and PyTorch.
+"""Run the test suite on TensorFlow, JAX and PyTorch.
 
 python -m tests.run_all_backends [--backends jax,torch] [--workers 2] [pytest arguments]
 
-Every worker runs the backends in turn, and takes test files of each from a list that the workers share. So a worker
-that finds no file left goes on with the next backend instead of waiting for the others.
+Every worker runs the backends one after another and takes test files from a shared list. When no files of a backend are
+left, a worker continues with the next backend and does not wait for the others.
 """
 
 import argparse
@@ -18,20 +18,20 @@ import tempfile
 import threading
 import time
 
-# The longest comes first.
+# The slowest comes first.
 BACKENDS = ("jax", "tensorflow", "torch")
-# A process takes up to 3 GB, and more processes than this have too little to share.
+# Each process uses up to 3 GB of memory, and more of them would have too few files to share.
 MOST_WORKERS = 8
 NO_TESTS = 5  # pytest's exit status
 
 
 def environment(backend, folder):
-    """Return what the processes of one backend have in common."""
+    """Return the environment variables for the processes of one backend."""
     claims = folder / backend
     claims.mkdir(exist_ok=True)
     common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "TEST_CLAIMS": str(claims)}
     if backend == "jax":
-        # Most of the time goes into compiling programs that run once: compile quickly, and each program once.
+        # Compilation takes most of the time: skip expensive optimizations, and compile each program once.
         common |= {
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "jax_programs"),
@@ -42,10 +42,10 @@ def environment(backend, folder):
 
 
 def run(backends, workers, arguments, folder):
-    """Run pytest in several processes at a time; print what each says as it ends.
+    """Run pytest in parallel processes and print the output of each when it ends.
 
     Returns:
-        Tuple: the backends on which something failed, and counts of tests by outcome.
+        Tuple of the backends with failed tests, and the counts of tests by outcome.
     """
     failed, stopped, printing = set(), threading.Event(), threading.Lock()
     command = [sys.executable, "-m", "pytest", "-p", "tests.shared_files", *arguments]
@@ -82,7 +82,7 @@ def run(backends, workers, arguments, folder):
 
 
 def main():
-    """Run the suite; the process's exit status."""
+    """Run the suite and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", default=",".join(BACKENDS), help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count(), MOST_WORKERS), help="default: %(default)s")
