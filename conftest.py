@@ -1,4 +1,4 @@
-"""Names for the examples in docstrings. They run on one backend; `tests` holds the tests of all three."""
+"""Fixtures for doctests. Doctests run on TensorFlow only; the tests in `tests` run on all three backends."""
 
 import os
 

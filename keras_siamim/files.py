@@ -1,7 +1,13 @@
 """Locks of files that several processes share, and file names in messages."""
 
-from collections.abc import Iterable
-from typing import IO
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import IO, BinaryIO
+
+# Prefix of files and folders that are still being written. Readers ignore them.
+STAGING = ".writing-"
 
 
 def lock(file: IO, wait: bool = True) -> None:
@@ -54,3 +60,74 @@ def listed(names: Iterable[str], separator: str = ", ", most: int = 10) -> str:
     """
     names = list(names)
     return separator.join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a staging file that replaces `path` when the block ends without an error.
+
+    Readers see either the old content or the complete new content, even after a crash or a power failure.
+
+    Args:
+        path: Path of the file, in an existing folder.
+
+    Yields:
+        A binary file object, open for writing.
+
+    Raises:
+        OSError: If the file cannot be written. `path` then keeps its old content.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "state")
+        ...     with write_atomically(path) as file:
+        ...         _ = file.write(b"complete")
+        ...     path.read_text()
+        'complete'
+    """
+    target = pathlib.Path(path)
+    # Several processes may write the same file, each through its own staging file.
+    staging = target.with_name(f"{STAGING}{target.name}.{os.getpid()}")
+    try:
+        with open(staging, "wb") as file:
+            yield file
+            flush_to_disk(file)
+        os.replace(staging, target)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    flush_folder_to_disk(target.parent)
+
+
+def flush_to_disk(file: IO) -> None:
+    """Write the buffered content of an open file to the disk.
+
+    Args:
+        file: File object, open for writing.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryFile() as file:
+        ...     flush_to_disk(file)
+    """
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_folder_to_disk(folder: str | os.PathLike[str]) -> None:
+    """Write the entries of a folder to the disk, so that renamed files keep their new names after a power failure.
+
+    Args:
+        folder: Path of an existing folder.
+
+    Example:
+        >>> flush_folder_to_disk(".")
+    """
+    if os.name == "nt":  # Windows does not open folders.
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

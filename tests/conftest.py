@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures for all tests."""
 
 import pathlib
 
@@ -10,7 +10,7 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def pytest_collection_modifyitems(config, items):
-    """Run tests that do not depend on the backend on TensorFlow only."""
+    """Deselect tests marked `one_backend` on all backends but TensorFlow."""
     if keras.config.backend() == "tensorflow":
         return
     config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("one_backend")])
@@ -24,5 +24,5 @@ def rng():
 
 @pytest.fixture
 def reference():
-    """Function from a file name to the path of that reference file."""
+    """Return a function from the name of a reference file to its path."""
     return REFERENCE.joinpath

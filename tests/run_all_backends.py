@@ -2,8 +2,8 @@
 
 python -m tests.run_all_backends [--backends jax,torch] [--workers 2] [pytest arguments]
 
-Each worker runs the backends in turn and takes test files from a list that all workers share. A worker that finds no
-file left continues with the next backend, without waiting for the others.
+Every worker runs the backends one after another and takes test files from a shared list. When no files of a backend are
+left, a worker continues with the next backend and does not wait for the others.
 """
 
 import argparse
@@ -20,18 +20,18 @@ import time
 
 # The slowest comes first.
 BACKENDS = ("jax", "tensorflow", "torch")
-# A process needs up to 3 GB; more processes than this find too few test files.
+# Each process uses up to 3 GB of memory, and more of them would have too few files to share.
 MOST_WORKERS = 8
 NO_TESTS = 5  # pytest's exit status
 
 
 def environment(backend, folder):
-    """Return the environment variables of one backend's processes."""
+    """Return the environment variables for the processes of one backend."""
     claims = folder / backend
     claims.mkdir(exist_ok=True)
     common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "TEST_CLAIMS": str(claims)}
     if backend == "jax":
-        # Compiling programs that run once takes most of the time: optimize less, and compile each program once.
+        # Compilation takes most of the time: skip expensive optimizations, and compile each program once.
         common |= {
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "jax_programs"),
@@ -42,10 +42,10 @@ def environment(backend, folder):
 
 
 def run(backends, workers, arguments, folder):
-    """Run pytest in several processes at a time and print the output of each as it ends.
+    """Run pytest in parallel processes and print the output of each when it ends.
 
     Returns:
-        Tuple: the backends on which something failed, and counts of tests by outcome.
+        Tuple of the backends with failed tests, and the counts of tests by outcome.
     """
     failed, stopped, printing = set(), threading.Event(), threading.Lock()
     command = [sys.executable, "-m", "pytest", "-p", "tests.shared_files", *arguments]

@@ -1,7 +1,7 @@
-"""Pytest plugin: several processes share the test files of one run; each takes the next file that is still free.
+"""Pytest plugin that distributes test files among processes: each process claims one file after another.
 
-`TEST_CLAIMS` is the path of a folder, empty at first, that the processes of one run share. A process leaves an empty
-file there per test file that it takes, and writes its counts when it ends.
+The processes share an empty folder, which the environment variable `TEST_CLAIMS` names. They write an empty file there
+for every claimed test file, and their counts of test outcomes at the end.
 """
 
 import itertools
@@ -13,12 +13,12 @@ import pytest
 
 
 def claims():
-    """Return the folder that the processes share."""
+    """Return the shared folder."""
     return pathlib.Path(os.environ["TEST_CLAIMS"])
 
 
 def is_first_to_claim(name):
-    """Claim a file for this process; return False if another process has it."""
+    """Claim a test file for this process. Return False if another process has claimed it."""
     try:
         (claims() / name.replace("/", "%")).touch(exist_ok=False)
     except FileExistsError:
@@ -28,14 +28,14 @@ def is_first_to_claim(name):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Put files with slow tests first, so that all processes end at about the same time."""
+    """Run files with slow tests first, so that all processes finish at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session):
-    """Run pytest's own loop over the files that this process claims, one file at a time."""
+    """Run the tests of the files that this process claims, one file at a time."""
     if session.config.option.collectonly or session.testsfailed:
         return None
     for name, group in itertools.groupby(session.items, lambda item: item.nodeid.partition("::")[0]):
@@ -52,7 +52,7 @@ def pytest_runtestloop(session):
 
 
 def pytest_sessionfinish(session):
-    """Write how many tests passed, failed and were skipped here."""
+    """Write the counts of passed, failed and skipped tests of this process."""
     reports = session.config.pluginmanager.getplugin("terminalreporter").stats
     counts = {outcome: len(reports.get(outcome, [])) for outcome in ("passed", "failed", "error", "skipped")}
     (claims() / f"{os.getpid()}.json").write_text(json.dumps(counts))

@@ -17,7 +17,27 @@ def test_a_lock_is_exclusive_until_its_file_is_closed(tmp_path):
         files.lock(second, wait=False)
 
 
-def test_windows_gets_an_error_with_the_supported_systems(tmp_path, monkeypatch):
+def test_locking_on_windows_names_the_supported_systems(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with (tmp_path / "file").open("w") as file, pytest.raises(OSError, match="Linux and macOS only"):
         files.lock(file)
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(TypeError), files.write_atomically(path) as file:
+        file.writelines([b"half", None])
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_readers_see_the_old_content_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with files.write_atomically(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

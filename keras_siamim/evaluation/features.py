@@ -7,7 +7,6 @@ extraction resumes after its last finished batch.
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
+from keras_siamim.files import write_atomically
 from keras_siamim.ops.pooling import POOLINGS, check_pooling, pool_tokens
 from keras_siamim.types import ArrayLike, PathLike, Tensor
 
@@ -286,8 +286,6 @@ def _cached(folder, images, compute):
             return tuple(stored[feature] for feature in FEATURES)
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError):
         features = compute(images)
-    unfinished = folder / f"{name}.{os.getpid()}.unfinished"
-    with open(unfinished, "wb") as file:
+    with write_atomically(path) as file:
         np.savez(file, **dict(zip(FEATURES, features, strict=True)))
-    os.replace(unfinished, path)
     return features

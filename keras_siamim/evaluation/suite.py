@@ -1,7 +1,6 @@
 """Protocols on frozen features by name, with the paper's settings, and the table of their results."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from keras_siamim.evaluation.health import health
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.evaluation.linear_probe import linear_probe
 from keras_siamim.evaluation.result import EvaluationResult
+from keras_siamim.files import write_atomically
 from keras_siamim.ops.pooling import check_pooling
 from keras_siamim.types import PathLike
 
@@ -199,6 +199,5 @@ def write_report(folder: PathLike, about: Mapping, rows: Mapping[str, Sequence[E
     folder.mkdir(parents=True, exist_ok=True)
     content = {**about, "rows": {name: [result.to_dict() for result in results] for name, results in rows.items()}}
     for name, text in (("evaluation.json", json.dumps(content, indent=2)), ("evaluation.md", markdown_table(rows))):
-        unfinished = folder / f"{name}.unfinished"
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        os.replace(unfinished, folder / name)
+        with write_atomically(folder / name) as file:
+            file.write(f"{text}\n".encode())

@@ -1,6 +1,6 @@
-"""One resumable run: its description, checkpoints, lock, log and training loop.
+"""Resumable runs: description, checkpoints, lock, log and training loop.
 
-`ExactCheckpoint` resumes any `fit` at the exact batch where it stopped.
+`ExactCheckpoint` resumes training at the exact batch where it stopped.
 """
 
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress

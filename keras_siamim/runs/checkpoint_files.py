@@ -1,10 +1,10 @@
-"""Checkpoints as folders that are whole or not there, whatever moment a process or a machine dies at.
+"""Atomic checkpoint folders.
 
-    checkpoints/order-0-batch-000001200/arrays.npz       every array of the training state
-                                        manifest.json    where training stood, and the SHA-256 of the arrays
+    checkpoints/order-0-batch-000001200/arrays.npz       all arrays of the training state
+                                        manifest.json    training progress, and the SHA-256 checksum of the arrays
 
-A checkpoint is written aside under a name that nobody reads, flushed to the disk, and renamed; only then are the ones
-before it deleted. What is found damaged later is set aside, and the one before it is used.
+`CheckpointFiles` writes a checkpoint to a staging folder, flushes it to the disk and renames it. Only then does it
+delete older checkpoints. If a checkpoint is damaged later, it is quarantined and training resumes from the one before.
 """
 
 import contextlib
@@ -15,25 +15,37 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from keras_siamim.files import STAGING, flush_folder_to_disk, flush_to_disk
+from keras_siamim.types import PathLike
+
 ARRAYS, MANIFEST = "arrays.npz", "manifest.json"
-ASIDE, DAMAGED = ".writing-", ".damaged"
-# A file that says where processes that train together are to end.
+# Suffix of quarantined checkpoints.
+DAMAGED = ".damaged"
+# File with the batch after which all processes of a run stop.
 END = "end"
 NAME = re.compile(r"order-(\d+)-batch-(\d+)$")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Progress:
-    """Where a run stands, which is all that its data order depends on; later places compare greater.
+    """Training progress of a run. It determines the batches that follow, and it can be compared.
 
     Args:
-        order: Which data order: one more after every rollback and every new stage, 0 at first.
-        batches: Batches trained on since the beginning of the run.
-        stage: How often the schedule was started again with a fresh optimizer.
+        order: Integer. Index of the data order, which increases with every rollback and every new stage. Defaults to 0.
+        batches: Integer. Number of batches since the beginning of the run. Defaults to 0.
+        stage: Integer. Index of the schedule phase. Each phase has a fresh optimizer. Defaults to 0.
+
+    Example:
+        >>> Progress(order=1, batches=5) > Progress(order=0, batches=20)
+        True
+        >>> Progress(batches=1200).name
+        'order-0-batch-000001200'
     """
 
     order: int = 0
@@ -41,146 +53,177 @@ class Progress:
     stage: int = 0
 
     @property
-    def name(self):
-        """Name of the checkpoint that is made here."""
+    def name(self) -> str:
+        """Name of the checkpoint folder."""
         return f"order-{self.order}-batch-{self.batches:09d}"
 
-    def reshuffled(self, **changes):
-        """The same place in the next data order."""
+    def reshuffled(self, **changes: int) -> "Progress":
+        """Return this progress with the next data order.
+
+        Args:
+            **changes: Other fields to replace.
+
+        Returns:
+            A `Progress`.
+        """
         return dataclasses.replace(self, order=self.order + 1, **changes)
 
 
 class NewerCheckpoint(ValueError):
-    """A checkpoint tells of training progress in terms that this version doesn't know; it is not damaged."""
+    """Error for a checkpoint of a newer version of this package. The checkpoint itself is intact."""
 
 
 class CheckpointFiles:
-    """The checkpoints of one run.
+    """The checkpoints of one run on the disk.
 
     Args:
-        folder: Where they lie; made by the first one.
-        keep: How many whole ones to keep, 1 or more.
+        folder: Path. The first checkpoint creates the folder.
+        keep: Integer, 1 or more. Number of checkpoints to keep. Defaults to 3.
 
     Raises:
         ValueError: If `keep` is below 1.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = CheckpointFiles(folder)
+        ...     files.write(Progress(batches=10), {"kernel": np.ones(3)})
+        ...     files.newest()[1]
+        Progress(order=0, batches=10, stage=0)
     """
 
-    def __init__(self, folder, keep=3):
+    def __init__(self, folder: PathLike, keep: int = 3) -> None:
         if keep < 1:
             raise ValueError(f"`keep` must be 1 or more. Received: {keep}.")
         self.folder = Path(folder)
         self.keep = keep
-        self._intact = {}  # stamps of the checkpoints whose checksum this process has verified
+        # File stamps of the checkpoints whose checksum this process has verified.
+        self._intact: dict[Path, Any] = {}
 
-    def write(self, place, arrays):
-        """Write a checkpoint, then delete those beyond the last `keep`.
+    def write(self, progress: Progress, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write a checkpoint, then delete all but the newest `keep`.
 
         Args:
-            place: A `Progress`.
-            arrays: NumPy arrays by name.
+            progress: A `Progress`. If its checkpoint exists and is intact, that one is kept.
+            arrays: Dictionary of NumPy arrays by name.
 
         Raises:
-            OSError: If it can't be written whole, for instance on a full disk. What was there before still is.
+            OSError: If the checkpoint cannot be written, for example on a full disk. Earlier checkpoints stay intact.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        aside, final = self.folder / f"{ASIDE}{place.name}", self.folder / place.name
-        shutil.rmtree(aside, ignore_errors=True)
+        staging, final = self.folder / f"{STAGING}{progress.name}", self.folder / progress.name
+        shutil.rmtree(staging, ignore_errors=True)
         try:
-            aside.mkdir()
-            with open(aside / ARRAYS, "wb") as file:
-                hashed = _Hashed(file)
-                np.savez(hashed, **arrays)
-                _to_disk(file)
-            with open(aside / MANIFEST, "w") as file:
-                json.dump({"place": dataclasses.asdict(place), "sha256": hashed.digest()}, file, indent=1)
-                _to_disk(file)
-            _folder_to_disk(aside)
-            if final.exists():  # the same place is the same state: keep the one on disk unless it is damaged
-                if damage(final) is None:
+            staging.mkdir()
+            with open(staging / ARRAYS, "wb") as file:
+                hashing = _HashingWriter(file)
+                np.savez(hashing, **arrays)  # type: ignore[arg-type]  # its stub types all keywords as bool
+                flush_to_disk(file)
+            with open(staging / MANIFEST, "w") as text:
+                json.dump({"progress": dataclasses.asdict(progress), "sha256": hashing.digest()}, text, indent=1)
+                flush_to_disk(text)
+            flush_folder_to_disk(staging)
+            if final.exists():  # equal progress means an equal state
+                if find_damage(final) is None:
                     return
-                set_aside(final)
-            os.rename(aside, final)
-            _folder_to_disk(self.folder)
+                quarantine(final)
+            os.rename(staging, final)
+            flush_folder_to_disk(self.folder)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
         for old in self.paths()[self.keep :]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def paths(self):
-        """Checkpoint folders, the newest first, whole or not."""
+    def paths(self) -> list[Path]:
+        """Return the checkpoint folders, intact or damaged, newest first."""
         found = {}
         for path in self.folder.glob("order-*-batch-*"):
             if match := NAME.fullmatch(path.name):
                 found[int(match[1]), int(match[2])] = path
         return [found[key] for key in sorted(found, reverse=True)]
 
-    def quarantined(self):
-        """Damaged checkpoint folders that earlier starts renamed."""
+    def quarantined(self) -> list[Path]:
+        """Return the folders of damaged checkpoints that `clean` renamed."""
         return sorted(self.folder.glob(f"order-*-batch-*{DAMAGED}"))
 
-    def newest(self, usable=lambda place: True, report=print):
-        """The newest whole checkpoint.
+    def newest(
+        self,
+        usable: Callable[[Progress], bool] = lambda progress: True,
+        report: Callable[[str], object] = print,
+    ) -> tuple[Path, Progress] | None:
+        """Return the newest intact checkpoint.
 
         Args:
-            usable: Which places will do.
-            report: Called with one line for each checkpoint that is passed over, and why.
+            usable: Function from a `Progress` to a bool that selects checkpoints. Defaults to all.
+            report: Function of one line of text. It is called with the reason for every skipped checkpoint. Defaults to
+                `print`.
 
         Returns:
-            Its path and its `Progress`, or `None` if there is none.
+            Tuple of the path and its `Progress`. None if there is no such checkpoint.
 
         Raises:
-            NewerCheckpoint: If a newer version of this package wrote a checkpoint that comes first.
+            NewerCheckpoint: If a newer version of this package wrote a checkpoint that would come first.
         """
         for path in self.paths():
-            problem = self._damage(path)
+            problem = self._find_damage(path)
             if problem:
-                report(f"passed over checkpoint {path}: {problem}")
-            elif usable(place := read_progress(path)):
-                return path, place
+                report(f"skipped checkpoint {path}: {problem}")
+            elif usable(progress := read_progress(path)):
+                return path, progress
         return None
 
-    def propose_end(self, batches):
-        """Have all processes end after so many batches of the run, unless another has proposed an end before."""
+    def propose_end(self, batches: int) -> None:
+        """Propose that all processes stop after a batch. Only the first proposal counts.
+
+        Args:
+            batches: Integer. Number of batches since the beginning of the run.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError), open(self.folder / END, "x") as file:
             file.write(str(batches))
 
-    def proposed_end(self):
-        """The batch after which all processes are to end, or `None`."""
+    def proposed_end(self) -> int | None:
+        """Return the number of batches after which all processes stop, or None without a proposal."""
         try:
             return int((self.folder / END).read_text())
-        except (FileNotFoundError, ValueError):  # none, or being written at this moment
+        except (FileNotFoundError, ValueError):  # ValueError: another process is writing it
             return None
 
-    def clean(self, report=print):
-        """Tidy up after a process that died: delete what it had not finished, set aside what is damaged."""
+    def clean(self, report: Callable[[str], object] = print) -> None:
+        """Delete unfinished checkpoints of killed processes, and quarantine damaged ones.
+
+        Args:
+            report: Function of one line of text. It is called for every such checkpoint. Defaults to `print`.
+
+        Raises:
+            NewerCheckpoint: If a newer version of this package wrote a checkpoint.
+        """
         (self.folder / END).unlink(missing_ok=True)
-        for path in sorted(self.folder.glob(f"{ASIDE}*")):
+        for path in sorted(self.folder.glob(f"{STAGING}*")):
             shutil.rmtree(path, ignore_errors=True)
-            report(f"deleted an unfinished checkpoint: {path.name.removeprefix(ASIDE)}")
+            report(f"deleted unfinished checkpoint {path.name.removeprefix(STAGING)}")
         for path in self.paths():
             try:
-                problem = self._damage(path, reading_fails=True)
-            except OSError:  # perhaps only for now
+                problem = self._find_damage(path, raise_read_errors=True)
+            except OSError:  # the file system may recover
                 continue
             if problem:
-                report(f"set aside checkpoint {set_aside(path)}: {problem}")
+                report(f"quarantined checkpoint {quarantine(path)}: {problem}")
 
-    def _damage(self, path, reading_fails=False):
-        # A checkpoint of gigabytes is read once per process, unless its files change.
+    def _find_damage(self, path, raise_read_errors=False):
+        # A checkpoint can have gigabytes: verify it once per process, and again only if its files change.
         stamp = _stamp(path)
         if stamp is not None and self._intact.get(path) == stamp:
             return None
-        problem = damage(path, reading_fails)
+        problem = find_damage(path, raise_read_errors)
         if problem is None:
             self._intact[path] = stamp
         return problem
 
 
-class _Hashed(io.RawIOBase):
-    """A stream into a file that computes the SHA-256 of what passes; it can't go back, so nothing is written twice."""
-
-    def __init__(self, file):
+class _HashingWriter(io.RawIOBase):
+    # A writer that computes the SHA-256 checksum of the data. It cannot seek, so nothing is written twice.
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
 
@@ -196,7 +239,7 @@ class _Hashed(io.RawIOBase):
 
 
 def _stamp(path):
-    # Changes whenever one of a checkpoint's files does.
+    # Changes whenever one of the checkpoint's files changes.
     try:
         files = [(path / name).stat() for name in (ARRAYS, MANIFEST)]
     except OSError:
@@ -204,81 +247,88 @@ def _stamp(path):
     return [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
 
 
-def damage(path, reading_fails=False):
-    """What is wrong with a checkpoint in words, or `None` if it is whole.
+def find_damage(path: Path, raise_read_errors: bool = False) -> str | None:
+    """Verify a checkpoint and its checksum.
 
     Args:
-        path: The checkpoint.
-        reading_fails: Whether files that are there and can't be read are an `OSError` rather than damage.
+        path: Path of the checkpoint folder.
+        raise_read_errors: Bool. Raise errors from reading existing files, instead of returning them. Defaults to False.
+
+    Returns:
+        The reason why the checkpoint is damaged. None if it is intact.
+
+    Raises:
+        OSError: If `raise_read_errors` is True and an existing file cannot be read.
+        NewerCheckpoint: If a newer version of this package wrote the checkpoint.
     """
     try:
         manifest = _manifest(path)
         with open(path / ARRAYS, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        if reading_fails and not isinstance(error, FileNotFoundError):
+        if raise_read_errors and not isinstance(error, FileNotFoundError):
             raise
-        return f"{error.filename or path} can't be read ({error.strerror or error})"
+        return f"{error.filename or path} cannot be read ({error.strerror or error})"
     except NewerCheckpoint:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} is not whole ({error!r})"
-    size = (path / ARRAYS).stat().st_size
-    return None if digest == manifest["sha256"] else f"the checksum of {ARRAYS} ({size} bytes) is not the recorded one"
+        return f"{MANIFEST} is invalid ({error!r})"
+    if digest == manifest["sha256"]:
+        return None
+    return f"the checksum of {ARRAYS} ({(path / ARRAYS).stat().st_size} bytes) differs from the recorded one"
 
 
-def set_aside(path):
-    """Rename a damaged checkpoint, so that it is neither read nor counted again; its new path."""
+def quarantine(path: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is ignored from now on.
+
+    Args:
+        path: Path of the checkpoint folder.
+
+    Returns:
+        The new path.
+    """
     new = path.with_name(path.name + DAMAGED)
     shutil.rmtree(new, ignore_errors=True)
     path.rename(new)
     return new
 
 
-def read_progress(path):
-    """The `Progress` of a whole checkpoint."""
-    return Progress(**_manifest(path)["place"])
+def read_progress(path: Path) -> Progress:
+    """Return the training progress of an intact checkpoint.
+
+    Args:
+        path: Path of the checkpoint folder.
+
+    Returns:
+        A `Progress`.
+    """
+    return Progress(**_manifest(path)["progress"])
 
 
 def _manifest(path):
     manifest = json.loads((path / MANIFEST).read_text())
-    places = {field.name for field in dataclasses.fields(Progress)}
-    unknown = manifest.keys() - {"place", "sha256"} | manifest["place"].keys() - places
+    known = {field.name for field in dataclasses.fields(Progress)}
+    unknown = manifest.keys() - {"progress", "sha256"} | manifest["progress"].keys() - known
     if unknown:
         raise NewerCheckpoint(
-            f"{path / MANIFEST} must have no fields but place, sha256 and, of a place, {', '.join(sorted(places))}. "
-            f"Received: {', '.join(sorted(unknown))}. A newer version of keras_siamim wrote it: resume with that one."
+            f"`{MANIFEST}` must have only the fields progress ({', '.join(sorted(known))}) and sha256. "
+            f"Received: {', '.join(sorted(unknown))} in {path}. "
+            "A newer version of keras_siamim wrote this checkpoint: resume with that version."
         )
-    Progress(**manifest["place"])
+    Progress(**manifest["progress"])
     if "sha256" not in manifest:
         raise KeyError("sha256")
     return manifest
 
 
-def read_arrays(path):
-    """The arrays of a whole checkpoint by name, in the order in which they were written."""
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an intact checkpoint.
+
+    Args:
+        path: Path of the checkpoint folder.
+
+    Returns:
+        A dictionary of arrays by name, in the order in which they were written.
+    """
     with np.load(path / ARRAYS) as file:
         return {name: file[name] for name in file.files}
-
-
-def write_text(path, text):
-    """Replace a small file as a whole: its old content or the new one is there at any moment, never a part."""
-    aside = path.with_name(f"{ASIDE}{path.name}")
-    with open(aside, "w") as file:
-        file.write(text)
-        _to_disk(file)
-    os.replace(aside, path)
-    _folder_to_disk(path.parent)
-
-
-def _to_disk(file):
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _folder_to_disk(folder):
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

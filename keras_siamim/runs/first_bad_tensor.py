@@ -1,57 +1,62 @@
-"""Which number went wrong first."""
+"""Diagnosis of non-finite values in a training step."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_siamim.layers.nested import nested_layers
+from keras_siamim.objectives import Objective
 from keras_siamim.optimizers import GradientKeepingAdamW
 
 
-def first_bad_tensor(model, batch):
-    """Name the first tensor of a training step that holds a number that is not finite.
+def first_bad_tensor(model: Objective, batch: Mapping[str, Any]) -> str:
+    """Return the name of the first tensor of a training step that contains a non-finite value.
 
-    Looks at the batch, the weights, what every layer gives on the way, the terms of the loss, and the gradients, in
-    this order. Works on a copy; draws of dropped paths are those of another step.
+    The function checks the batch, the weights, the outputs of all layers, the loss terms and the gradients, in this
+    order. It repeats the step on a copy of the model, with other random samples for stochastic depth.
 
     Args:
-        model: An objective.
-        batch: The training batch to look at.
+        model: Built objective.
+        batch: Dictionary of arrays or tensors. Training batch of the step.
 
     Returns:
         A sentence.
     """
     batch = {name: np.asarray(value) for name, value in batch.items()}
     for name, value in batch.items():
-        if _bad(value):
-            return f"The batch's {name!r} {_how(value)}."
+        if _is_bad(value):
+            return f"The batch's {name!r} {_describe(value)}."
     for variable in model.variables:
-        if _bad(variable):
-            return f"The weight {variable.path} {_how(variable)}."
+        if _is_bad(variable):
+            return f"The weight {variable.path} {_describe(variable)}."
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
-    outputs = {}
+    outputs: dict[str, np.ndarray] = {}
     layers = _watched(copy, outputs)
     terms = copy.loss_terms(copy(batch, training=True))
     for layer in layers:
         del layer.call
     for path, value in outputs.items():
-        return f"The output of the layer {path} {_how(value)}."
+        return f"The output of the layer {path} {_describe(value)}."
     for name, value in terms.items():
-        if _bad(value):
-            return f"The loss term {name!r} {_how(value)}."
+        if _is_bad(value):
+            return f"The loss term {name!r} {_describe(value)}."
     return _first_bad_gradient(copy, batch)
 
 
 def _watched(model, found):
-    # Every layer's first bad output goes into `found`; layers inside others come first, as they finish first.
+    # Wrap all layers, so that the first non-finite output of each goes into `found`. Inner layers finish first, so they
+    # come first.
     layers = [layer for layer in nested_layers(model) if not isinstance(layer, keras.Metric)]
     for layer in layers:
 
         def call(*args, inner=layer.call, path=layer.path, **kwargs):
             outputs = inner(*args, **kwargs)
             for value in keras.tree.flatten(outputs):
-                if path not in found and _bad(value):
+                if path not in found and _is_bad(value):
                     found[path] = ops.convert_to_numpy(value)
             return outputs
 
@@ -63,18 +68,18 @@ def _first_bad_gradient(model, batch):
     optimizer = GradientKeepingAdamW(learning_rate=0.0)
     model.compile(optimizer, run_eagerly=True)
     model.train_on_batch(batch)
-    # Gradients are made from the loss backwards, and most weights were created in the order in which they are used.
+    # Backpropagation starts at the loss, and most weights were created in the order in which they are used.
     for variable, gradient in zip(reversed(model.trainable_variables), reversed(optimizer.gradients), strict=True):
-        if _bad(gradient):
-            return f"The gradient of {variable.path} {_how(gradient)}."
-    return "Computed once more without loss scaling, every number of that step is finite."
+        if _is_bad(gradient):
+            return f"The gradient of {variable.path} {_describe(gradient)}."
+    return "Repeated without loss scaling, all values of the step are finite."
 
 
-def _bad(value):
+def _is_bad(value):
     value = ops.convert_to_numpy(value)
     return value.dtype.kind not in "biuSO" and not np.isfinite(value.astype("float32")).all()
 
 
-def _how(value):
+def _describe(value):
     value = ops.convert_to_numpy(value).astype("float32")
-    return f"has {np.count_nonzero(~np.isfinite(value))} numbers of {value.size} that are not finite"
+    return f"has {np.count_nonzero(~np.isfinite(value))} non-finite values of {value.size}"

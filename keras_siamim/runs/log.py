@@ -1,26 +1,28 @@
-"""The log of a run: one row an epoch, as a table and for TensorBoard."""
+"""Log of a run: one row per epoch, as a CSV table and for TensorBoard."""
 
 import csv
 import os
 import socket
 import time
+from pathlib import Path
 
 import keras
 
-from keras_siamim.runs.checkpoint_files import write_text
+from keras_siamim.files import write_atomically
 
 
 class RunLog(keras.callbacks.Callback):
-    """Write every epoch's logs to `log.csv` and, with TensorFlow at hand, to event files in `tensorboard/`.
+    """Callback that writes the logs of every epoch to `log.csv` and to event files in `tensorboard/`.
 
-    Where a run goes on from a checkpoint, rows of epochs that are trained again are dropped from the table first.
+    Event files need TensorFlow; without it, the callback writes the table alone. If a run resumes from an earlier
+    epoch, the callback first deletes the rows of the epochs that will be trained again.
 
     Args:
-        folder: The run folder, a `Path`.
-        writes: Whether this process writes.
+        folder: `pathlib.Path` of the run folder.
+        writes: Bool. Write files; one of the processes that train together does. Defaults to True.
     """
 
-    def __init__(self, folder, writes=True):
+    def __init__(self, folder: Path, writes: bool = True) -> None:
         super().__init__()
         self.path = folder / "log.csv"
         self.events = folder / "tensorboard"
@@ -28,29 +30,30 @@ class RunLog(keras.callbacks.Callback):
         self._events = None
 
     def on_train_begin(self, logs=None):
-        """Be ready to drop rows."""
         self._first = True
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Drop rows from this epoch on, where training begins with it."""
         if self._first and self.writes and self.path.exists():
             rows = read_rows(self.path)
             kept = [row for row in rows if int(row["epoch"]) < epoch]
             if len(kept) < len(rows) or not kept:
-                write_text(self.path, _table(kept))
+                self._write_table(kept)
         self._first = False
 
     def on_epoch_end(self, epoch, logs=None):
-        """Add the epoch's row."""
         if not self.writes:
             return
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
         rows = read_rows(self.path) if self.path.exists() else []
-        write_text(self.path, _table([*rows, row]))
+        self._write_table([*rows, row])
         self._write_events(epoch, row)
 
+    def _write_table(self, rows):
+        with write_atomically(self.path) as file:
+            file.write(_table(rows).encode())
+
     def _write_events(self, epoch, row):
-        # An event file is a TFRecord of `Event` messages; writing it as such does not need TensorBoard itself.
+        # An event file is a TFRecord of `Event` messages, so it can be written without the package TensorBoard.
         try:
             import tensorflow as tf
         except ImportError:
@@ -67,14 +70,21 @@ class RunLog(keras.callbacks.Callback):
         self._events.flush()
 
 
-def read_rows(path):
-    """Rows of a log as dictionaries of text."""
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a log.
+
+    Args:
+        path: Path of `log.csv`.
+
+    Returns:
+        A list of dictionaries from column names to text, one per epoch.
+    """
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
 def _table(rows):
-    # The columns are those of the first row, and any that came later behind them.
+    # Columns that appear in later rows only come last.
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
     return "".join(",".join(map(str, line)) + "\n" for line in lines if line)

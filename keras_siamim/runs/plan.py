@@ -1,21 +1,28 @@
-"""Which epochs a run has, and which schedule each of them follows, extensions included."""
+"""Training plan of a run: its stages, each with its own schedule."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keras_siamim.recipes import Recipe
 
-# How a finished run can go on.
+# Schedules for the additional epochs of a finished run.
 SCHEDULES = ("rewarmed", "continued")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Epochs that share one optimizer state and one schedule.
+    """Consecutive epochs of a run that share one optimizer state and one schedule.
 
     Args:
-        number: 0 for what the recipe says; one more each time the schedule starts again.
-        first_epoch: Of the run, where the schedule begins.
-        recipe: `Recipe` whose `epochs` and `warmup_epochs` are those of the schedule.
+        number: Integer. Index of the stage: 0 for the epochs of the recipe, then 1 more for each restarted schedule.
+        first_epoch: Integer. Epoch of the run at which the schedule begins, from 0.
+        recipe: `Recipe` with the `epochs` and `warmup_epochs` of this stage.
+
+    Example:
+        >>> recipe = Recipe(epochs=10, warmup_epochs=1, batch_size=64, base_learning_rate=1e-3)
+        >>> Stage(1, first_epoch=40, recipe=recipe).last_epoch
+        50
     """
 
     number: int
@@ -23,24 +30,27 @@ class Stage:
     recipe: Recipe
 
     @property
-    def last_epoch(self):
-        """Epochs of the run when the stage is finished."""
+    def last_epoch(self) -> int:
+        """Number of epochs of the run at the end of this stage."""
         return self.first_epoch + self.recipe.epochs
 
 
-def last_stage(recipe, extensions=()):
-    """The stage that a run is in or has finished with, after all its extensions.
+def last_stage(recipe: Recipe, extensions: Sequence[Mapping[str, Any]] = ()) -> Stage:
+    """Return the stage of a run after all its extensions.
 
-    `"continued"` lengthens the schedule, as if the run had been planned longer: the learning rate takes up the longer
-    cosine where it is by then. `"rewarmed"` starts the schedules of learning rate and target momentum again over the
-    new epochs, with a warm-up of the same share of them and a fresh optimizer.
+    The schedule `"continued"` lengthens the cosine, as if the run had been planned longer. The learning rate continues
+    from the current epoch of the longer cosine. The schedule `"rewarmed"` restarts learning rate and target momentum
+    over the new epochs. It has a warm-up of the same fraction of epochs and a fresh optimizer.
 
     Args:
-        recipe: The run's `Recipe`.
-        extensions: Dictionaries with `epochs` and `schedule`, one of `SCHEDULES`.
+        recipe: `Recipe` of the run.
+        extensions: Sequence of dictionaries with `epochs` and `schedule`, one of `SCHEDULES`. Defaults to none.
+
+    Returns:
+        A `Stage`.
 
     Raises:
-        ValueError: For an unknown schedule or fewer than one epoch.
+        ValueError: If a schedule is unknown, or an extension has fewer than one epoch.
 
     Example:
         >>> recipe = Recipe(epochs=40, warmup_epochs=4, batch_size=64, base_learning_rate=1e-3)
@@ -56,9 +66,9 @@ def last_stage(recipe, extensions=()):
         if schedule not in SCHEDULES:
             raise ValueError(f"`schedule` must be one of {', '.join(SCHEDULES)}. Received: {schedule!r}.")
         if epochs < 1:
-            raise ValueError(f"A run can be continued for 1 epoch or more. Received: {epochs}.")
+            raise ValueError(f"`epochs` must be 1 or more. Received: {epochs}.")
         if schedule == "continued":
-            # The warm-up is over; it must not become longer in hindsight.
+            # The warm-up is over: keep its length, although it is a fraction of the epochs.
             rising = stage.recipe.rising_epochs
             longer = dataclasses.replace(stage.recipe, epochs=stage.recipe.epochs + epochs, warmup_epochs=rising)
             stage = dataclasses.replace(stage, recipe=longer)

@@ -1,26 +1,35 @@
-"""Everything that the next training step depends on, as NumPy arrays, the same on every backend.
+"""Complete training state as NumPy arrays, in one format for all backends.
 
-Weights of both branches, what normalizations and seed generators count, the optimizer's moments and counters, and the
-running means of the epoch's losses. Arrays are found again by their place in the order of a model's variables, since
-Keras numbers names by what else a process has built; the names are there for people.
+It consists of the weights of both branches, moving averages, seeds, the moments and counters of the optimizer, and the
+running means of the losses of the epoch. Arrays are identified by their index among the variables of the model. The
+paths in their names are for readers only, since Keras numbers layers by the order of construction in a process.
 """
 
+from collections.abc import Mapping, Sequence
+
+import keras
 import numpy as np
 from keras import ops
 
-# The groups of variables, in the order in which they are restored.
+# Groups of variables, in the order in which they are restored.
 MODEL, OPTIMIZER, METRICS = "model", "optimizer", "metrics"
 
 
-def training_state(model, groups=(MODEL, OPTIMIZER, METRICS)):
-    """The state of a compiled model, copied to the host.
+def training_state(model: keras.Model, groups: Sequence[str] = (MODEL, OPTIMIZER, METRICS)) -> dict[str, np.ndarray]:
+    """Return the training state of a model, copied to the host.
 
     Args:
-        model: A compiled, built Keras model.
-        groups: Which groups of variables.
+        model: Compiled and built Keras model.
+        groups: Names of groups of variables. Defaults to all.
 
     Returns:
-        Arrays by `group/number/path`. Floats narrower than float32 are float32, which holds them exactly.
+        A dictionary of arrays by `group/index/path`. Floats of 8 or 16 bits are converted to float32, without loss.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> [array.shape for array in training_state(model, ["model"]).values()]
+        [(3, 1), (1,)]
     """
     return {
         f"{group}/{number:05d}/{variable.path}": _copy(variable)
@@ -30,18 +39,27 @@ def training_state(model, groups=(MODEL, OPTIMIZER, METRICS)):
     }
 
 
-def restore(model, arrays, groups=(MODEL, OPTIMIZER, METRICS)):
-    """Set a compiled model to a state that `training_state` gave, of this or another process, device or backend.
+def restore(
+    model: keras.Model,
+    arrays: Mapping[str, np.ndarray],
+    groups: Sequence[str] = (MODEL, OPTIMIZER, METRICS),
+) -> None:
+    """Restore the training state of a model, also from another process, device or backend.
 
     Args:
-        model: A compiled, built Keras model.
-        arrays: Arrays by `group/number/path`.
-        groups: Which groups to set.
+        model: Compiled and built Keras model.
+        arrays: Dictionary from `training_state`.
+        groups: Names of the groups of variables to restore. Defaults to all.
 
     Raises:
-        ValueError: If the state is that of another model or optimizer; nothing is set then.
+        ValueError: If the state is that of another model or optimizer. The model is then unchanged.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> restore(model, training_state(model))
     """
-    found = {group: [] for group in groups}
+    found: dict[str, list[tuple[str, np.ndarray]]] = {group: [] for group in groups}
     for name, array in arrays.items():
         group, _, path = name.split("/", 2)
         if group in found:
@@ -52,18 +70,17 @@ def restore(model, arrays, groups=(MODEL, OPTIMIZER, METRICS)):
             continue
         if len(variables) != len(found[group]):
             raise ValueError(
-                f"The checkpoint must hold this model's {len(variables)} variables of the {group}. "
-                f"It holds {len(found[group])}."
+                f"`arrays` must have {len(variables)} variables of the {group}. Received: {len(found[group])}."
             )
         for variable, (path, array) in zip(variables, found[group], strict=True):
             if tuple(variable.shape) != array.shape:
                 raise ValueError(
-                    f"The checkpoint must fit the {group}: {variable.path} has the shape {tuple(variable.shape)}. "
-                    f"Received: {path} of the shape {array.shape}."
+                    f"`arrays` must have the shape {tuple(variable.shape)} for {variable.path} of the {group}. "
+                    f"Received: {array.shape} for {path}."
                 )
             pairs.append((variable, array))
     for variable, array in pairs:
-        # Seeds are kept as uint32, int32 or int64, depending on the backend; their bits are what counts.
+        # Backends store seeds as uint32, int32 or int64. The cast keeps their bits.
         variable.assign(array.astype(np.dtype(variable.dtype)) if array.dtype.kind in "iu" else array)
 
 
@@ -74,6 +91,6 @@ def _groups(model):
 
 
 def _copy(variable):
-    array = np.array(ops.convert_to_numpy(variable))  # a copy: the next step may write where the variable lies
+    array = np.array(ops.convert_to_numpy(variable))  # a copy: the next step may reuse the variable's memory
     narrow_float = array.dtype.kind not in "biu" and array.dtype.itemsize < 4
     return array.astype("float32") if narrow_float else array

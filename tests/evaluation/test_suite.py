@@ -31,7 +31,7 @@ def test_every_protocol_by_name_gives_the_table(tmp_path):
     assert written["data"] == "clusters"
     assert written["rows"]["mine"][0]["numbers"] == rows["mine"][0].numbers
     assert (tmp_path / "evaluation.md").read_text().splitlines() == lines
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.glob(".writing-*"))
 
 
 def test_pooling_is_the_protocols_own_unless_given():

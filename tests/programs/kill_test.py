@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 
-from keras_siamim.runs.checkpoint_files import ASIDE, CheckpointFiles, read_arrays
+from keras_siamim.runs.checkpoint_files import STAGING, CheckpointFiles, read_arrays
 from tests.programs import resumable_run
 
 TEN = "train,save,train,start,save,train,save,train,term,save"
@@ -81,7 +81,7 @@ def kill(context, folder, kind, number, images):
             pass
         time.sleep(random.uniform(0, LONGEST))
     if kind == "save":
-        while process.is_alive() and not list((folder / "checkpoints").glob(f"{ASIDE}*")):
+        while process.is_alive() and not list((folder / "checkpoints").glob(f"{STAGING}*")):
             pass
     os.kill(process.pid, signal.SIGTERM if kind == "term" else signal.SIGKILL)
     process.join()
@@ -91,8 +91,8 @@ def kill(context, folder, kind, number, images):
             done = f"batch {pipe.recv()}" if pipe.poll() else done
         except EOFError:
             break
-    left = [path.name for path in (folder / "checkpoints").glob(f"{ASIDE}*")]
-    inside = f", inside the writing of {left[0].removeprefix(ASIDE)}" if left else ""
+    left = [path.name for path in (folder / "checkpoints").glob(f"{STAGING}*")]
+    inside = f", inside the writing of {left[0].removeprefix(STAGING)}" if left else ""
     print(f"{number:3} {kind:5} {begun}, ended in {done}{inside}; exit status {process.exitcode}", flush=True)
     expected = os.EX_TEMPFAIL if kind == "term" else -signal.SIGKILL
     if process.exitcode != expected:

@@ -28,7 +28,7 @@ class ReportBatches(keras.callbacks.Callback):
         self.pipe, self.checkpoint = pipe, checkpoint
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.pipe.send(self.checkpoint.place.batches)
+        self.pipe.send(self.checkpoint.progress.batches)
 
 
 def build_model():

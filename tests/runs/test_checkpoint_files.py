@@ -9,8 +9,8 @@ import pytest
 
 from keras_siamim.runs.checkpoint_files import (
     ARRAYS,
-    ASIDE,
     MANIFEST,
+    STAGING,
     CheckpointFiles,
     NewerCheckpoint,
     Progress,
@@ -32,13 +32,13 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def told():
+def lines():
     return []
 
 
 @pytest.fixture
 def without_rights():
-    """Act as a user who owns nothing: an administrator's writing is never refused."""
+    """Act as a user without permissions, since an administrator can write everywhere."""
 
     @contextlib.contextmanager
     def nobody():
@@ -54,19 +54,19 @@ def without_rights():
 
 
 def batches_of(files, report=print):
-    path, place = files.newest(report=report)
-    assert int(read_arrays(path)["batches"]) == place.batches
-    return place.batches
+    path, progress = files.newest(report=report)
+    assert int(read_arrays(path)["batches"]) == progress.batches
+    return progress.batches
 
 
-def test_what_is_written_is_read(files):
+def test_written_arrays_are_read_back(files):
     arrays = read_arrays(files.newest()[0])
     assert list(arrays) == [*STATE, "batches"]
     for name, array in STATE.items():
         np.testing.assert_array_equal(arrays[name], array)
 
 
-def test_the_last_ones_are_kept(files):
+def test_the_newest_checkpoints_are_kept(files):
     for batches in (30, 40):
         files.write(Progress(batches=batches), {})
     assert [path.name for path in files.paths()] == [Progress(batches=batches).name for batches in (40, 30, 20)]
@@ -77,67 +77,67 @@ def test_a_later_data_order_is_newer_than_more_batches(files):
     assert batches_of(files) == 5
 
 
-def test_nothing_is_the_newest_of_nothing(tmp_path):
+def test_an_empty_folder_has_no_newest_checkpoint(tmp_path):
     assert CheckpointFiles(tmp_path / "none").newest() is None
 
 
 @pytest.mark.parametrize("file", [ARRAYS, MANIFEST])
 @pytest.mark.parametrize("size", [0, 0.5])
-def test_a_truncated_one_is_set_aside_with_its_reason_and_the_one_before_it_taken(files, told, file, size):
+def test_a_truncated_checkpoint_is_quarantined_with_its_reason_and_the_one_before_it_is_used(files, lines, file, size):
     path = files.paths()[0] / file
     os.truncate(path, int(size * path.stat().st_size))
-    assert batches_of(files, told.append) == 10
-    assert "batch-000000020" in told[0]
-    assert file in told[0]
-    files.clean(told.append)
+    assert batches_of(files, lines.append) == 10
+    assert "batch-000000020" in lines[0]
+    assert file in lines[0]
+    files.clean(lines.append)
     assert len(files.paths()) == 1
     assert batches_of(files) == 10
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"place": 1, "sha256": ""}', '{"place": {}}'])
-def test_a_manifest_of_another_kind_is_damage(files, told, content):
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"progress": 1, "sha256": ""}', '{"progress": {}}'])
+def test_an_invalid_manifest_is_damage(files, lines, content):
     (files.paths()[0] / MANIFEST).write_text(content)
-    assert batches_of(files, told.append) == 10
-    assert MANIFEST in told[0]
+    assert batches_of(files, lines.append) == 10
+    assert MANIFEST in lines[0]
 
 
-def test_a_checkpoint_is_read_once_per_process_unless_it_changes(files, told, monkeypatch):
+def test_a_checkpoint_is_read_once_per_process_unless_it_changes(files, lines, monkeypatch):
     read, digest = [], hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *arguments: read.append(1) or digest(*arguments))
-    files.clean(told.append)
+    files.clean(lines.append)
     assert batches_of(files) == 20
     assert len(read) == 2
     files.write(Progress(batches=30), {"batches": np.int32(30)})
     assert len(read) == 2  # the checksum was computed while writing
     path = files.paths()[1] / ARRAYS
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    files.clean(told.append)
-    assert "batch-000000020" in told[0]
+    files.clean(lines.append)
+    assert "batch-000000020" in lines[0]
 
 
-def test_one_flipped_bit_is_damage(files, told):
+def test_one_flipped_bit_is_damage(files, lines):
     path = files.paths()[0] / ARRAYS
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert batches_of(files, told.append) == 10
-    assert "checksum" in told[0]
+    assert batches_of(files, lines.append) == 10
+    assert "checksum" in lines[0]
 
 
-def test_a_damaged_one_is_written_anew_when_training_comes_by_again(files):
+def test_a_damaged_checkpoint_is_written_again(files):
     os.truncate(files.paths()[0] / ARRAYS, 5)
     files.write(Progress(batches=20), {"batches": np.int32(20)})
     assert batches_of(files) == 20
 
 
-def test_what_a_dying_process_left_is_deleted(files, told):
-    (files.folder / f"{ASIDE}order-0-batch-000000030").mkdir()
-    files.clean(told.append)
-    assert len(told) == 1
+def test_unfinished_checkpoints_are_deleted(files, lines):
+    (files.folder / f"{STAGING}order-0-batch-000000030").mkdir()
+    files.clean(lines.append)
+    assert len(lines) == 1
     assert len(list(files.folder.iterdir())) == 2
 
 
-def test_a_full_disk_leaves_the_earlier_ones_and_nothing_else(files):
+def test_a_full_disk_leaves_only_the_earlier_checkpoints(files):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
@@ -149,9 +149,9 @@ def test_a_full_disk_leaves_the_earlier_ones_and_nothing_else(files):
     assert batches_of(files) == 20
 
 
-def test_a_read_only_folder_is_still_read(files, monkeypatch, without_rights):
+def test_a_read_only_folder_can_be_read(files, monkeypatch, without_rights):
     files.folder.chmod(0o555)
-    monkeypatch.chdir(files.folder)  # a user who may not pass the folders above may still be inside
+    monkeypatch.chdir(files.folder)  # the folders above may be closed to other users
     files = CheckpointFiles(".")
     with without_rights(), pytest.raises(PermissionError):
         files.write(Progress(batches=30), STATE)
@@ -159,18 +159,18 @@ def test_a_read_only_folder_is_still_read(files, monkeypatch, without_rights):
     assert len(list(files.folder.iterdir())) == 2
 
 
-def test_none_are_kept_is_refused(tmp_path):
+def test_keep_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match=r"`keep`.*0"):
         CheckpointFiles(tmp_path, keep=0)
 
 
-@pytest.mark.parametrize("where", ["manifest", "place"])
-def test_a_checkpoint_of_a_newer_version_is_named_and_left_alone(files, told, where):
+@pytest.mark.parametrize("where", ["manifest", "progress"])
+def test_a_checkpoint_of_a_newer_version_is_reported_and_kept(files, lines, where):
     path = files.paths()[0] / MANIFEST
     manifest = json.loads(path.read_text())
-    {"manifest": manifest, "place": manifest["place"]}[where]["shard"] = 1
+    {"manifest": manifest, "progress": manifest["progress"]}[where]["shard"] = 1
     path.write_text(json.dumps(manifest))
-    for look in (files.clean, files.newest):
+    for read in (files.clean, files.newest):
         with pytest.raises(NewerCheckpoint, match="Received: shard.*newer version"):
-            look(report=told.append)
+            read(report=lines.append)
     assert len(files.paths()) == 2

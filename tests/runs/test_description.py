@@ -16,11 +16,11 @@ def described(size=20, content=0, **changes):
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_recipes_survive_json(name):
+def test_recipes_are_restored_from_json(name):
     content = recipe_to_json(load_recipe(name))
-    revived = recipe_from_json(json.loads(json.dumps(content)))
-    assert recipe_to_json(revived) == content
-    assert repr(revived.keys()) == repr(load_recipe(name).keys())
+    restored = recipe_from_json(json.loads(json.dumps(content)))
+    assert recipe_to_json(restored) == content
+    assert repr(restored.keys()) == repr(load_recipe(name).keys())
 
 
 def test_a_description_is_read_as_it_was_written(tmp_path):
@@ -29,9 +29,9 @@ def test_a_description_is_read_as_it_was_written(tmp_path):
     assert descriptions.read(tmp_path) == described()
 
 
-def test_a_broken_description_is_told(tmp_path):
+def test_a_damaged_description_is_refused(tmp_path):
     (tmp_path / descriptions.FILE).write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json.*not whole"):
+    with pytest.raises(ValueError, match=r"intact run\.json"):
         descriptions.read(tmp_path)
 
 
@@ -40,28 +40,28 @@ def test_the_same_run_has_no_differences():
 
 
 @pytest.mark.parametrize(
-    ("asked", "difference"),
+    ("changes", "difference"),
     [
         ({"batch_size": 32}, "batch_size is 64 in the run, 32 is requested"),
         ({"encoder.depth": 2}, "encoder.depth is 4 in the run, 2 is requested"),
-        ({"size": 21}, "size of the data: 20 in the run, 21 asked for"),
+        ({"size": 21}, "size of the data is 20 in the run, 21 is requested"),
         ({"seed": 1}, "seed is 0 in the run, 1 is requested"),
     ],
     ids=str,
 )
-def test_another_run_is_told_by_what_differs(asked, difference):
-    size = asked.pop("size", 20)
-    assert difference in descriptions.differences(described(), described(size, **asked))
+def test_another_run_is_refused_by_its_differences(changes, difference):
+    size = changes.pop("size", 20)
+    assert difference in descriptions.differences(described(), described(size, **changes))
 
 
-def test_other_images_in_the_same_number_are_noticed():
+def test_other_images_of_the_same_number_are_detected():
     (line,) = descriptions.differences(described(), {**described(content=1), "recipe": described()["recipe"]})
     assert line.startswith("first images of the data")
 
 
 def test_only_a_finished_run_is_extended():
     run = described()
-    with pytest.raises(ValueError, match="must be finished.*40 epochs"):
+    with pytest.raises(ValueError, match="must be of a finished run.*40 epochs"):
         descriptions.extend(run, 10, "rewarmed")
     run["results"]["epochs"] = 40
     extended = descriptions.extend(run, 10, "rewarmed")
@@ -77,5 +77,5 @@ def test_only_a_finished_run_is_extended():
 def test_a_run_is_extended_by_one_epoch_or_more():
     run = described()
     run["results"]["epochs"] = 40
-    with pytest.raises(ValueError, match="1 epoch or more.*0"):
+    with pytest.raises(ValueError, match="`epochs` must be 1 or more.*0"):
         descriptions.extend(run, 0, "rewarmed")

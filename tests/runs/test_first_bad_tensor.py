@@ -8,7 +8,7 @@ from keras_siamim.runs.first_bad_tensor import first_bad_tensor
 
 
 class Distance(Objective):
-    """Mean length of what two dense layers make of an image; a length of 0 has no gradient."""
+    """Mean norm of the outputs of two dense layers. A norm of 0 has a NaN gradient."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -35,26 +35,26 @@ def batch(rng):
     return {"view_1": rng.normal(size=(5, 4)).astype("float32")}
 
 
-def test_a_step_without_fault_is_told_as_such(model, batch):
-    assert "every number of that step is finite" in first_bad_tensor(model, batch)
+def test_a_finite_step_is_reported(model, batch):
+    assert "all values of the step are finite" in first_bad_tensor(model, batch)
 
 
 def test_a_bad_batch(model, batch):
     batch["view_1"][3, 0] = np.nan
-    assert first_bad_tensor(model, batch) == "The batch's 'view_1' has 1 numbers of 20 that are not finite."
+    assert first_bad_tensor(model, batch) == "The batch's 'view_1' has 1 non-finite values of 20."
 
 
 def test_a_bad_weight(model, batch):
     model.outer.bias.assign([np.inf, 0])
-    assert "outer/bias has 1 numbers of 2" in first_bad_tensor(model, batch)
+    assert "outer/bias has 1 non-finite values of 2" in first_bad_tensor(model, batch)
 
 
 def test_the_first_layer_that_overflows(model, batch):
     model.inner.kernel.assign(np.full((4, 3), 3e38))
     batch["view_1"][:] = 10
-    told = first_bad_tensor(model, batch)
-    assert told.startswith("The output of the layer")
-    assert "inner has 15 numbers of 15" in told
+    sentence = first_bad_tensor(model, batch)
+    assert sentence.startswith("The output of the layer")
+    assert "inner has 15 non-finite values of 15" in sentence
 
 
 def test_a_loss_that_overflows(model, batch):
@@ -64,7 +64,7 @@ def test_a_loss_that_overflows(model, batch):
 
 def test_a_gradient_of_a_finite_loss(model, batch):
     batch["view_1"][0] = 0
-    told = first_bad_tensor(model, batch)
-    assert told.startswith("The gradient of")
-    assert "outer" in told
+    sentence = first_bad_tensor(model, batch)
+    assert sentence.startswith("The gradient of")
+    assert "outer" in sentence
     assert np.isfinite(model.get_weights()[0]).all()

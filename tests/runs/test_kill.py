@@ -1,4 +1,4 @@
-"""A killed run ends as one that never was; `tests.programs.kill_test` kills more often and says how."""
+"""A killed run ends like an uninterrupted one. `tests.programs.kill_test` kills more often and explains how."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_a_run_killed_inside_a_save_is_the_same_run_bit_for_bit(tmp_path):
+def test_a_run_killed_during_a_save_is_equal_to_an_uninterrupted_run(tmp_path):
     command = [sys.executable, "-m", "tests.programs.kill_test", str(tmp_path / "runs"), "--kills", "save"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -19,16 +19,16 @@ def test_every_epoch_has_one_row_with_all_digits(tmp_path):
     assert [float(row["loss"]) for row in read_rows(tmp_path / "log.csv")] == [0, 1 / 3, 2 / 3]
 
 
-def test_epochs_that_are_trained_again_are_dropped(tmp_path):
+def test_rows_of_epochs_that_are_trained_again_are_deleted(tmp_path):
     log_epochs(tmp_path, range(4))
-    whole = (tmp_path / "log.csv").read_text()
+    complete = (tmp_path / "log.csv").read_text()
     log_epochs(tmp_path, [2, 3])
-    assert (tmp_path / "log.csv").read_text() == whole
+    assert (tmp_path / "log.csv").read_text() == complete
     log_epochs(tmp_path, [0])
     assert len(read_rows(tmp_path / "log.csv")) == 1
 
 
-def test_a_column_that_comes_later_stands_last(tmp_path):
+def test_a_later_column_comes_last(tmp_path):
     log_epochs(tmp_path, range(1))
     log_epochs(tmp_path, range(1, 2), wait=0.5)
     assert (tmp_path / "log.csv").read_text().splitlines()[0] == "epoch,loss,wait"

@@ -1,4 +1,4 @@
-"""Bad numbers in the data of a whole objective: steps are skipped, the run goes back, and in the end stops."""
+"""Non-finite batches of an objective: steps are skipped, the run rolls back, and finally it stops."""
 
 import itertools
 
@@ -16,27 +16,27 @@ STAGE = Stage(0, 0, Recipe(epochs=2, warmup_epochs=0, batch_size=8, base_learnin
 BATCHES = 6
 
 
-def test_batches_that_are_not_finite_are_skipped_then_left_then_named(tmp_path):
-    told, checkpoint = [], ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, every_batches=2, background=False)
+def test_non_finite_batches_are_skipped_then_reordered_then_reported(tmp_path):
+    lines, checkpoint = [], ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, every_batches=2, background=False)
     model = compiled_nano_model()
     resume(model, STAGE, checkpoint)
     bad_orders, first_bad = {0}, 4
 
-    def batches_from(place):
-        for number in itertools.count(place.batches):
+    def batches_from(progress):
+        for number in itertools.count(progress.batches):
             batch = nano_batch(seed=number)
-            if place.order in bad_orders and number >= first_bad:
+            if progress.order in bad_orders and number >= first_bad:
                 batch["view_2"][0] = np.inf
             yield batch
 
-    arguments = {"patience": 2, "report": told.append, "verbose": 0}
+    arguments = {"patience": 2, "report": lines.append, "verbose": 0}
     train(model, batches_from, checkpoint, STAGE.last_epoch, **arguments)
-    assert len(told) == 1
-    assert f"checkpoint at batch {first_bad}" in told[0]
-    assert (checkpoint.place.order, checkpoint.place.batches) == (1, 2 * BATCHES)
+    assert len(lines) == 1
+    assert f"checkpoint at batch {first_bad}" in lines[0]
+    assert (checkpoint.progress.order, checkpoint.progress.batches) == (1, 2 * BATCHES)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
     bad_orders, first_bad = {1, 2, 3}, 2 * BATCHES + 2
-    with pytest.raises(TrainingFailed, match=r"The batch's 'view_2' has \d+ numbers"):
+    with pytest.raises(TrainingFailed, match=r"The batch's 'view_2' has \d+ non-finite values"):
         train(model, batches_from, checkpoint, STAGE.last_epoch + 1, **arguments)
-    assert len(told) == 3
+    assert len(lines) == 3

@@ -1,4 +1,4 @@
-"""Rolling back and giving up, on a model small enough to watch."""
+"""Rollback and failure on a minimal model."""
 
 import itertools
 
@@ -16,16 +16,16 @@ EPOCHS, BATCHES = 2, 6
 
 
 class SkipFrom(keras.callbacks.Callback):
-    """Counts steps as skipped from a batch on, as a model whose numbers are not finite does, in some data orders."""
+    """Log steps as skipped from a batch on, in some data orders, like a model with non-finite values."""
 
     def __init__(self, batch, orders, checkpoint):
         super().__init__()
         self.batch, self.orders, self.checkpoint = batch, orders, checkpoint
 
     def on_train_batch_end(self, batch, logs=None):
-        place = self.checkpoint.place
-        bad = place.order in self.orders and place.batches + 1 >= self.batch
-        logs["skipped_in_a_row"] = place.batches + 2 - self.batch if bad else 0
+        progress = self.checkpoint.progress
+        bad = progress.order in self.orders and progress.batches + 1 >= self.batch
+        logs["skipped_in_a_row"] = progress.batches + 2 - self.batch if bad else 0
 
 
 @pytest.fixture
@@ -37,61 +37,61 @@ def model():
 
 @pytest.fixture
 def run(model, tmp_path):
-    """Function that trains with skipped steps; gives the places that data was asked for, and what was told."""
+    """Function that trains with skipped steps and returns (order, batches) of every dataset, and the reports."""
     recipe = Recipe(epochs=EPOCHS, warmup_epochs=0, batch_size=1, base_learning_rate=1.0)
 
     def run(batch=5, orders=(), save_every=3, **arguments):
-        places, told = [], []
+        starts, lines = [], []
 
-        def batches_from(place):
-            places.append((place.order, place.batches))
-            return ((np.full((1, 3), place.order + n), np.ones((1, 1))) for n in itertools.count(place.batches))
+        def batches_from(progress):
+            starts.append((progress.order, progress.batches))
+            return ((np.full((1, 3), progress.order + n), np.ones((1, 1))) for n in itertools.count(progress.batches))
 
         checkpoint = ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, save_every, background=False)
-        resume(model, Stage(0, 0, recipe), checkpoint, told.append)
+        resume(model, Stage(0, 0, recipe), checkpoint, lines.append)
         skip = SkipFrom(batch, orders, checkpoint)
         try:
-            train(model, batches_from, checkpoint, EPOCHS, [skip], 2, report=told.append, verbose=0, **arguments)
+            train(model, batches_from, checkpoint, EPOCHS, [skip], 2, report=lines.append, verbose=0, **arguments)
         except TrainingFailed as error:
-            told.append(str(error))
-        return places, told, checkpoint
+            lines.append(str(error))
+        return starts, lines, checkpoint
 
     return run
 
 
-def test_a_run_without_trouble_trains_straight_on(run):
-    places, told, checkpoint = run()
-    assert places == [(0, 0)]
-    assert told == []
-    assert checkpoint.place.batches == EPOCHS * BATCHES
+def test_a_finite_run_trains_without_interruption(run):
+    starts, lines, checkpoint = run()
+    assert starts == [(0, 0)]
+    assert lines == []
+    assert checkpoint.progress.batches == EPOCHS * BATCHES
 
 
-def test_a_finished_run_has_nothing_left_to_train(run):
+def test_a_finished_run_is_not_trained_further(run):
     run()
-    places, _, _ = run()
-    assert places == []
+    starts, _, _ = run()
+    assert starts == []
 
 
-def test_diverged_numbers_go_back_to_the_last_good_checkpoint_with_another_order(run):
-    places, told, checkpoint = run(orders=[0])
-    assert places == [(0, 0), (1, 3), (1, 6)]  # batch 3 is inside an epoch: its rest comes first
-    assert "2 steps in a row" in told[0]
-    assert "checkpoint at batch 3" in told[0]
-    assert checkpoint.place.batches == EPOCHS * BATCHES
-    assert checkpoint.place.order == 1
+def test_a_diverged_run_rolls_back_to_the_newest_checkpoint_with_another_order(run):
+    starts, lines, checkpoint = run(orders=[0])
+    assert starts == [(0, 0), (1, 3), (1, 6)]  # batch 3 is inside an epoch, so the rest of the epoch comes first
+    assert "2 steps in a row" in lines[0]
+    assert "checkpoint at batch 3" in lines[0]
+    assert checkpoint.progress.batches == EPOCHS * BATCHES
+    assert checkpoint.progress.order == 1
 
 
-def test_a_second_time_at_the_same_place_goes_further_back(run):
-    places, told, _ = run(orders=[0, 1])
-    assert places == [(0, 0), (1, 3), (1, 6), (2, 0)]
-    assert "checkpoint at batch 0" in told[1]
+def test_a_second_divergence_at_the_same_batch_rolls_back_further(run):
+    starts, lines, _ = run(orders=[0, 1])
+    assert starts == [(0, 0), (1, 3), (1, 6), (2, 0)]
+    assert "checkpoint at batch 0" in lines[1]
 
 
-def test_after_two_the_run_stops_and_says_why(run, monkeypatch):
+def test_after_two_rollbacks_the_run_stops_with_a_diagnosis(run, monkeypatch):
     monkeypatch.setattr("keras_siamim.runs.training.first_bad_tensor", lambda model, batch: f"{len(batch)}")
-    _, told, _ = run(orders=[0, 1, 2])
-    assert len(told) == 3
-    assert "after rolling back" in told[2]
+    _, lines, _ = run(orders=[0, 1, 2])
+    assert len(lines) == 3
+    assert "after rolling back" in lines[2]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused_at_every_start(run, model, tmp_path):
@@ -100,5 +100,5 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_at_every_start(run, 
         (path / "manifest.json").write_text("{")
     recipe = Recipe(epochs=EPOCHS, warmup_epochs=0, batch_size=1, base_learning_rate=1.0)
     for _ in range(2):
-        with pytest.raises(ValueError, match="must hold an intact checkpoint. Received: damaged ones only"):
+        with pytest.raises(ValueError, match="must have an intact file. Received: damaged files only"):
             resume(model, Stage(0, 0, recipe), ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES), lambda line: None)
