@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_siamim.types import Tensor
 
-# Distance between the seeds of two replicas. A run increases a seed generator's state less often than this.
+# Distance between the seeds of two replicas. Keras on PyTorch adds seed and counter, so that a run must draw from one
+# generator less often than this.
 SEED_STRIDE = 1_000_003
 
 
