@@ -39,7 +39,7 @@ def test_replicas_must_divide_the_global_batch():
 
 @pytest.mark.parametrize(("images", "batch_size"), [(9, 8), (12, 6), (9, 9)])
 def test_ragged_and_indivisible_batches_are_rejected(images, batch_size):
-    with pytest.raises(ValueError, match="all batches must be of one size, divisible by 4"):
+    with pytest.raises(ValueError, match="the same for all batches and divisible by the 4"):
         check_replicas({"view_1": np.zeros((images, 1))}, batch_size, parts=4)
     check_replicas({"view_1": np.zeros((16, 1))}, 8, parts=4)
 

@@ -6,7 +6,7 @@ weights stay equal because all replicas apply the same reduced gradients. Copies
 
 import json
 import os
-from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -178,7 +178,7 @@ def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribut
     )
 
 
-def load_saved_model(path: PathLike) -> Callable[[np.ndarray], np.ndarray]:
+def load_saved_model(path: PathLike) -> Any:
     """Load a SavedModel that maps one batch of float32 images to one tensor of rank 3.
 
     Args:

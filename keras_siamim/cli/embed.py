@@ -66,12 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output.suffix != ".npz" or options.output.exists():
         raise ValueError(f"`--output` must be a new .npz file. Received: {options.output}.")
     encoder = load_encoder(options.encoder)
-    if getattr(encoder, "image_size", None) is None:
+    image_size = getattr(encoder, "image_size", None)
+    if image_size is None:
         raise ValueError(f"`--encoder` must have an `image_size`. Received: {options.encoder}, which has none.")
     source = open_source(options.data, options.split)
     print_notes(source.notes)
     ledger = Ledger(limit=0)
-    batches = evaluation_batches(source, encoder.image_size, options.batch_size, options.resize, ledger)
+    batches = evaluation_batches(source, image_size, options.batch_size, options.resize, ledger)
     with ledger.short_errors():
         pairs = ((b[keys.VIEW_1], b.get(keys.LABEL, np.zeros(len(b[keys.VIEW_1]), "int32"))) for b in _arrays(batches))
         features = extract_features(encoder, pairs, verbose=1)

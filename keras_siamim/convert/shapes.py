@@ -71,7 +71,7 @@ def architecture(weights: dict[str, np.ndarray], num_heads: int | None) -> dict[
     }
 
 
-def image_size_of(weights: dict[str, np.ndarray], grid: tuple[int, int]) -> tuple[int, ...]:
+def image_size_of(weights: dict[str, np.ndarray], grid: tuple[int, int]) -> tuple[int, int]:
     """Return the image size (height, width) in pixels for a patch grid.
 
     Args:
@@ -83,7 +83,7 @@ def image_size_of(weights: dict[str, np.ndarray], grid: tuple[int, int]) -> tupl
         (224, 224)
     """
     patch_size = require_weight(weights, "patch_embed.proj.weight", (4,)).shape[-1]
-    return tuple(side * patch_size for side in grid)
+    return grid[0] * patch_size, grid[1] * patch_size
 
 
 def count_blocks(weights: dict[str, np.ndarray], blocks: str) -> int:

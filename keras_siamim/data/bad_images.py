@@ -75,11 +75,11 @@ class Ledger:
         Raises:
             TooManyBadImages: If the source now has more bad images than the limit allows.
         """
-        entry = {"source": source.name, "index": int(index), "image": source.locate(index), "reason": reason}
+        entry = {"source": source.name, "index": int(index), "image": (image := source.locate(index)), "reason": reason}
         with self._lock, self._locked_file() as append:
             if self.reason(source, index) is None:
                 append(entry)
-                logging.getLogger(__name__).warning("bad image: %s: %s", printable(entry["image"]), reason)
+                logging.getLogger(__name__).warning("bad image: %s: %s", printable(image), reason)
         self.check_limit(source)
 
     def reason(self, source: Source, index: int) -> str | None:

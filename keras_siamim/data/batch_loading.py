@@ -1,36 +1,46 @@
-"""Two roads from encoded images to a raw batch, which becomes views in one go.
+"""Two strategies for loading a batch: per batch (small images of one size) and per image (everything else).
 
-Small images of one size are handed on whole, and all crops of a batch are made together, which is much faster. From
-others the views are cut image by image. If a source does not state a size, it is guessed from a few headers; a batch
-that proves the guess wrong takes the other road, where the same boxes are cut (and pixels rounded once more).
+Small images of one size are loaded uncropped, and all crops of a batch are made together, which is much faster. Other
+images are cropped one by one. If a source has no known size, the size is guessed from a few headers. A batch that
+contradicts the guess is loaded per image, with the same crop boxes (and one more rounding of pixels).
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch
 from keras_siamim.data.images import decoding
 from keras_siamim.data.views import on_device_views
+from keras_siamim.types import Batch
 
-# Above this many pixels a batch of whole images no longer fits the caches, and cutting image by image is faster.
+if TYPE_CHECKING:
+    from keras_siamim.data.bad_images import Ledger
+    from keras_siamim.data.sources import Source
+    from keras_siamim.data.views.paired_views import PairedViews
+
+# With more pixels per image, a batch of uncropped images exceeds the CPU caches, and cropping per image is faster.
 EQUAL_SIZE_LIMIT = 128 * 128
-# So many images are looked at to guess whether all have one size.
+# Images whose headers are read for the guess.
 GUESSED_FROM = 32
 NUMBER, EPOCH = "number", "epoch"
 
 
-def loader(source, ledger, views, on_device):
-    """Choose how the batches of a source are read.
+def loader(source: Source, ledger: Ledger, views: PairedViews, on_device: bool) -> Callable[[dict], dict]:
+    """Return the function that loads the batches of a source.
 
     Args:
-        source: what `sources.open_source` gives.
-        ledger: `bad_images.Ledger`.
+        source: Source of images.
+        ledger: `Ledger` of unreadable images.
         views: `PairedViews`.
-        on_device: whether the raw batch is handed out, so that it must hold the same tensors always.
+        on_device: bool. Whether the pipeline yields raw batches, which must then always hold the same tensors.
 
     Returns:
-        Function of a batch of entries, those of `source.order` with `NUMBER` and `EPOCH`, to a raw batch with these.
+        Function from a batch of entries of `source.order`, with `NUMBER` and `EPOCH`, to a raw batch.
     """
     stated = source.image_shape
     guessed = None if stated or on_device else guessed_shape(source)
@@ -46,7 +56,7 @@ def loader(source, ledger, views, on_device):
         return _in_full(entries, slots, rows)
 
     def either(entries):
-        # Each road gives the tensors of both, those of the other one empty.
+        # Both branches of `tf.cond` must return the same tensors: those of the other strategy are empty.
         slots, rows = whole(entries)
         count = len(views.recipes)
         no_cut = {on_device_views.CUT: tf.zeros([0, count, *views.image_size, 3], tf.uint8)}
@@ -66,15 +76,15 @@ def loader(source, ledger, views, on_device):
 
 
 def _in_full(entries, slots, rows):
-    # The rows of a batch, of static size. Some are missing only if a file changes while it is read.
+    # Rows of static size. One is missing only if a file changes while it is read.
     size = entries[INDEX].shape[0]
-    complete_now = tf.debugging.assert_equal(tf.size(slots), size, "images changed while they were read")
-    with tf.control_dependencies([complete_now]):
+    complete = tf.debugging.assert_equal(tf.size(slots), size, "images changed while they were read")
+    with tf.control_dependencies([complete]):
         return {key: tf.ensure_shape(values, (size, *values.shape[1:])) for key, values in rows.items()}
 
 
-def rendered(views, raw):
-    """Put the views of a raw batch in the place of what they are made from."""
+def rendered(views: PairedViews, raw: dict) -> Batch:
+    """Replace the raw images of a batch by views."""
     made_of = {
         key: raw[key]
         for key in raw.keys()
@@ -100,13 +110,10 @@ def rendered(views, raw):
     return {**made, **{key: raw[key] for key in raw.keys() - made_of.keys()}}
 
 
-def guessed_shape(source):
-    """Guess from the headers of a few images whether all of a source have one size.
+def guessed_shape(source: Source) -> tuple[int, int] | None:
+    """Return (height, width) if a few images of a source all have that size, else None.
 
-    A wrong guess costs time, no image: a batch with another size in it takes the road for images of any size.
-
-    Returns:
-        `(height, width)`, or None.
+    A wrong guess costs time only: a batch with another size is loaded per image.
     """
     shapes = set()
     for entry in source.sample(GUESSED_FROM):
@@ -123,13 +130,13 @@ def _read(source, entry):
 
 
 def _read_of_shape(source, shape, entry):
-    # Refuses images of another shape.
+    # An error for images of another shape.
     example = _read(source, entry)
     return {**example, IMAGE: tf.ensure_shape(example[IMAGE], (*shape, 3))}
 
 
 def _read_all(source, shape, entries):
-    # The same for many entries, much faster than each as an element of a data set.
+    # The same for many entries, much faster than one dataset element per entry.
     examples = source.load_all(entries)
     image = examples[IMAGE]
     image = (
@@ -139,7 +146,7 @@ def _read_all(source, shape, entries):
 
 
 def _draw_for_batch(views, examples):
-    # A raw batch of whole images, all of one size.
+    # A raw batch of uncropped images of one size.
     kept = {key: value for key, value in examples.items() if key != IMAGE}
     pixels = examples[IMAGE]
     height, width = (tf.fill(tf.shape(pixels)[:1], side) for side in pixels.shape[1:3])

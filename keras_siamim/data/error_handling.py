@@ -1,72 +1,95 @@
-"""Reading a batch of images of which some may be bad, without ever moving the others.
+"""Loading of batches with unreadable images.
 
-Every batch has its places, and every place is filled. If the image of a place can't be read, the next good image of the
-source, in the source's own numbering, takes the place, with views and masks of the place's own. This depends on the
-source alone: not on the epoch, the batch, the number of workers, nor on where a run was interrupted.
+Batches are always full. The next readable image of the source, by index, replaces an unreadable one and is augmented
+and masked with the random parameters of the original. The replacement depends on the source alone, so it is the same in
+every epoch, for any number of workers, and after an interruption.
 """
+
+from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data.images import decoding
 from keras_siamim.data.python_calls import numpy_function
+from keras_siamim.types import ArrayLike, Tensor
+
+if TYPE_CHECKING:
+    from keras_siamim.data.bad_images import Ledger
+    from keras_siamim.data.sources import Source
 
 IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
-# Errors of the machine or its network: no image is bad because of them.
-MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ETIMEDOUT)
-MACHINE_ERRORS += (errno.ECONNRESET, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH)
+# Errors of the machine or its network, which say nothing about an image.
+MACHINE_ERRORS = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ETIMEDOUT),
+        *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    }
+)
 
 
-def decoded(example):
-    """Decode an example's image if it is still encoded: `"image"` becomes `(height, width, 3)` uint8."""
+def decoded(example: dict) -> dict:
+    """Return an example with its image decoded to (height, width, 3) uint8."""
     image = example[IMAGE]
     return {**example, IMAGE: decoding.decode(image)} if image.dtype == tf.string else example
 
 
 class Examples:
-    """What every source can give by its `order` and `load`."""
+    """Base class of sources, which define `order` and `load`."""
 
-    def holds(self, index):
-        """Return whether the image of that number is one of the source."""
+    def order(
+        self, seed: int, epoch: int | Tensor, shuffle: bool, buffer: int = 10_000, workers: int = 1, worker: int = 0
+    ) -> tf.data.Dataset:
+        """Return a dataset of the entries of an epoch, in its order."""
+        raise NotImplementedError(f"{type(self).__name__} must define `order`.")
+
+    def load(self, entry: dict) -> dict:
+        """Return the example of an entry: `"image"` and, where there are classes, `"label"`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `load`.")
+
+    def holds(self, index: int) -> bool:
+        """Return whether the source has an image of that index."""
         return True
 
-    def load_all(self, entries):
-        """`load` of many entries, a dict of tensors with a common first axis."""
+    def load_all(self, entries: dict) -> dict:
+        """Load many entries, a dictionary of tensors with a common first axis."""
         signature = tf.data.Dataset.from_tensor_slices(entries).map(self.load).element_spec
         return tf.map_fn(self.load, entries, fn_output_signature=signature)
 
-    def examples(self, seed, epoch, shuffle, **options):
-        """All examples of an epoch, read: `order` with what `load` gives and `"index"`, an int64 scalar."""
+    def examples(self, seed: int, epoch: int | Tensor, shuffle: bool, **options) -> tf.data.Dataset:
+        """Return all loaded examples of an epoch in the order of `order`, with `"index"`, an int64 scalar."""
         entries = self.order(seed, epoch, shuffle, **options)
         return entries.map(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}, tf.data.AUTOTUNE)
 
 
-def attempt(entries, load):
-    """Load every entry of a batch that can be loaded.
+def attempt(entries: dict, load: Callable[[dict], dict]) -> tuple[Tensor, dict]:
+    """Load the entries of a batch that can be loaded.
 
     Args:
-        entries: dict of tensors with a common batch axis.
-        load: function of one entry to a dict of tensors, or an error.
+        entries: Dictionary of tensors with a common batch axis.
+        load: Function from one entry to a dictionary of tensors. It may raise.
 
     Returns:
-        slots: `(loaded,)` int32, the places in the batch of those that were loaded, ascending.
-        rows: dict of tensors, `(loaded, ...)`.
+        slots: (loaded,) int32. Ascending positions in the batch of the loaded entries.
+        rows: Dictionary of tensors (loaded, ...).
     """
     count = tf.shape(entries[INDEX])[0]
-    places = tf.data.Dataset.from_tensor_slices((tf.range(count), entries))
-    loaded = places.map(lambda slot, entry: (slot, load(entry)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    # What is left if nothing can be loaded: a batch of none.
+    elements = tf.data.Dataset.from_tensor_slices((tf.range(count), entries))
+    loaded = elements.map(lambda slot, entry: (slot, load(entry)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    # An empty batch follows, for the case that nothing can be loaded.
     none = tf.nest.map_structure(lambda spec: _none_of(spec.shape, spec.dtype), loaded.element_spec)
     batches = loaded.batch(tf.cast(count, tf.int64)).concatenate(tf.data.Dataset.from_tensors(none))
     return batches.take(1).get_single_element()
 
 
-def try_load_batch(entries, load):
-    """Load a batch as a whole: what `attempt` gives, of all entries or, if any can't be loaded, of none."""
+def try_load_batch(entries: dict, load: Callable[[dict], dict]) -> tuple[Tensor, dict]:
+    """Load all entries of a batch together: the result of `attempt` for all of them, or for none if one fails."""
     slots = tf.range(tf.shape(entries[INDEX])[0])
     loaded = tf.data.Dataset.from_tensors((slots, entries)).map(lambda slots, entries: (slots, load(entries)))
     none = tf.nest.map_structure(lambda spec: _none_of(spec.shape[1:], spec.dtype), loaded.element_spec)
@@ -75,24 +98,31 @@ def try_load_batch(entries, load):
 
 
 def _none_of(shape, dtype):
-    # A batch of no tensors of a shape, whose unknown sides don't matter.
+    # An empty batch of a shape, with unknown sides as 0.
     return tf.zeros([0, *(side or 0 for side in shape)], dtype)
 
 
-def fill_batch(source, ledger, entries, load, shape=None, load_all=None):
-    """Load a batch, bad images replaced.
+def fill_batch(
+    source: Source,
+    ledger: Ledger,
+    entries: dict,
+    load: Callable[[dict], dict],
+    shape: tuple[int, int] | None = None,
+    load_all: Callable[[dict], dict] | None = None,
+) -> tuple[Tensor, dict]:
+    """Load a batch and replace unreadable images.
 
     Args:
-        source: what `sources.open_source` gives.
-        ledger: `bad_images.Ledger` for the bad ones.
-        entries: a batch of what `source.order` gives, with further keys at will, which keep to their places.
-        load: function of one entry to a dict of tensors; it may refuse images that are not bad.
-        shape: `(height, width)` that an image must have not to be bad, or None.
-        load_all: `load` of many entries at once, tried first if given.
+        source: Source of images.
+        ledger: `Ledger` that lists the unreadable ones.
+        entries: Batch of `source.order`. Additional keys keep their positions in the batch.
+        load: Function from one entry to a dictionary of tensors. It may raise for readable images, too.
+        shape: (height, width) that readable images must have. Defaults to None, any shape.
+        load_all: `load` for many entries at once, tried first. Defaults to None.
 
     Returns:
-        slots: `(loaded,)` int32, all places of the batch unless `load` refuses images that are not bad.
-        rows: dict of tensors, `(loaded, ...)`.
+        slots: (loaded,) int32. All positions of the batch, unless `load` raises for readable images.
+        rows: Dictionary of tensors (loaded, ...).
     """
     size = tf.shape(entries[INDEX])[0]
     # Traced once for both attempts.
@@ -120,46 +150,53 @@ def fill_batch(source, ledger, entries, load, shape=None, load_all=None):
     return one_by_one() if load_all is None else unless_complete(*try_load_batch(entries, load_all), one_by_one)
 
 
-def replacements(source, ledger, numbers, shape=None):
-    """For each of some images its own number if it is not bad after all, else that of the next one that is not.
+def replacements(
+    source: Source, ledger: Ledger, indices: ArrayLike, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Return the index of the first readable image at or after each index.
 
     Args:
-        source: what `sources.open_source` gives.
-        ledger: `bad_images.Ledger`, takes all bad ones that are met.
-        numbers: ints, image numbers.
-        shape: as `fill_batch` takes it.
+        source: Source of images.
+        ledger: `Ledger` that lists the unreadable ones.
+        indices: (images,) int. Indices of images.
+        shape: (height, width) that readable images must have. Defaults to None, any shape.
 
     Returns:
-        `(images,)` int64.
+        (images,) int64.
 
     Raises:
-        TooManyBadImages: the ledger's limit is exceeded.
-        Exception: as `failure`.
+        TooManyBadImages: If more images are unreadable than the ledger allows.
+        Exception: As `failure`.
     """
     found = []
-    for number in map(int, numbers):
+    for index in map(int, np.asarray(indices)):
         while True:
-            # What is listed is not added again: another process may have taken it off the list since.
-            if ledger.reason(source, number) is not None:
+            # A listed image is not added again: another process may have removed it from the list since.
+            if ledger.reason(source, index) is not None:
                 ledger.check_limit(source)
-            elif (reason := ledger.failure(source, number, shape)) is not None:
-                ledger.add(source, number, reason)
+            elif (reason := ledger.failure(source, index, shape)) is not None:
+                ledger.add(source, index, reason)
             else:
                 break
-            number = source.next_index(number)
-        found.append(number)
+            index = source.next_index(index)
+        found.append(index)
     return np.array(found, np.int64)
 
 
-def failure(source, number, shape=None):
-    """Why the image of that number is bad, unreadable or not of the shape; None if it is not.
+def failure(source: Source, index: int, shape: tuple[int, int] | None = None) -> str | None:
+    """Return why an image can't be used, or None if it can.
+
+    Args:
+        source: Source of images.
+        index: int. Index of the image.
+        shape: (height, width) that it must have. Defaults to None, any shape.
 
     Raises:
-        Exception: Errors of the machine or its network, such as lack of memory or too many open files.
+        Exception: For errors of the machine or its network, such as too little memory or too many open files.
     """
     with tf.device("CPU:0"):
         try:
-            image = source.load(source.entry(tf.constant(number, tf.int64)))[IMAGE]
+            image = source.load(source.entry(tf.constant(index, tf.int64)))[IMAGE]
         except Exception as error:  # noqa: BLE001  no reader promises a kind of error
             if _is_of_the_machine(error):
                 raise
@@ -171,6 +208,6 @@ def _is_of_the_machine(error):
     kinds = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.DeadlineExceededError)
     if isinstance(error, (MemoryError, tf.errors.AbortedError, *kinds)):
         return True
-    # TensorFlow passes some on by their text alone.
+    # TensorFlow reports some by their text alone.
     texts = map(os.strerror, MACHINE_ERRORS)
     return getattr(error, "errno", None) in MACHINE_ERRORS or any(text in str(error) for text in texts)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_siamim.data import random
-from keras_siamim.types import Tensor
+from keras_siamim.types import ArrayLike, Tensor
 
 # A rectangle is given up after so many rejected ones in a row.
 TRIES = 10
@@ -91,7 +91,7 @@ class Masking:
         """Visible patches per image."""
         return self.grid[0] * self.grid[1] - self.num_masked
 
-    def masks(self, seed: int, epoch: int | Tensor, index) -> Tensor:
+    def masks(self, seed: int, epoch: int | Tensor, index: ArrayLike) -> Tensor:
         """Return the masks of some images.
 
         Args:
@@ -111,7 +111,7 @@ class Masking:
             masks = tf.zeros([tf.size(keys), self.grid[0] * self.grid[1]], tf.bool)
         return tf.reshape(_fill(keys, masks, self.num_masked), [-1, *self.grid])
 
-    def visible_ids(self, seed: int, epoch: int | Tensor, index) -> Tensor:
+    def visible_ids(self, seed: int, epoch: int | Tensor, index: ArrayLike) -> Tensor:
         """Return the visible patches of some images; arguments as for `masks`.
 
         Returns:

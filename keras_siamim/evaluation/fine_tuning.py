@@ -5,6 +5,7 @@ follows for ViT-Base. Augmentation is part of the data, see `keras_siamim.data.a
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -53,7 +54,7 @@ def copy_to_train(encoder: keras.Model, rate: float) -> keras.Model:
     return copy
 
 
-def layer_rates(classifier: Classifier, layer_decay: float) -> dict[str, object]:
+def layer_rates(classifier: Classifier, layer_decay: float) -> dict[str, Any]:
     """Return the arguments of `LayerDecayAdamW` for layer-wise learning-rate decay of a classifier.
 
     Args:

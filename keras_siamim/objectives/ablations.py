@@ -6,7 +6,8 @@ Each axis is an object with one job. `SiameseIMAblation` takes any combination o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from keras_siamim.ops import (
     sincos_position_table,
     standardize,
 )
-from keras_siamim.types import Size
+from keras_siamim.types import Size, Tensor
 
 
 class OtherView:
@@ -79,7 +80,7 @@ class MomentumFeatures:
 
     has_branch = True
 
-    def width(self, model):
+    def width(self, model: SiameseIM) -> int:
         """Return the decoder's width."""
         return model.decoder_width
 
@@ -100,7 +101,7 @@ class Pixels:
 
     has_branch = False
 
-    def width(self, model):
+    def width(self, model: SiameseIM) -> int:
         """Return pixels per patch times channels."""
         return model.encoder.patch_size**2 * model.encoder.channels
 
@@ -116,12 +117,12 @@ class NormalizedPixels(Pixels):
         return normalize_pixels(super().__call__(model, images, ids, training))
 
 
-def every_patch(tokens):
+def every_patch(tokens: Tensor) -> Tensor:
     """Return the tokens, for a loss at every patch."""
     return tokens
 
 
-def mean_patch(tokens):
+def mean_patch(tokens: Tensor) -> Tensor:
     """Return the mean token, (batch, 1, width) float32, for one loss per image."""
     return ops.mean(ops.cast(tokens, "float32"), axis=1, keepdims=True)
 
@@ -171,11 +172,11 @@ class SiameseIMAblation(SiameseIM):
         self,
         encoder: keras.Model,
         *,
-        target_view="other",
+        target_view: str | Callable = "other",
         target_image_size: Size | None = None,
         target_keep_ratio: float = 1.0,
-        relative_positions="scale",
-        prediction_target="features",
+        relative_positions: str | Callable = "scale",
+        prediction_target: str | Callable = "features",
         scope: str | Mapping[str, float] = "dense",
         **kwargs,
     ):
@@ -242,7 +243,7 @@ class SiameseIMAblation(SiameseIM):
         }
 
 
-def choose(table: Mapping, argument: str, choice):
+def choose(table: Mapping, argument: str, choice: Any) -> Any:
     """Return the entry of a table by its name, or an object that is none of a table's as it is.
 
     Raises:
@@ -257,7 +258,7 @@ def choose(table: Mapping, argument: str, choice):
     return table[choice]
 
 
-def name_of(table: Mapping, choice):
+def name_of(table: Mapping, choice: Any) -> str | dict:
     """Return the name of an entry of a table, or the configuration of an object that is none of its entries."""
     for name, entry in table.items():
         if entry is choice:
@@ -265,7 +266,7 @@ def name_of(table: Mapping, choice):
     return keras.saving.serialize_keras_object(choice)
 
 
-def random_patches(batch, patches: int, kept: int, seed: keras.random.SeedGenerator):
+def random_patches(batch: int | Tensor, patches: int, kept: int, seed: keras.random.SeedGenerator) -> Tensor:
     """Return the ascending indices of `kept` random patches per image, (batch, kept) int32."""
     order = ops.argsort(keras.random.uniform((batch, patches), seed=seed), axis=1)
     return ops.sort(ops.cast(order[:, :kept], "int32"), axis=1)
@@ -292,7 +293,7 @@ def scope_weights(scope: str | Mapping[str, float]) -> dict[str, float]:
     for name, weight in weights.items():
         choose(SCOPES, "scope", name)
         if not 0 <= weight < math.inf:
-            raise ValueError(f"`scope` must have weights of 0 or more. Received: {scope!r}.")
+            raise ValueError(f"`scope` must be weights of 0 or more. Received: {scope!r}.")
     weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
     if not weights:
         raise ValueError(f"`scope` must give a weight above 0 to one of {', '.join(SCOPES)}. Received: {scope!r}.")

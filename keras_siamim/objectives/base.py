@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -47,7 +49,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
     train_patch_embedding = True
     target_names: tuple[str, ...] = ("target",)
 
-    def __init__(self, loss_names=(), **kwargs):
+    def __init__(self, loss_names: Sequence[str] = (), **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in loss_names}
         self.add_skip_counters()
@@ -221,7 +223,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
         outputs |= {name: ops.roll(outputs[name], 1, axis=0) for name in self.target_names}
         return float(ops.convert_to_numpy(self._penalized(self.loss_terms(outputs)["loss"])))
 
-    def embed(self, images, batch_size: int = 256, pooling: str = "mean") -> np.ndarray:
+    def embed(self, images: Tensor, batch_size: int = 256, pooling: str = "mean") -> np.ndarray:
         """Return the encoder's features of unmasked images.
 
         Args:

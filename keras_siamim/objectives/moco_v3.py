@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
@@ -25,7 +25,7 @@ class MoCoBranch(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, encoder: keras.Model, widths, **kwargs):
+    def __init__(self, encoder: keras.Model, widths: Sequence[int], **kwargs):
         super().__init__(**kwargs)
         self.encoder = encoder
         self.widths = list(widths)

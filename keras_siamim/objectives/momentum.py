@@ -36,7 +36,8 @@ class MomentumObjective(Objective):
         if not callable(target_momentum) and not in_range:
             raise ValueError(f"`target_momentum` must be in [0, 1] or a schedule. Received: {target_momentum!r}.")
         self.target_momentum = target_momentum
-        self._online_weights = self._target_weights = ()
+        self._online_weights: list[keras.Variable] = []
+        self._target_weights: list[keras.Variable] = []
         # Counts training batches: the optimizer's counter can't be read inside a compiled JAX step.
         self.batches_seen = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="step")
 
@@ -84,7 +85,7 @@ class MomentumObjective(Objective):
             self.target_momentum = target_momentum
         self.batches_seen.assign(0)
 
-    def momentum_at(self, step) -> Tensor:
+    def momentum_at(self, step: int | Tensor) -> Tensor:
         """Return the momentum of an optimizer step, a float32 scalar."""
         if callable(self.target_momentum):
             return ops.cast(self.target_momentum(step), "float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,7 +17,7 @@ from keras_siamim.objectives.branch import SiameseBranch
 from keras_siamim.objectives.momentum import MomentumObjective
 from keras_siamim.objectives.validation import require_count, require_float, require_keys
 from keras_siamim.ops import gather_tokens, relative_position_embedding, sincos_position_table, standardize
-from keras_siamim.types import Batch
+from keras_siamim.types import Batch, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -105,11 +106,8 @@ class SiameseIM(MomentumObjective):
             for index in range(self.decoder_depth)
         ]
         self.head = Dense(self.target_width, dtype=policy, name="head")
-        self.prediction_norm = None
-        if normalize_prediction:
-            self.prediction_norm = keras.layers.LayerNormalization(
-                epsilon=1e-5, dtype="float32", name="prediction_norm"
-            )
+        norm = {"epsilon": 1e-5, "dtype": "float32", "name": "prediction_norm"}
+        self.prediction_norm = keras.layers.LayerNormalization(**norm) if normalize_prediction else None
         self.build()
 
     def call(self, batch, training=False):
@@ -161,7 +159,8 @@ class SiameseIM(MomentumObjective):
 
     # The four steps below, and the loss, are what `SiameseIMAblation` varies.
 
-    has_target_branch = True
+    has_target_branch: bool = True
+    target: Any
 
     @property
     def target_width(self) -> int:
@@ -172,11 +171,11 @@ class SiameseIM(MomentumObjective):
         """Return the images to predict, their `relative_affine`, and the patches to predict (None: all of them)."""
         return batch[keys.VIEW_2], batch[keys.RELATIVE_AFFINE], batch.get(keys.TARGET_IDS)
 
-    def embed_positions(self, relative_affine, grid_1: tuple[int, int], grid_2: tuple[int, int]):
+    def embed_positions(self, relative_affine: Tensor, grid_1: tuple[int, int], grid_2: tuple[int, int]) -> Tensor:
         """Return position and scale of view 2's patches relative to view 1, (batch, patches, 2 * decoder_width)."""
         return relative_position_embedding(relative_affine, grid_1, grid_2, self.decoder_width)
 
-    def target_features(self, images, target_ids=None, training: bool = False):
+    def target_features(self, images: Tensor, target_ids: Tensor | None = None, training: bool = False) -> Tensor:
         """Return the momentum branch's standardized patch tokens, (batch, patches, decoder_width) float32."""
         tokens = self.target(images, training=training)[:, 1:]
         return standardize(tokens if target_ids is None else gather_tokens(tokens, target_ids), epsilon=1e-5)

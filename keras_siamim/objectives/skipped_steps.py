@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from keras_siamim.optimizers import batch_counter
+from keras_siamim.types import Tensor
 
 
-class SkipNonFiniteSteps:
-    """Mixin of `keras.Model`: a training step with a non-finite loss or gradient changes nothing.
+class SkipNonFiniteSteps(keras.Model):
+    """Mixin of a model: a training step with a non-finite loss or gradient changes nothing.
 
     The step is skipped on every replica. Weights, moments, running statistics, counters and the means in the logs keep
     their values. `fit` logs `skipped`, the number of skipped steps, and `skipped_in_a_row`, the latest of them.
@@ -40,7 +41,7 @@ class SkipNonFiniteSteps:
         """The optimizer's count of batches, which a skipped step leaves as it is."""
         return batch_counter(self.optimizer)
 
-    def end_step(self, before: list, taken) -> None:
+    def end_step(self, before: list, taken: Tensor) -> None:
         """Restore the rollback variables of a skipped step, and count it.
 
         Args:

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_siamim._backend import kernels
-from keras_siamim.optimizers.base import Optimizer
+from keras_siamim.optimizers.base import Optimizer, Variable
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -75,7 +75,7 @@ class AdamW(Optimizer):
             self.epsilon,
         )
 
-    def learning_rate_scale(self, variable) -> float:
+    def learning_rate_scale(self, variable: Variable) -> float:
         """Return the factor by which a variable's learning rate is multiplied."""
         return 1.0
 

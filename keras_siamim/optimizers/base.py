@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_siamim._backend import kernels, reduce_gradients
 from keras_siamim.types import Tensor
+
+# A Keras variable, or under tf.distribute the TensorFlow variable inside one.
+Variable: TypeAlias = Any
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -35,7 +39,12 @@ class Optimizer(keras.optimizers.Optimizer):
             raise ValueError("`use_ema` must be False: no average of the weights is kept here. Received: True.")
 
     def update(
-        self, gradients: Sequence[Tensor], variables: Sequence, learning_rate: Tensor, due: Tensor, factor: Tensor
+        self,
+        gradients: Sequence[Tensor],
+        variables: Sequence[Variable],
+        learning_rate: Tensor,
+        due: Tensor,
+        factor: Tensor,
     ) -> None:
         """Update the variables and the optimizer's own state; subclasses implement this.
 
@@ -48,7 +57,7 @@ class Optimizer(keras.optimizers.Optimizer):
         """
         raise NotImplementedError
 
-    def take_step(self, gradients: Sequence[Tensor], variables: Sequence) -> None:
+    def take_step(self, gradients: Sequence[Tensor], variables: Sequence[Variable]) -> None:
         """Accumulate and clip gradients that all replicas share, and call `update`."""
         # There are no branches: replicas could not take them together, and a host would wait for its accelerator.
         steps, due = self.gradient_accumulation_steps, True
@@ -70,15 +79,15 @@ class Optimizer(keras.optimizers.Optimizer):
         # Keras adds 1 after this, for skipped steps too.
         self._iterations.assign_sub(ops.cast(ops.logical_not(finite), self._iterations.dtype))
 
-    def update_step(self, gradient: Tensor, variable, learning_rate: Tensor) -> None:
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         """Update one variable by an unclipped gradient."""
         self.update([gradient], [variable], learning_rate, ops.convert_to_tensor(True), ops.ones(()))
 
-    def index_of(self, variable) -> int:
+    def index_of(self, variable: Variable) -> int:
         """Return the index of a variable among those that the optimizer was built with."""
         return self._get_variable_index(variable)
 
-    def decays(self, variable) -> bool:
+    def decays(self, variable: Variable) -> bool:
         """Return whether weight decay applies to a variable: not to biases, norms and other vectors."""
         return len(variable.shape) > 1 and self._use_weight_decay(variable)
 

@@ -7,6 +7,7 @@ import re
 import keras
 
 from keras_siamim.optimizers.adamw import AdamW
+from keras_siamim.optimizers.base import Variable
 
 _BLOCK = re.compile(r"(?:^|/)block_(\d+)/")
 _FIRST = re.compile(r"(?:^|/)(class_token|position_embedding|patch_embedding)/")
@@ -81,12 +82,12 @@ class LayerDecayAdamW(AdamW):
         # `update` may receive TensorFlow variables, which have no path of Keras's.
         self.paths = tuple(variable.path for variable in variables)
 
-    def learning_rate_scale(self, variable) -> float:
+    def learning_rate_scale(self, variable: Variable) -> float:
         """Return the factor in (0, 1] by which the learning rate of a variable is multiplied."""
         layer = self._layer(self.index_of(variable))
         return 1.0 if layer is None else self.layer_decay ** (self.depth + 1 - layer)
 
-    def decays(self, variable):
+    def decays(self, variable: Variable) -> bool:
         return not _UNDECAYED.search(self.paths[self.index_of(variable)]) and super().decays(variable)
 
     def _layer(self, index):

@@ -145,11 +145,11 @@ def test_evaluation_images_come_in_order_and_all_of_them(kind, request):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 23}, "batch_size must be at most .* 22 of array; received 23 on 1 worker"),
-        ({"batch_size": 12, "workers": 2}, "batch_size must be at most .* 11 of array"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"batch_size": 4, "worker": 1}, "worker must be within 0...0"),
-        ({"batch_size": 4, "start_step": 6}, "start_step must be within 0...5"),
+        ({"batch_size": 23}, "`batch_size` must be at most 22, the number of images of array per worker. Received: 23"),
+        ({"batch_size": 12, "workers": 2}, "`batch_size` must be at most 11"),
+        ({"batch_size": 0}, "`batch_size` must be 1 or more"),
+        ({"batch_size": 4, "worker": 1}, r"`worker` must be in \[0, 0\]"),
+        ({"batch_size": 4, "start_step": 6}, r"`start_step` must be in \[0, 5\]"),
     ],
 )
 def test_what_the_images_cannot_give_is_refused(equal, options, message):
@@ -158,7 +158,7 @@ def test_what_the_images_cannot_give_is_refused(equal, options, message):
 
 
 def test_a_frame_larger_than_the_resized_image_is_refused(equal):
-    with pytest.raises(ValueError, match=r"resize must be at least image_size, \(16, 16\); received \(8, 8\)"):
+    with pytest.raises(ValueError, match=r"`resize` must be at least `image_size`, \(16, 16\). Received: \(8, 8\)"):
         pipeline.evaluation_batches(equal, 16, 4, resize=8)
 
 

@@ -232,7 +232,7 @@ def test_a_keep_ratio_asks_for_a_random_share_in_training_alone():
         ({"prediction_target": None}, "`prediction_target` must be one of features, kept_features, pixels, normal"),
         ({"scope": "patches"}, "`scope` must be one of dense, global"),
         ({"scope": {"dense": 0.0}}, "`scope` must give a weight above 0"),
-        ({"scope": {"dense": -1.0}}, "`scope` must have weights of 0 or more"),
+        ({"scope": {"dense": -1.0}}, "`scope` must be weights of 0 or more"),
         ({"target_view": "third"}, "`target_view` must be one of other, same"),
         ({"target_image_size": 12}, "must be a multiple of `patch_size`"),
         ({"target_keep_ratio": 0.0}, r"`target_keep_ratio` must be in \(0, 1\]"),
@@ -247,5 +247,5 @@ def test_choices_that_there_are_not_are_refused(change, message):
 def test_patches_that_there_are_not_are_refused():
     model = nano_model()
     model.compile()
-    with pytest.raises(ValueError, match=r"`target_ids` must hold ascending patch numbers within 0...5"):
+    with pytest.raises(ValueError, match=r"`target_ids` must hold ascending patch indices in \[0, 5\]"):
         model.fit({**nano_batch(), "target_ids": asked() + 3}, verbose=0)

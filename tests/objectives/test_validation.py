@@ -37,10 +37,10 @@ BAD = {
         with_value("view_1", lambda x: x[:, :15]),
         "multiple of `patch_size`.*15",
     ),
-    "patches that are not there": (with_value("visible_ids", lambda x: x + 5), "`visible_ids`.*0...5"),
+    "patches that are not there": (with_value("visible_ids", lambda x: x + 5), r"`visible_ids`.*\[0, 5\]"),
     "patches out of order": (with_value("visible_ids", lambda x: x[:, ::-1].copy()), "ascending"),
-    "no patch visible": (with_value("visible_ids", lambda x: x[:, :0]), "`visible_ids` must keep 1...*Received: 0"),
-    "geometry without scale": (with_value("relative_affine", lambda x: x * [1, 1, 0, 1]), "must not be 0"),
+    "no patch visible": (with_value("visible_ids", lambda x: x[:, :0]), r"`visible_ids` must have \[1, .*Received: 0"),
+    "geometry without scale": (with_value("relative_affine", lambda x: x * [1, 1, 0, 1]), "other than 0"),
     "six geometry numbers": (with_value("relative_affine", lambda x: np.tile(x, 2)), r"shape \(batch, 4\)"),
 }
 
@@ -123,7 +123,7 @@ LAST_OF_ONE = {
 @pytest.mark.parametrize(("data", "arguments"), LAST_OF_ONE.values(), ids=LAST_OF_ONE.keys())
 def test_a_last_batch_of_one_image_is_refused_before_the_first_step(data, arguments):
     model = compiled_nano_model()
-    with pytest.raises(ValueError, match="BatchNorm needs a batch of 2 or more.*last batch of 1 image"):
+    with pytest.raises(ValueError, match="2 or more images for BatchNorm.*last batch of 1 image"):
         model.fit(data(), verbose=0, **arguments)
     assert int(ops.convert_to_numpy(model.batches_seen)) == 0
 
