@@ -29,17 +29,14 @@ import keras
 import numpy as np
 
 from keras_siamim.callbacks.log_schedules import LogSchedules
+from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, held_out_images, is_small, knn_accuracy
 from keras_siamim.cli.labeled_batches import Source, print_notes
 from keras_siamim.cli.options import add_recipe_options, path_option
 from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
 from keras_siamim.data.bad_images import Ledger
-from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from keras_siamim.data.sources import has_labels, open_held_out, sample_of
+from keras_siamim.data.pipeline import steps_per_epoch, training_batches
 from keras_siamim.distribution import Distribution, set_up
-from keras_siamim.evaluation.features import extract_features
-from keras_siamim.evaluation.knn import knn
 from keras_siamim.export import export_saved_model
-from keras_siamim.files import printable
 from keras_siamim.recipes import Recipe, build_masking, build_model, build_views, compile_model
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
@@ -53,11 +50,6 @@ from keras_siamim.visualization.view_pairs import save_pairs
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Maximum number of images per split for k-NN, a random sample over all classes.
-KNN_IMAGES = 50_000
-NEIGHBORS = 20
-# Images with sides up to this many pixels are evaluated uncropped; larger ones are resized and center-cropped.
-SMALL = 96
 # Exit status after Ctrl-C, as in shells.
 INTERRUPTED = 130
 # Difference between the seeds of successive data orders of one run.
@@ -305,115 +297,6 @@ def report_initial_state(
     if workers == 1:
         first = {key: np.asarray(value) for key, value in next(iter(batches)).items()}
         print(f"expected loss before learning: {model.expected_initial_loss(first):.2f}", flush=True)
-
-
-def held_out_images(options: argparse.Namespace, source: Source) -> Source | None:
-    """Open the held-out images for k-NN, with the class indices of the training images.
-
-    Args:
-        options: Parsed options of the command.
-        source: Source of the training images.
-
-    Returns:
-        A source of images. None if labels are missing or a class is not among those of training; the function prints
-        the reason in one line.
-    """
-    try:
-        if not has_labels(source):
-            raise ValueError(f"{source.name} has no labels")
-        if len(source.class_names) == 1:
-            raise ValueError(f"{source.name} has one class, {source.class_names[0]}")
-        held_out, notes = open_held_out(options.data, options.test_split, source)
-    except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
-        _print_no_accuracy(error)
-        return None
-    print_notes(notes)
-    return held_out
-
-
-def knn_accuracy(
-    encoder: keras.Model, source: Source, held_out: Source | None, ledger: Ledger
-) -> tuple[float, int] | None:
-    """Compute the k-NN accuracy of an encoder on held-out images.
-
-    Splits of more than 50,000 images are replaced by random samples of that size. Training images that cannot be read
-    are skipped and recorded in the ledger; a held-out image that cannot be read prevents the evaluation. Images with a
-    negative label count as unlabeled and are skipped.
-
-    Args:
-        encoder: Keras model from images to tokens.
-        source: Source of the training images.
-        held_out: Source of the held-out images with the same class indices, or None.
-        ledger: `Ledger` of the training images.
-
-    Returns:
-        accuracy: Float in [0, 1].
-        neighbors: Integer. Number of neighbors, at most 20 and at most the number of training images.
-
-        None if `held_out` is None or the evaluation fails. In the latter case the function prints the reason in one
-        line.
-    """
-    if held_out is None:
-        return None
-    try:
-        train = knn_features(encoder, source, ledger)
-        test = knn_features(encoder, held_out, Ledger(limit=0))
-        if not len(train[1]) or not len(test[1]):
-            raise ValueError("no image of a sample has a label")
-        neighbors = min(NEIGHBORS, len(train[1]))
-        result = knn(*train, *test, k=neighbors, num_classes=len(source.class_names) or None)
-    except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
-        _print_no_accuracy(error)
-        return None
-    return result.numbers[f"top1_k{neighbors}"], neighbors
-
-
-def _print_no_accuracy(error):
-    lines = str(error).splitlines() or [type(error).__name__]
-    print(f"no k-NN accuracy: {printable(lines[0])}", flush=True)
-
-
-def is_small(encoder: keras.Model) -> bool:
-    """Return True if the images of an encoder are evaluated uncropped.
-
-    Args:
-        encoder: Encoder with the attribute `image_size`.
-
-    Example:
-        >>> from keras_siamim import ViTEncoder
-        >>> is_small(ViTEncoder(image_size=32, patch_size=4, width=24, depth=1, num_heads=3))
-        True
-    """
-    return max(encoder.image_size) <= SMALL
-
-
-def knn_features(encoder: keras.Model, source: Source, ledger: Ledger) -> tuple[np.ndarray, np.ndarray]:
-    """Extract features and labels of the labeled images of a source, at most `KNN_IMAGES` at random.
-
-    Args:
-        encoder: Keras model from images to tokens.
-        source: Source of labeled images.
-        ledger: `Ledger` of these images.
-
-    Returns:
-        features: Array (images, width) float32, mean-pooled.
-        labels: Integer array (images,).
-
-    Example:
-        >>> from keras_siamim import ViTEncoder
-        >>> from keras_siamim.data.sources import array_source
-        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=24, depth=1, num_heads=3)
-        >>> images = array_source(np.zeros((2, 8, 8, 3), "uint8"), labels=[1, 0])
-        >>> knn_features(encoder, images, Ledger())[0].shape
-        (2, 24)
-    """
-    resize = encoder.image_size if is_small(encoder) else None
-    sample = sample_of(source, KNN_IMAGES)
-    batches = evaluation_batches(sample, encoder.image_size, 250, resize, ledger).as_numpy_iterator()
-    with ledger.short_errors():
-        features = extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches))
-    labeled = features.labels >= 0
-    return features.mean[labeled], features.labels[labeled]
 
 
 def export_and_check(encoder: keras.Model, source: Source, directory: pathlib.Path) -> None:

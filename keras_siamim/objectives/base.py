@@ -74,7 +74,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
 
     @property
     def gradient_checkpointing(self) -> bool:
-        """Whether all blocks recompute activations, see `TransformerBlock.gradient_checkpointing`.
+        """True if all blocks recompute activations, see `TransformerBlock.gradient_checkpointing`.
 
         Set it before `fit`. Like `jit_compile` it is not part of the configuration. `benchmarks/README.md` has its cost
         and gain.

@@ -11,8 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.callbacks.log_schedules import LogSchedules
-from keras_siamim.cli import pretrain
-from keras_siamim.cli.pretrain import held_out_images, knn_accuracy, main
+from keras_siamim.cli import held_out_accuracy
+from keras_siamim.cli.held_out_accuracy import held_out_images, knn_accuracy
+from keras_siamim.cli.pretrain import INTERRUPTED, main
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.evaluation.baselines import RawPixels
@@ -64,7 +65,7 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
     further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
     with monkeypatch.context() as patch:
         patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGINT))
-        assert main(further) == pretrain.INTERRUPTED
+        assert main(further) == INTERRUPTED
     assert "saved after 7 batches" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert json.loads((run / "run.json").read_text())["data"]["data"] == str(folder_of_photographs)
@@ -151,7 +152,7 @@ def test_missing_classes_and_unreadable_test_images_do_not_end_training(tmp_path
     data = tree(tmp_path, train={"ant": 20, "bee": 20, "cat": 1}, test={"ant": 2, "bee": 2, "cat": 2})
     source, held_out = open_source(data), open_source(data, "test")
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "KNN_IMAGES", 5)
+        patch.setattr(held_out_accuracy, "KNN_IMAGES", 5)
         assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger())[0] <= 1
     (data / "test" / "ant" / "0.png").write_bytes(b"no image")
     assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) is None

@@ -10,7 +10,8 @@ from keras_siamim.data.sources.digits import digits_source
 from keras_siamim.data.sources.folder import EXTENSIONS, folder_source
 from keras_siamim.data.sources.indexed import IndexedSource, array_source, cached
 from keras_siamim.data.sources.opening import open_held_out, open_source
-from keras_siamim.data.sources.records import RecordSource, record_source, tfds_source
+from keras_siamim.data.sources.records import RecordSource, record_source
+from keras_siamim.data.sources.tfds import tfds_source
 
 __all__ = [
     "EXTENSIONS",

@@ -13,8 +13,9 @@ from keras_siamim import files
 from keras_siamim.data.sources.derived import Source, has_labels, match_classes
 from keras_siamim.data.sources.digits import digits_source
 from keras_siamim.data.sources.folder import EXTENSIONS, folder_source, holds_images, split_folder, sub_folders
-from keras_siamim.data.sources.records import files_of_split, record_source, tfds_source
+from keras_siamim.data.sources.records import files_of_split, record_source
 from keras_siamim.data.sources.splits import choose_split, kind_of
+from keras_siamim.data.sources.tfds import tfds_source
 from keras_siamim.types import PathLike
 
 # Names of files of records.

@@ -1,6 +1,5 @@
-"""Sources in files of records, read from front to back: TFRecords and data sets that TFDS prepared."""
+"""Sources in files of TFRecords, read from front to back."""
 
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,10 @@ from keras_siamim.data.images import decoding
 from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.data.sources import tfrecord
 from keras_siamim.data.sources.splits import SPLITS, choose_split, kind_of
-from keras_siamim.files import printable
 from keras_siamim.types import PathLike, Tensor
 
 RECORD = "record"
 IMAGE_KEY = "image/encoded"
-# Largest split in bytes whose labels are read to find their values, if the classes have no names.
-READ_FOR_NAMES = 1 << 30
 # An image's index is `file * FILE_STRIDE + record`.
 FILE_STRIDE = 1 << 40
 # Workers read separate files if that keeps at least this fraction of the images of an epoch.
@@ -320,7 +316,7 @@ def record_source(
             f"{tfrecord.compression(packed[0])}. Write them with compression_type=''."
         )
     lengths = count_records(paths, files)
-    parse = _parser(_image_key(paths[np.argmax(lengths)], image_key), label_key)
+    parse = example_parser(_image_key(paths[np.argmax(lengths)], image_key), label_key)
     return RecordSource(str(files), paths, lengths, parse, tuple(class_names))
 
 
@@ -345,9 +341,20 @@ def _is_image(values: Sequence[bytes]) -> bool:
     return len(values) == 1 and decoding.refusal(values[0]) is None
 
 
-def _parser(
+def example_parser(
     image_key: str, label_key: str | None, dtype: tf.DType = tf.int64, values: np.ndarray | None = None
 ) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Return a function that parses serialized examples.
+
+    Args:
+        image_key: Name of the feature with the encoded image.
+        label_key: Name of the feature with the label. None for no labels.
+        dtype: dtype of the label. Defaults to int64.
+        values: Sorted label values, whose positions become the classes. Defaults to None: labels are classes.
+
+    Returns:
+        Function from one or many serialized examples to a dictionary of `"image"` and, if any, `"label"`.
+    """
     # Function of one or many serialized `tf.train.Example`. A label is its index in `values`, -1 for other values.
     features = {image_key: tf.io.FixedLenFeature([], tf.string)}
     if label_key:
@@ -386,107 +393,3 @@ def count_records(paths: Sequence[str], given: Any) -> tuple[int, ...]:
         raise ValueError(f"`files` must be TFRecords. Received: {given!r}, in which no record can be found.")
     mean_length = sum(end for _, end, _ in scans) / found
     return tuple(len(offsets) + (max(1, round(lost / mean_length)) if lost else 0) for offsets, _, lost in scans)
-
-
-def tfds_source(builder: Any, split: str = "train") -> RecordSource:
-    """Return a source of a data set that TFDS prepared as TFRecords.
-
-    Args:
-        builder: A `tfds.core.DatasetBuilder`.
-        split: String. Name of a split; `val` replaces a missing `test`. Defaults to `"train"`.
-
-    Returns:
-        A `RecordSource`, with labels if the data set has a feature `label` of classes.
-
-    Raises:
-        ValueError: If the data set has no such split, another file format, or no feature of encoded images.
-    """
-    info = builder.info
-    name = choose_split(split, list(info.splits))
-    if name is None:
-        raise ValueError(f"`split` must be one of {sorted(info.splits)}. Received: {split!r}.")
-    if info.file_format is not None and info.file_format.value != "tfrecord":
-        raise ValueError(
-            f"`builder` must have a data set prepared as TFRecords. Received: {info.full_name}, prepared as "
-            f"{info.file_format.value}."
-        )
-    files = tuple(str(path) for path in info.splits[name].filepaths)
-    image_key, image = _image_feature(info)
-    labels, class_names, notes = _label_feature(info, info.splits[name], files)
-    height, width = image.shape[:2]
-    return RecordSource(
-        f"{info.full_name}, {name}",
-        files,
-        tuple(info.splits[name].shard_lengths),
-        # TFDS stores features of one value under their names, and images encoded.
-        _parser(image_key, *labels),
-        class_names,
-        (height, width) if height and width else None,
-        notes,
-        not info.disable_shuffling,
-    )
-
-
-def _image_feature(info: Any) -> tuple[str, Any]:
-    # Name and type of the feature with the images.
-    import tensorflow_datasets as tfds
-
-    if not isinstance(info.features, tfds.features.FeaturesDict):
-        raise ValueError(
-            f"`builder` must have a data set with named features. Received: {info.full_name} with {info.features}."
-        )
-    features = dict(info.features.items())
-    found = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    key = "image" if "image" in features or len(found) != 1 else found[0]
-    if key not in features:
-        raise ValueError(
-            f"`builder` must have a feature 'image' or one feature of images. Received: {info.full_name} with "
-            f"{sorted(features)}; images: {', '.join(found) or 'none'}."
-        )
-    feature = features[key]
-    # TFDS stores float images as bit patterns in four color channels, and tensors without encoding.
-    if not isinstance(feature, tfds.features.Image) or feature.np_dtype not in (np.uint8, np.uint16):
-        raise ValueError(
-            f"`builder` must have encoded images of 8 or 16 bits as feature {key!r}. Received: {info.full_name} with "
-            f"{feature}."
-        )
-    return key, feature
-
-
-def _label_feature(
-    info: Any, split: Any, files: Sequence[str]
-) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
-    """Find the labels of a split.
-
-    The class names are those of the feature. Without names, the distinct values in a small split are the classes if
-    there are on average two or more images per value.
-
-    Returns:
-        The arguments of `_parser` about labels, the class names, and notes.
-    """
-    feature = dict(info.features.items()).get("label")
-    if feature is None:
-        return (None,), (), ()
-    if getattr(feature, "names", None) and feature.shape == ():
-        return ("label",), tuple(feature.names), ()
-    is_integer = np.issubdtype(feature.np_dtype, np.integer) or feature.np_dtype == np.bool_
-    if feature.shape != () or not (is_integer or feature.tf_dtype == tf.string):
-        return (None,), (), (f"no labels in {info.full_name}: they are {feature}, not one class per image",)
-    dtype = tf.int64 if is_integer else tf.string
-    if split.num_bytes <= READ_FOR_NAMES:
-        values = _values_of(files, "label", dtype)
-        if 0 < len(values) <= split.num_examples / 2:
-            names = values.astype(str) if is_integer else map(printable, map(os.fsdecode, values))
-            return ("label", dtype, values), tuple(names), ()
-    elif is_integer:
-        return ("label",), (), ()
-    return (None,), (), (f"no labels in {info.full_name}: {feature} has too many values to be classes",)
-
-
-def _values_of(files: Sequence[str], key: str, dtype: tf.DType) -> np.ndarray:
-    # The distinct values of a feature, sorted, without negative numbers.
-    features = {key: tf.io.FixedLenFeature([], dtype)}
-    records = tf.data.TFRecordDataset(list(files)).batch(1024)
-    batches = records.map(lambda batch: tf.io.parse_example(batch, features)[key]).as_numpy_iterator()
-    values = np.unique(np.concatenate([np.zeros(0, dtype.as_numpy_dtype), *batches]))
-    return values[values >= 0] if dtype == tf.int64 else values
