@@ -28,12 +28,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_siamim.callbacks.log_schedules import LogSchedules
+from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, held_out_images, is_small, knn_accuracy
 from keras_siamim.cli.labeled_batches import Source, print_notes
 from keras_siamim.cli.options import add_recipe_options, path_option
 from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
 from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.input_timing import InputTimer
 from keras_siamim.data.pipeline import steps_per_epoch, training_batches
 from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.export import export_saved_model
@@ -191,14 +192,14 @@ def pretrain(
         held_out = before and held_out
         descriptions.write(folder, run)
 
-    start = time.monotonic()
+    start, timer = time.monotonic(), InputTimer()
     with distribution.scope():
         train(
             model,
-            lambda progress: distribution.feed(batches_from(progress)),
+            lambda progress: distribution.feed(timer.timed(batches_from(progress))),
             checkpoint,
             stage.last_epoch,
-            [LogSchedules(), RunLog(folder, writes=first)],
+            [LogSchedules(), DataWaitMonitor(timer), RunLog(folder, writes=first)],
             verbose=(1 if sys.stdout.isatty() else 2) if first else 0,
         )
     seconds = time.monotonic() - start

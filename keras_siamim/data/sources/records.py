@@ -350,12 +350,12 @@ def example_parser(
         image_key: Name of the feature with the encoded image.
         label_key: Name of the feature with the label. None for no labels.
         dtype: dtype of the label. Defaults to int64.
-        values: Sorted label values, whose positions become the classes. Defaults to None: labels are classes.
+        values: Sorted values of the label. A label becomes its index among them, -1 for others. Defaults to None: the
+            label is the class.
 
     Returns:
         Function from one or many serialized examples to a dictionary of `"image"` and, if any, `"label"`.
     """
-    # Function of one or many serialized `tf.train.Example`. A label is its index in `values`, -1 for other values.
     features = {image_key: tf.io.FixedLenFeature([], tf.string)}
     if label_key:
         features[label_key] = tf.io.FixedLenFeature([], dtype)
