@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 import keras
 
 from keras_siamim.backbones.vit import set_preset_loader
-from keras_siamim.convert import load_encoder
+from keras_siamim.convert import load_encoder as load_weights_of_encoder
+from keras_siamim.evaluation.encoders import SavedModelEncoder
 from keras_siamim.types import PathLike
 
-RUN_FILES = ("encoder.keras", "model.keras")
+RUN_FILES, SAVED_MODEL = ("encoder.keras", "model.keras"), "saved_model.pb"
 _HUGGING_FACE = "hf://"
 _URL_SCHEMES = ("https://",)
 
@@ -69,6 +70,41 @@ def load_model(path: PathLike) -> keras.Model:
     return keras.saving.load_model(found[0], compile=False)
 
 
+def load_encoder(path: PathLike) -> keras.Model | SavedModelEncoder:
+    """Load an encoder for evaluation.
+
+    Args:
+        path: Path of a `.keras` file of an encoder or of an objective, whose `encoder` is loaded; of a run's folder; of
+            a SavedModel; or of a directory of numbered SavedModels, whose largest number is loaded.
+
+    Returns:
+        A `keras.Model` or a `SavedModelEncoder`.
+
+    Raises:
+        ValueError: If `path` does not exist or is none of these.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"`path` must exist. Received: {str(path)!r}.")
+    if path.is_dir():
+        versions = [child for child in path.iterdir() if child.name.isdigit() and (child / SAVED_MODEL).exists()]
+        if (path / SAVED_MODEL).exists():
+            return SavedModelEncoder(path)
+        if versions:
+            return SavedModelEncoder(max(versions, key=lambda child: int(child.name)))
+        if not any((path / name).exists() for name in RUN_FILES):
+            raise ValueError(
+                f"`path` must be a .keras file, a SavedModel, or a folder with {' or '.join(RUN_FILES)}. Received: "
+                f"{str(path)!r} with {sorted(child.name for child in path.iterdir())[:10]}."
+            )
+    return _encoder_of(load_model(path))
+
+
+def _encoder_of(model):
+    encoder = getattr(model, "encoder", model)
+    return encoder if isinstance(encoder, keras.Model) else model
+
+
 def load_preset(name: PathLike, sha256: str | None = None, **options: Any) -> keras.Model:
     """Load an encoder with weights; `ViTEncoder.from_preset` calls this for all names but architectures.
 
@@ -107,9 +143,8 @@ def load_preset(name: PathLike, sha256: str | None = None, **options: Any) -> ke
     if sha256 is not None:
         _check_sha256(path, sha256, fetched=name.startswith(_URL_SCHEMES))
     if path.is_dir() or path.suffix == ".keras":
-        model = load_model(path)
-        return getattr(model, "encoder", model)
-    encoder, _ = load_encoder(path, **options)
+        return _encoder_of(load_model(path))
+    encoder, _ = load_weights_of_encoder(path, **options)
     return encoder
 
 

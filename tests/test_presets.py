@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_siamim import ViTEncoder, convert, presets
-from keras_siamim.evaluation.encoders import load_encoder
+from keras_siamim.presets import load_encoder
 
 SETTINGS = {"image_size": 32, "patch_size": 8, "width": 24, "depth": 1, "num_heads": 3}
 

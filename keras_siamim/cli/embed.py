@@ -20,8 +20,8 @@ from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import open_source
-from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.features import FEATURES, extract_features
+from keras_siamim.presets import load_encoder
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

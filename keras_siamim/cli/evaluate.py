@@ -35,7 +35,6 @@ from keras_siamim.cli.labeled_batches import (
 )
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.baselines import RawPixels, random_initialized
-from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.features import FEATURES, extract_features
 from keras_siamim.evaluation.few_shot import read_image_list
 from keras_siamim.evaluation.linear_probe import linear_probe
@@ -49,7 +48,7 @@ from keras_siamim.evaluation.robustness import (
     imagenet_classes,
     imagenet_variant,
 )
-from keras_siamim.presets import load_model
+from keras_siamim.presets import load_encoder, load_model
 from keras_siamim.types import PathLike
 
 # The paper's linear probe. It trains on augmented images, the other protocols on extracted features.

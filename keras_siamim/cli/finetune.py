@@ -19,8 +19,8 @@ from keras_siamim.cli.labeled_batches import Epochs, Source, cropped_epochs, ope
 from keras_siamim.data.augmentation import fine_tuning_batches
 from keras_siamim.data.views import color
 from keras_siamim.evaluation import suite
-from keras_siamim.evaluation.encoders import load_encoder
 from keras_siamim.evaluation.fine_tuning import fine_tune
+from keras_siamim.presets import load_encoder
 
 
 def augmented_epochs(source: Source, options: argparse.Namespace, image_size: tuple[int, int]) -> Epochs:

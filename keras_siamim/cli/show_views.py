@@ -5,8 +5,6 @@ connect patches that show the same part of the image.
 """
 
 import argparse
-import os
-import pathlib
 from collections.abc import Sequence
 
 from keras_siamim import recipes
@@ -59,14 +57,7 @@ def show(options: argparse.Namespace) -> None:
     patch = recipe.encoder["patch_size"]
     masking = recipes.build_masking(recipe, (height // patch, width // patch))
     views = recipes.build_views(recipe)
-    out = pathlib.Path(options.out)
-    # Written to a staging path and renamed: a failure leaves an earlier figure as it was.
-    staging = out.with_name(f".writing-{os.getpid()}-{out.name}")
-    try:
-        view_pairs.save_pairs(staging, source, views, masking, count=options.pairs, seed=options.seed)
-        os.replace(staging, out)
-    finally:
-        staging.unlink(missing_ok=True)
+    view_pairs.save_pairs(options.out, source, views, masking, count=options.pairs, seed=options.seed)
     print(f"{options.pairs} pairs of {source.name} ({source.size} images): {options.out}")
 
 

@@ -2,7 +2,6 @@ import pytest
 from PIL import Image
 
 from keras_siamim.cli.show_views import main
-from keras_siamim.visualization import view_pairs
 
 pytestmark = pytest.mark.one_backend
 
@@ -45,11 +44,11 @@ def test_a_failed_write_leaves_the_earlier_figure(tmp_path, monkeypatch, capsys)
     Image.new("RGB", (40, 40)).save("1.png")
     (tmp_path / "views.png").write_bytes(b"earlier")
 
-    def fail(path, *_, **__):
-        path.write_bytes(b"half")
+    def fail(image, file, *_):
+        file.write(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(view_pairs, "save_pairs", fail)
+    monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(SystemExit):
         main([".", "--recipe", "siamese_im_vit_tiny_32px"])
     assert "no space left" in capsys.readouterr().err

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_siamim.evaluation.encoders import SavedModelEncoder, load_encoder
+from keras_siamim.evaluation.encoders import SavedModelEncoder
 from keras_siamim.evaluation.features import extract_features
+from keras_siamim.presets import load_encoder
 from tests.evaluation.stand_in import PatchMeans, batches_of, make_encoder, make_images
 
 IMAGES, LABELS = make_images(10)
