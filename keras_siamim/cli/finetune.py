@@ -90,7 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ValueError: If the encoder or the images cannot be opened, or the images have no labels.
     """
     options = parse(arguments)
-    keras.utils.set_random_seed(options.seed)
     encoder = load_encoder(options.encoder)
     if not isinstance(encoder, keras.Model):
         raise ValueError(f"`--encoder` must be a Keras model. Received: {options.encoder}.")
@@ -113,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         drop_path_rate=options.drop_path_rate,
         epochs=options.epochs,
         warmup_epochs=options.warmup_epochs,
+        seed=options.seed,
         verbose=1,
     )
     options.output.mkdir(parents=True, exist_ok=True)

@@ -101,6 +101,7 @@ def fine_tune(
     epochs: int = 100,
     warmup_epochs: int = 5,
     pooling: str = "mean",
+    seed: int = 0,
     verbose: int | str = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[Classifier, EvaluationResult]:
@@ -123,6 +124,7 @@ def fine_tune(
         epochs: Integer. Passes over the train split. Defaults to 100.
         warmup_epochs: Integer in [0, epochs). Epochs of linear warm-up. Defaults to 5.
         pooling: `"mean"` of the patch tokens, or the class `"token"`. Defaults to `"mean"`.
+        seed: Integer. Seed of the head and of stochastic depth: Keras's global seed is set to it. Defaults to 0.
         verbose: Integer or string. Verbosity, as in `fit`. Defaults to 0.
         callbacks: Sequence of `keras.callbacks.Callback`, as in `fit`. Defaults to none.
 
@@ -153,6 +155,7 @@ def fine_tune(
         )
     steps = len(train)  # type: ignore[arg-type]  # both kinds of data set have a length
     peak = scaled_learning_rate(base_learning_rate, batch_size)
+    keras.utils.set_random_seed(seed)
     with stopwatch() as seconds:
         classifier = Classifier(copy_to_train(encoder, drop_path_rate), num_classes, pooling)
         if not classifier.built:
@@ -184,7 +187,7 @@ def fine_tune(
             "pooling": pooling,
         },
         data={"train_images_per_epoch": steps * batch_size, "test_images": len(labels), "classes": num_classes},
-        seed=None,
+        seed=seed,
         seconds=seconds(),
     )
     return classifier, result

@@ -81,9 +81,14 @@ class ExactCheckpoint(keras.callbacks.Callback):
         report: Callable[[str], object] = print,
     ) -> None:
         super().__init__()
-        for name in ("batches_per_epoch", "every_batches", "every_minutes"):
-            if locals()[name] is not None and locals()[name] <= 0:
-                raise ValueError(f"`{name}` must be positive. Received: {locals()[name]}.")
+        counts = {
+            "batches_per_epoch": batches_per_epoch,
+            "every_batches": every_batches,
+            "every_minutes": every_minutes,
+        }
+        for name, value in counts.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be positive. Received: {value}.")
         self.files = files
         self.batches_per_epoch = batches_per_epoch
         self.every_batches = every_batches
