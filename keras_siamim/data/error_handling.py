@@ -43,15 +43,10 @@ def decoded(example: dict) -> dict:
 class Examples:
     """Base class of sources, which define `order` and `load`."""
 
-    def order(
-        self, seed: int, epoch: int | Tensor, shuffle: bool, buffer: int = 10_000, workers: int = 1, worker: int = 0
-    ) -> tf.data.Dataset:
-        """Return a dataset of the entries of an epoch, in its order."""
-        raise NotImplementedError(f"{type(self).__name__} must define `order`.")
-
-    def load(self, entry: dict) -> dict:
-        """Return the example of an entry: `"image"` and, where there are classes, `"label"`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `load`.")
+    if TYPE_CHECKING:
+        # Declarations alone: a source that wraps another one hands both on to it.
+        order: Callable[..., tf.data.Dataset]
+        load: Callable[[dict], dict]
 
     def holds(self, index: int) -> bool:
         """Return whether the source has an image of that index."""

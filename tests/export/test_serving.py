@@ -77,7 +77,7 @@ def test_exif_orientation_is_honored(photo, orientation, order):
 def test_bad_images_are_named_by_their_index(served, photo):
     *_, signatures = served
     files = [encoded(photo, "PNG"), b"no image", encoded(photo, "JPEG"), encoded(photo, "JPEG")[:300], b""]
-    with pytest.raises(tf.errors.InvalidArgumentError, match="`image_bytes` must hold image files") as caught:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`image_bytes` must be image files") as caught:
         signatures["image_bytes"](image_bytes=tf.constant(files))
     for part in ("1 is not a JPEG, PNG, GIF, BMP or WebP file", "3 is truncated", "4 is not a JPEG"):
         assert part in str(caught.value)

@@ -4,6 +4,7 @@ import io
 import time
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.data import pipeline
@@ -26,8 +27,8 @@ if __name__ == "__main__":
     decoding.decode_with_pillow = slowly(decoding.decode_with_pillow)
     file = io.BytesIO()
     Image.fromarray(np.zeros((16, 16, 3), "uint8")).save(file, "WEBP")
-    images = np.array([file.getvalue()] * 64, object)
-    source = indexed.IndexedSource("webp", 64, indexed.columns_of({"image": images.astype("S")}))
+    images = tf.constant([file.getvalue()] * 64)
+    source = indexed.IndexedSource("webp", 64, indexed.columns_of({"image": images}))
     batches = iter(pipeline.training_batches(source, PairedViews(16), batch_size=2))
     next(batches)
     raise RuntimeError("failed at work")
