@@ -19,6 +19,10 @@ import tensorflow as tf
 from keras_siamim.types import Tensor
 
 
+# Longest wait at exit for calls that still run.
+CLOSING_SECONDS = 5.0
+
+
 class GraphVariable:
     """Scalar that Python and `tf.data` graphs share, independent of any distribution strategy.
 
@@ -75,7 +79,9 @@ class _Calls:
         self.open.assign(False)
         # A thread that has read the variable before is in Python, or will be at once.
         time.sleep(0.05)
-        while self.running:
+        # Not without end: a call never returns if Python collects, on its own thread, the iterator that waits for it.
+        deadline = time.monotonic() + CLOSING_SECONDS
+        while self.running and time.monotonic() < deadline:
             time.sleep(0.01)
 
 

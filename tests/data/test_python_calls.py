@@ -65,3 +65,9 @@ def test_closing_waits_for_calls_that_run(calls):
     calls.close()
     assert ended
     thread.join()
+
+
+def test_closing_does_not_wait_for_a_call_that_never_returns(calls, monkeypatch):
+    monkeypatch.setattr(python_calls, "CLOSING_SECONDS", 0.1)
+    calls.running = 1
+    calls.close()
