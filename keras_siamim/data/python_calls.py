@@ -18,7 +18,6 @@ import tensorflow as tf
 
 from keras_siamim.types import Tensor
 
-
 # Longest wait at exit for calls that still run.
 CLOSING_SECONDS = 5.0
 
