@@ -3,8 +3,8 @@
 The benchmark measures the complete path from JPEG bytes to batches of normalized view pairs with geometry and masks. It
 compares the pipeline with two baselines, which alternate with it in one run and have two worker processes each:
 
-- torchvision's transforms in a PyTorch data loader (`torchvision_road.py`), if torchvision is installed;
-- PIL and NumPy without further overhead (`pillow_road.py`).
+- torchvision's transforms in a PyTorch data loader (`torchvision_baseline.py`), if torchvision is installed;
+- PIL and NumPy without further overhead (`pillow_baseline.py`).
 
 Then it prints the processor time of every stage. Without `--data`, the images are crops of the two photographs that
 come with scikit-learn. Run it on an idle machine.
@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from benchmarks.pipeline import pillow_road
+from benchmarks.pipeline import pillow_baseline
 from keras_siamim.data import batch_loading, error_handling, pipeline, sources
 from keras_siamim.data.images import decoding
 from keras_siamim.data.masking import Masking
@@ -212,11 +212,11 @@ def take_turns(
 
 def baselines() -> dict[str, ModuleType]:
     """Return the baselines that are installed."""
-    found = {"PIL": pillow_road}
+    found = {"PIL": pillow_baseline}
     if importlib.util.find_spec("torchvision"):
-        from benchmarks.pipeline import torchvision_road
+        from benchmarks.pipeline import torchvision_baseline
 
-        found["torchvision"] = torchvision_road
+        found["torchvision"] = torchvision_baseline
     return found
 
 

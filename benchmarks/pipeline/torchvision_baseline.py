@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from benchmarks.pipeline.pillow_road import MEAN, STD, block_mask
+from benchmarks.pipeline.pillow_baseline import MEAN, STD, block_mask
 
 
 class GaussianBlur:
