@@ -191,7 +191,7 @@ def test_images_of_one_size_are_noticed_and_one_of_another_size_costs_nothing(tm
     mixed = batches(equal, 5, shuffle=False)
     for one, other in zip(found, mixed, strict=True):
         np.testing.assert_array_equal(one["label"], other["label"])
-        # One gray level of 255 is 0.018 here: the second batch went by the other road.
+        # One gray level of 255 is 0.018 here: the second batch was loaded per image.
         np.testing.assert_allclose(one["view_1"], other["view_1"], atol=0.02)
 
 
