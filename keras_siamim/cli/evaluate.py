@@ -24,7 +24,6 @@ import numpy as np
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.cli.labeled_batches import (
     Batches,
-    Source,
     cropped_epochs,
     image_names,
     open_for_classifier,
@@ -33,6 +32,7 @@ from keras_siamim.cli.labeled_batches import (
     plain_batches,
     second_views,
 )
+from keras_siamim.data.sources import Source
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.baselines import RawPixels, random_initialized
 from keras_siamim.evaluation.features import FEATURES, extract_features

@@ -15,8 +15,9 @@ from pathlib import Path
 import keras
 
 from keras_siamim.cli.evaluate import parse_image_size
-from keras_siamim.cli.labeled_batches import Epochs, Source, cropped_epochs, open_labeled_pair, plain_batches
+from keras_siamim.cli.labeled_batches import Epochs, cropped_epochs, open_labeled_pair, plain_batches
 from keras_siamim.data.augmentation import fine_tuning_batches
+from keras_siamim.data.sources import Source
 from keras_siamim.data.views import color
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.fine_tuning import fine_tune

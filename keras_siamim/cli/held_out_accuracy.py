@@ -7,10 +7,10 @@ import argparse
 import keras
 import numpy as np
 
-from keras_siamim.cli.labeled_batches import Source, print_notes
+from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
-from keras_siamim.data.sources import has_labels, open_held_out, sample_of
+from keras_siamim.data.sources import Source, has_labels, open_held_out, sample_of
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.files import printable

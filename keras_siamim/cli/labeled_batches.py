@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import (
     IndexedSource,
-    RecordSource,
+    Source,
     has_labels,
     open_held_out,
     open_source,
@@ -26,8 +26,6 @@ from keras_siamim.types import PathLike
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Source: TypeAlias = IndexedSource | RecordSource
 
 
 class Batches:

@@ -30,12 +30,13 @@ import numpy as np
 
 from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, held_out_images, is_small, knn_accuracy
-from keras_siamim.cli.labeled_batches import Source, print_notes
+from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.options import add_recipe_options, path_option
 from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.input_timing import InputTimer
 from keras_siamim.data.pipeline import steps_per_epoch, training_batches
+from keras_siamim.data.sources import Source
 from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.export import export_saved_model
 from keras_siamim.recipes import Recipe, build_masking, build_model, build_views, compile_model

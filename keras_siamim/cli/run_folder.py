@@ -6,10 +6,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from keras_siamim.cli.labeled_batches import Source
 from keras_siamim.cli.options import DEFAULT_RECIPE, chosen_recipe, path_option
 from keras_siamim.data.bad_images import LIMIT, Ledger
-from keras_siamim.data.sources import IndexedSource, cached, open_source, sample_of, with_gaps
+from keras_siamim.data.sources import IndexedSource, Source, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.plan import SCHEDULES
