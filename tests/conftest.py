@@ -5,6 +5,10 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+# Graphs in tests run a few times only, so that optimizing them costs more than it saves: a third of all processor time.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 REFERENCE = pathlib.Path(__file__).parent / "reference"
 

@@ -30,8 +30,11 @@ def environment(backend, folder):
     claims = folder / backend
     claims.mkdir(exist_ok=True)
     common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "TEST_CLAIMS": str(claims)}
+    # Compilation takes most of the time: skip expensive optimizations.
+    if backend == "tensorflow":
+        common["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     if backend == "jax":
-        # Compilation takes most of the time: skip expensive optimizations, and compile each program once.
+        # Compile each program once.
         common |= {
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "jax_programs"),

@@ -46,7 +46,7 @@ def start(arguments, **environment):
 def trained(tmp_path_factory):
     """Weights and logs by setting."""
     folder = tmp_path_factory.mktemp("devices")
-    virtual = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    virtual = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"}
     processes = [start([str(folder), *settings], **virtual) for settings in PROCESSES]
     processes += [start([str(folder), *WORKERS], **environment) for environment in environments(2) if WORKERS]
     outputs = [process.communicate(timeout=900)[0] for process in processes]

@@ -1,60 +1,65 @@
 import time
+import types
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_siamim.callbacks import input_timing
 from keras_siamim.callbacks.input_timing import DataWaitMonitor
 from keras_siamim.data.input_timing import InputTimer
 
 
-def data(seconds, count=None):
-    """Data set that sleeps before each batch."""
-
+def test_elements_pass_through_unchanged_and_are_counted():
     def slow(number):
-        time.sleep(seconds)
+        time.sleep(0.01)
         return np.full((2, 3), number, "float32")
 
-    numbers = tf.data.Dataset.range(100).take(count or 100).repeat(1 if count else -1)
-    made = numbers.map(lambda number: tf.ensure_shape(tf.numpy_function(slow, [number], tf.float32), (2, 3)))
-    return made.map(lambda x: (x, x[:, :1]))
-
-
-def fit(dataset, timer, step_seconds=0.0, epochs=2):
-    class Slow(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            time.sleep(step_seconds)
-
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    monitor = DataWaitMonitor(timer)
-    history = model.fit(
-        timer.timed(dataset), epochs=epochs, steps_per_epoch=8, verbose=0, shuffle=False, callbacks=[monitor, Slow()]
-    )
-    return monitor, history
-
-
-def test_elements_pass_through_unchanged_and_are_counted():
+    dataset = tf.data.Dataset.range(5).map(lambda number: tf.numpy_function(slow, [number], tf.float32))
     timer = InputTimer()
-    found = list(timer.timed(data(0.01, count=5)).as_numpy_iterator())
-    np.testing.assert_array_equal([x[0, 0] for x, _ in found], np.arange(5))
+    found = list(timer.timed(dataset).as_numpy_iterator())
+    np.testing.assert_array_equal([x[0, 0] for x in found], np.arange(5))
     assert timer.batches == 5
     assert timer.seconds > 0.03
 
 
-def test_slow_data_is_logged_and_a_hint_printed_once(capsys):
-    timer = InputTimer()
-    monitor, history = fit(data(0.03), timer)
-    assert all(share > 0.5 for share in monitor.shares)
+class Clock(keras.callbacks.Callback):
+    """Clock that each batch advances, first by the time that training waits for it, then by that of its step."""
+
+    def __init__(self, wait, step):
+        super().__init__()
+        self.wait, self.step = wait, step
+        self.now = self.seconds = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.seconds += self.wait
+        self.now += self.wait + self.step
+
+
+def fit(clock, monkeypatch):
+    monkeypatch.setattr(input_timing, "time", types.SimpleNamespace(perf_counter=clock.perf_counter))
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    monitor = DataWaitMonitor(clock)
+    x, y = np.ones((16, 3), "float32"), np.ones((16, 1), "float32")
+    history = model.fit(x, y, batch_size=2, epochs=2, verbose=0, shuffle=False, callbacks=[clock, monitor])
+    return monitor, history
+
+
+def test_slow_data_is_logged_and_a_hint_printed_once(monkeypatch, capsys):
+    monitor, history = fit(Clock(wait=3.0, step=1.0), monkeypatch)
+    assert monitor.shares == [0.75, 0.75]
     assert history.history["data_wait"] == monitor.shares
-    assert capsys.readouterr().out.count("waits for its data") == 1
+    assert capsys.readouterr().out.count("waits for its data 75% of the time") == 1
 
 
-def test_fast_data_prints_no_hint(capsys):
-    timer = InputTimer()
-    monitor, _ = fit(data(0.0), timer, step_seconds=0.05)
-    assert all(share < 0.1 for share in monitor.shares)
+def test_fast_data_prints_no_hint(monkeypatch, capsys):
+    monitor, _ = fit(Clock(wait=0.1, step=1.9), monkeypatch)
+    np.testing.assert_allclose(monitor.shares, 0.05)
     assert "waits" not in capsys.readouterr().out
 
 

@@ -30,15 +30,10 @@ def encoder(**settings):
 
 decoder = {"decoder_width": 16, "decoder_heads": 2, "decoder_depth": 1}
 momentum = {"target_momentum": CosineMomentum(0.9, 20)}
-OBJECTIVES = {
-    "SiameseIM": lambda: SiameseIM(encoder(), projector_depth=1, **decoder, **momentum),
-    "MAE": lambda: MAE(encoder(final_norm=True), **decoder),
-    "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
-}
 
 
 class NoisyMAE(MAE):
-    """MAE that draws a random number per step and stores the variance of these numbers over the replicas."""
+    """MAE that draws a random number per step and keeps the variance of these numbers over the replicas."""
 
     def build(self, input_shape=None):
         self.generator = keras.random.SeedGenerator(1)
@@ -51,16 +46,11 @@ class NoisyMAE(MAE):
         return super().call(batch, training)
 
 
-def random_numbers(distribution, batches):
-    """Train `NoisyMAE`; return the variance over replicas of its random number and the state of its generator."""
-    with distribution.scope():
-        model = NoisyMAE(encoder(final_norm=True), **decoder)
-        model.compile(AdamW(1e-3))
-        fit(model, batches, distribution)
-    return {
-        "random/spread": keras.ops.convert_to_numpy(model.spread),
-        "random/state": keras.ops.convert_to_numpy(model.generator.state),
-    }
+OBJECTIVES = {
+    "SiameseIM": lambda: SiameseIM(encoder(), projector_depth=1, **decoder, **momentum),
+    "MAE": lambda: NoisyMAE(encoder(final_norm=True), **decoder),
+    "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
+}
 
 
 def fit(model, batches, distribution):
@@ -105,9 +95,12 @@ def train(setting, folder):
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
             logs = fit(model, batches, distribution)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
+            if name == "MAE":
+                results["random/spread"] = keras.ops.convert_to_numpy(model.spread)
+                results["random/state"] = keras.ops.convert_to_numpy(model.generator.state)
             for index, variable in enumerate(model.weights):
-                results[f"{name}/{index} {variable.name}"] = keras.ops.convert_to_numpy(variable)
-    results |= random_numbers(distribution, batches[:BAD])
+                if variable.name != "spread":
+                    results[f"{name}/{index} {variable.name}"] = keras.ops.convert_to_numpy(variable)
     if distribution.is_first:
         np.savez(os.path.join(folder, setting), **results)
 
