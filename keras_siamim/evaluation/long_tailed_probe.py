@@ -104,8 +104,8 @@ def long_tailed_probe(
     """Evaluate the exact linear probe and k-NN on long-tailed subsets of the train split.
 
     Each draw has its own order of the classes and its own images. Settings of the probe are selected inside the subset,
-    with a tenth of each class, at least one image. Every class keeps at least two images; a note reports the classes
-    for which this exceeds the profile.
+    with a tenth of each class, at least one image. Every class keeps at least two images; a note reports if the
+    profile has fewer.
 
     Args:
         train_features: (train images, width) floats.
@@ -168,10 +168,11 @@ def long_tailed_probe(
     numbers |= {f"{name}_std": float(np.std(v, ddof=1)) for name, v in accuracies.items() if len(v) > 1}
     if empty := [group for group in _GROUPS if f"knn_{group}" not in accuracies]:
         notes.append(f"No test images of classes with {' or '.join(empty)} shots.")
-    sizes = np.sort(np.unique(train_labels, return_counts=True)[1])[::-1]
-    raised = int(np.sum(sizes * float(imbalance) ** -(np.arange(len(sizes)) / max(len(sizes) - 1, 1)) < _MIN_IMAGES))
-    if raised:
-        notes.append(f"About {raised} classes keep {_MIN_IMAGES} images, more than their share of the profile.")
+    for group in _GROUPS:
+        if 0 < (count := len(accuracies.get(f"knn_{group}", ()))) < num_draws:
+            notes.append(f"Test images of classes with {group} shots are in {count} of {num_draws} draws.")
+    if np.unique(train_labels, return_counts=True)[1].min() / imbalance < _MIN_IMAGES:
+        notes.append(f"Classes keep at least {_MIN_IMAGES} images where the profile has fewer.")
     if len(labels) < k:
         notes.append(f"k = {k} was reduced to {len(labels)}, the number of images left.")
     return EvaluationResult(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_siamim._backend.kernels.updates import adamw_update
@@ -68,7 +67,9 @@ class ParallelAdamW(AdamW):
         self.update(gradients, variables, self.learning_rate, due, ops.ones(()))
 
     def update(self, gradients, variables, learning_rate, due, factor):
-        rates, decays = (np.array(values, "float32") for values in (self.learning_rates, self.weight_decays))
+        rates, decays = (
+            ops.convert_to_tensor(values, "float32") for values in (self.learning_rates, self.weight_decays)
+        )
         step = ops.cast(self.iterations + 1, "float32")
         for gradient, variable in zip(gradients, variables, strict=True):
             index = self.index_of(variable)
@@ -80,8 +81,8 @@ class ParallelAdamW(AdamW):
                 ops.cast(gradient, weight.dtype),
                 first,
                 second,
-                ops.cast(learning_rate, weight.dtype) * rates.reshape(shape),
-                decays.reshape(shape) * ("bias" not in variable.name),
+                ops.cast(learning_rate, weight.dtype) * ops.reshape(rates, shape),
+                ops.reshape(decays, shape) * float("bias" not in variable.name),
                 step,
                 ops.reshape(due, shape),
                 factor,
