@@ -5,7 +5,6 @@ A check of position information for data sets with one box per image, such as Ti
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
 from keras_siamim.evaluation.boxes import box_iou, centers_of, corners_of
@@ -73,7 +72,7 @@ def box_localization(
             standardized channels, for large grids. `None` keeps all channels. Defaults to `None`.
         held_out: Float in (0, 1). Share of the train split that selects λ. Defaults to 0.1.
         seed: Integer. Seed of the held-out part. Defaults to 0.
-        verbose: Integer. 1 shows progress bars. Defaults to 0.
+        verbose: Integer. 1 shows a progress bar for each of the two fits. Defaults to 0.
 
     Returns:
         An `EvaluationResult` with `mean_iou`, `share_iou_50` (share of images with an IoU of 0.5 or more), the same of
@@ -106,22 +105,18 @@ def box_localization(
         raise ValueError(f"`held_out` must be in (0, 1). Received: {held_out}.")
     if images < 2:
         raise ValueError(f"`train_tokens` must hold at least two images, one of them to hold out. Received: {images}.")
-    progress = keras.utils.Progbar(3, verbose=verbose, unit_name="fit")
     with stopwatch() as seconds:
         order = np.random.default_rng(seed).permutation(images)
         count = min(max(1, round(held_out * images)), images - 1)
         held_out_ids, fit_ids = np.sort(order[:count]), np.sort(order[count:])
-        fitted = _fit(train_tokens[fit_ids], train_boxes[fit_ids], penalties, channels)
-        progress.add(1)
+        fitted = _fit(train_tokens[fit_ids], train_boxes[fit_ids], penalties, channels, verbose)
         overlaps = [
             float(box_iou(predict(train_tokens[held_out_ids]), train_boxes[held_out_ids]).mean()) for predict in fitted
         ]
         best = int(np.argmax(overlaps))
-        progress.add(1)
-        (predict,) = _fit(train_tokens, train_boxes, penalties[best : best + 1], channels)
+        (predict,) = _fit(train_tokens, train_boxes, penalties[best : best + 1], channels, verbose)
         overlap = box_iou(predict(test_tokens), test_boxes)
         constant = box_iou(corners_of(centers_of(train_boxes).mean(axis=0)), test_boxes)
-        progress.add(1)
     penalty, notes = float(penalties[best]), []
     if len(penalties) > 1 and penalty in (min(penalties), max(penalties)):
         notes.append(f"The best penalty, {penalty:g}, is at the edge of those tried.")
@@ -166,7 +161,7 @@ class _Predictor:
         return np.clip(corners_of(centers), 0, 1)
 
 
-def _fit(tokens, boxes, penalties, channels):
+def _fit(tokens, boxes, penalties, channels, verbose):
     """Return one `_Predictor` per penalty."""
     covariance = channel_statistics(tokens)[1]
     variance = np.diagonal(covariance)
@@ -179,7 +174,8 @@ def _fit(tokens, boxes, penalties, channels):
         projection, scale = scale[:, None] * vectors[:, ::-1][:, :channels], np.ones(channels)
     inputs = _flat(tokens, projection)
     scale = np.tile(scale, tokens.shape[1]) / np.sqrt(inputs.shape[1])
-    return [_Predictor(projection, linear) for linear in fit_ridge(inputs, centers_of(boxes), penalties, scale)]
+    fits = fit_ridge(inputs, centers_of(boxes), penalties, scale, verbose)
+    return [_Predictor(projection, linear) for linear in fits]
 
 
 def _flat(tokens, projection):
