@@ -242,6 +242,21 @@ class ViTEncoder(keras.Model):
             outputs.append(x)
         return outputs
 
+    def last_keys(self, images: Tensor) -> Tensor:
+        """Return the keys of the last block's attention, in inference mode.
+
+        Args:
+            images: (batch, height, width, channels) float, normalized; or channels first.
+
+        Returns:
+            (batch, 1 + patches, width): the class token, then the patches. Channels are ordered (head, channel).
+        """
+        x = self.embed_patches(images)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x, training=False)
+        return last.attention_keys(x)
+
     def apply_norm(self, tokens: Tensor) -> Tensor:
         """Apply the final norm, if there is one, to tokens of the last block."""
         return tokens if self.norm is None else self.norm(tokens)

@@ -8,6 +8,7 @@ therefore start at any epoch and step without the work of the steps before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from keras_siamim.data.batch_loading import EPOCH, NUMBER, loader, rendered
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded
 from keras_siamim.data.images import preprocessing
 from keras_siamim.data.python_calls import numpy_function
-from keras_siamim.types import Size
+from keras_siamim.types import Size, Tensor
 
 if TYPE_CHECKING:
     from keras_siamim.data.masking import Masking
@@ -166,7 +167,6 @@ def evaluation_batches(
     cover = None if resize is None else _height_and_width(resize)
     if cover is not None and (cover[0] < size[0] or cover[1] < size[1]):
         raise ValueError(f"`resize` must be at least `image_size`, {size}. Received: {cover}.")
-    ledger = Ledger(limit=0) if ledger is None else ledger
 
     def prepare(entry):
         example = decoded(source.load(entry))
@@ -175,6 +175,29 @@ def evaluation_batches(
         if LABEL in example:
             result[batch_keys.LABEL] = example[LABEL]
         return result
+
+    return prepared_batches(source, prepare, batch_size, ledger)
+
+
+def prepared_batches(
+    source: Source,
+    prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    batch_size: int,
+    ledger: Ledger | None = None,
+) -> tf.data.Dataset:
+    """Create a dataset of prepared images, in the order of the source, and complete.
+
+    Args:
+        source: Source of images.
+        prepare: Function from an entry of the source's order to a dictionary of tensors. It may raise.
+        batch_size: int. Images per batch; the last batch may be smaller.
+        ledger: `Ledger` of the images for which `prepare` raises, which are left out. Defaults to None: the first such
+            image is an error that names it.
+
+    Returns:
+        `tf.data.Dataset` of dictionaries of batched tensors.
+    """
+    ledger = Ledger(limit=0) if ledger is None else ledger
 
     def load(entries):
         slots, rows = attempt(entries, prepare)
@@ -193,7 +216,7 @@ def evaluation_batches(
 
     batches = source.order(0, 0, shuffle=False).batch(batch_size)
     batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
-    some = batches.filter(lambda rows: tf.shape(rows[batch_keys.VIEW_1])[0] > 0)
+    some = batches.filter(lambda rows: tf.shape(next(iter(rows.values())))[0] > 0)
     return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # no batch but the last is smaller
 
 

@@ -1,5 +1,7 @@
 """Evaluation of representations: protocols on frozen features, and fine-tuning."""
 
+from keras_siamim.evaluation.attentive_probe import attentive_probe
+from keras_siamim.evaluation.box_localization import box_localization
 from keras_siamim.evaluation.exact_probe import exact_probe
 from keras_siamim.evaluation.features import Features, extract_features
 from keras_siamim.evaluation.few_shot import few_shot
@@ -7,16 +9,23 @@ from keras_siamim.evaluation.fine_tuning import fine_tune
 from keras_siamim.evaluation.health import health
 from keras_siamim.evaluation.knn import knn
 from keras_siamim.evaluation.linear_probe import linear_probe
+from keras_siamim.evaluation.long_tailed_probe import long_tailed_probe
+from keras_siamim.evaluation.object_discovery import extract_keys, object_discovery
 from keras_siamim.evaluation.result import EvaluationResult
 
 __all__ = [
     "EvaluationResult",
     "Features",
+    "attentive_probe",
+    "box_localization",
     "exact_probe",
     "extract_features",
+    "extract_keys",
     "few_shot",
     "fine_tune",
     "health",
     "knn",
     "linear_probe",
+    "long_tailed_probe",
+    "object_discovery",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_siamim.types import ArrayLike
 
-_ROWS_PER_CHECK = 65_536  # bounds the memory of the check when the features are a memory map
+_VALUES_PER_CHECK = 1 << 26  # bounds the memory of the check when the features are a memory map
 
 
 def check_features(features: ArrayLike, argument: str) -> np.ndarray:
@@ -29,8 +29,9 @@ def check_features(features: ArrayLike, argument: str) -> np.ndarray:
         raise ValueError(f"`{argument}` must be a non-empty (images, width) array. Received: shape {features.shape}.")
     if not np.issubdtype(features.dtype, np.floating):
         raise ValueError(f"`{argument}` must hold floats. Received: dtype {features.dtype}.")
-    for start in range(0, len(features), _ROWS_PER_CHECK):
-        bad = ~np.all(np.isfinite(features[start : start + _ROWS_PER_CHECK]), axis=1)
+    rows = max(1, _VALUES_PER_CHECK // features.shape[1])
+    for start in range(0, len(features), rows):
+        bad = ~np.all(np.isfinite(features[start : start + rows]), axis=1)
         if bad.any():
             raise ValueError(
                 f"`{argument}` must be finite. Received: NaN or infinity in {int(bad.sum())} of the rows {start} to "
@@ -68,6 +69,59 @@ def check_labels(labels: ArrayLike, count: int, argument: str, num_classes: int 
         allowed = "0 or more" if num_classes is None else f"in [0, {num_classes})"
         raise ValueError(f"`{argument}` must be {allowed}. Received: values in [{labels.min()}, {labels.max()}].")
     return labels.astype(np.int64)
+
+
+def check_tokens(tokens: ArrayLike, argument: str) -> np.ndarray:
+    """Return `tokens` as an array after checking that it holds finite, non-empty patch tokens.
+
+    Args:
+        tokens: (images, patches, width) floats. A memory map stays a memory map.
+        argument: String. Name of the argument in error messages.
+
+    Returns:
+        (images, patches, width) array, the same object if `tokens` already is an array.
+
+    Raises:
+        ValueError: If the rank is not 3, an axis is empty, or a value is NaN or infinite.
+
+    Example:
+        >>> check_tokens(np.zeros((2, 4, 8)), "tokens").shape
+        (2, 4, 8)
+    """
+    tokens = tokens if isinstance(tokens, np.ndarray) else np.asarray(tokens)
+    if tokens.ndim != 3 or 0 in tokens.shape:
+        raise ValueError(f"`{argument}` must be a non-empty (images, patches, width) array. Received: {tokens.shape}.")
+    check_features(tokens.reshape(len(tokens), -1), argument)
+    return tokens
+
+
+def check_boxes(boxes: ArrayLike, argument: str) -> np.ndarray:
+    """Return boxes as a float64 array after checking that each has an area.
+
+    Args:
+        boxes: (boxes, 4) numbers, x1, y1, x2, y2.
+        argument: String. Name of the argument in error messages.
+
+    Returns:
+        (boxes, 4) float64.
+
+    Raises:
+        ValueError: If the shape differs, a value is NaN or infinite, or a box has x2 <= x1 or y2 <= y1.
+
+    Example:
+        >>> check_boxes([[0, 0, 2, 1]], "boxes").tolist()
+        [[0.0, 0.0, 2.0, 1.0]]
+    """
+    boxes = np.asarray(boxes, "float64")
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"`{argument}` must be a (boxes, 4) array of x1, y1, x2, y2. Received: shape {boxes.shape}.")
+    bad = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    if bad.any():
+        raise ValueError(
+            f"`{argument}` must be finite with x1 < x2 and y1 < y2. Received: {boxes[bad.argmax()].tolist()} in row "
+            f"{int(bad.argmax())}, the first of {int(bad.sum())} such rows."
+        )
+    return boxes
 
 
 def check_splits(

@@ -63,6 +63,40 @@ def draw_indices(
     return np.sort(np.concatenate(sampled))
 
 
+def hold_out(labels: ArrayLike, share: float, seed: int | Sequence[int] = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Divide a train split into images to fit and images that select settings, with the same share of each class.
+
+    At least one image of each class is held out.
+
+    Args:
+        labels: (images,) integers, at least two images per class that occurs.
+        share: Float in (0, 1). Share of each class to hold out.
+        seed: Integer or sequence of integers. Defaults to 0.
+
+    Returns:
+        Two int64 vectors of ascending indices: the images to fit, and the held-out ones.
+
+    Raises:
+        ValueError: If `share` is out of its range, or a class has one image only.
+
+    Example:
+        >>> fit, held_out = hold_out([0, 0, 1, 1, 1], share=0.5)
+        >>> len(fit), len(held_out)
+        (2, 3)
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"`held_out` must be in (0, 1). Received: {share}.")
+    labels = np.asarray(labels)
+    present, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise ValueError(
+            f"`train_labels` must hold at least two images per class, one of them to hold out. Received: one image of "
+            f"class {present[counts.argmin()]}."
+        )
+    held_out = draw_indices(labels, fraction=share, seed=seed)
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
 def read_image_list(path: PathLike, names: Sequence[str]) -> np.ndarray:
     """Read a list of image names, one per line, such as the published 1% and 10% lists of ImageNet.
 

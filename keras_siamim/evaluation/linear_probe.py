@@ -6,7 +6,7 @@ The recipe of Masked Autoencoders (He et al., CVPR 2022, arXiv 2111.06377, appen
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -101,8 +101,18 @@ def build_probe(
 
 
 @contextlib.contextmanager
-def _frozen(encoder):
-    """Freeze an encoder's variables inside the `with` block, and restore each variable's flag afterwards."""
+def frozen(encoder: keras.Model | None) -> Iterator[None]:
+    """Freeze an encoder's variables inside the `with` block, and restore each variable's flag afterwards.
+
+    Args:
+        encoder: `keras.Model`, or `None` to do nothing.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> with frozen(encoder):
+        ...     len(encoder.trainable_variables)
+        0
+    """
     flags = [(variable, variable.trainable) for variable in (encoder.variables if encoder is not None else ())]
     for variable, _ in flags:
         variable.trainable = False
@@ -186,7 +196,7 @@ def linear_probe(
             f"change the weights by only {max_change:.2g} times their norm. Increase the epochs or the base learning "
             "rate."
         )
-    with stopwatch() as seconds, _frozen(encoder):
+    with stopwatch() as seconds, frozen(encoder):
         shape = next(iter(test))[0].shape[1:]
         model = build_probe(tuple(shape), num_classes, encoder, pooling, seed)
         model.compile(

