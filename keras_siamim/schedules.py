@@ -102,7 +102,7 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class WarmupSteps(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly from `0.001 * peak` to `peak`, then is divided by 10 at each milestone (ViTDet).
+    """Learning rate that rises linearly from `0.001 * peak`, then is divided by 10 at each milestone, as ViTDet's.
 
     Args:
         peak: float. Highest learning rate.

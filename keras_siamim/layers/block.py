@@ -163,7 +163,9 @@ class TransformerBlock(keras.layers.Layer):
             "norm": self.norm,
             "layer_scale_init": self.layer_scale_init,
             "drop_path_rate": self.drop_path_rate,
-            "attention": None if type(self.attention) is Attention else keras.saving.serialize_keras_object(self.attention),
+            "attention": None
+            if type(self.attention) is Attention
+            else keras.saving.serialize_keras_object(self.attention),
         }
 
     @classmethod

@@ -9,9 +9,9 @@ from keras import ops
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.layers import LearnedPositions, PatchEmbedding, RelativeAttention, Token, TransformerBlock
+from keras_siamim.layers.arguments import height_and_width
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import interpolate_positions, sincos_position_table
-from keras_siamim.types import Tensor
 
 # Blocks whose outputs become maps, as shares of the depth.
 _TAPS = (1 / 3, 1 / 2, 2 / 3, 1)
@@ -82,7 +82,7 @@ class FeatureMaps(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.image_size = tuple(image_size)
+        self.image_size = height_and_width("image_size", tuple(image_size))
         self.grid = checked_grid(*self.image_size, patch_size)
         if not taps or not all(1 <= tap <= depth for tap in taps):
             raise ValueError(f"`taps` must be blocks in [1, {depth}]. Received: {list(taps)}.")
@@ -120,7 +120,7 @@ class FeatureMaps(keras.layers.Layer):
             block.build((None, 1 + self.grid[0] * self.grid[1], self.width))
 
     def load(self, encoder: ViTEncoder) -> None:
-        """Copy the weights of a pre-trained encoder; its positions are resized to this grid, and its final norm is left out.
+        """Copy the weights of a pre-trained encoder, without its final norm, and resize its positions to this grid.
 
         Args:
             encoder: `ViTEncoder` with the sizes of this layer.

@@ -8,7 +8,14 @@ from keras import ops
 
 from keras_siamim._backend.kernels import gelu
 from keras_siamim.layers import TokenBatchNorm
-from keras_siamim.segmentation.layers import CHANNELS_LAST, ConvNormRelu, class_logits, resize_bilinear, upsampling
+from keras_siamim.segmentation.layers import (
+    CHANNELS_LAST,
+    ConvNormRelu,
+    adaptive_average_pool,
+    class_logits,
+    resize_bilinear,
+    upsampling,
+)
 
 POOL_SCALES = (1, 2, 3, 6)
 
@@ -113,11 +120,11 @@ class UPerHead(keras.layers.Layer):
             layer.build((None, None, None, count))
 
     def pool_pyramid(self, x, training=False):
-        """Return the smallest map with its context: itself and its pooled versions, fused, (batch, rows, columns, width)."""
+        """Return the smallest map fused with its pooled versions, (batch, rows, columns, width)."""
         size = tuple(x.shape[1:3])
         levels = [x]
         for scale, layer in zip(self.pool_scales, self.pooled, strict=True):
-            pooled = layer(ops.adaptive_average_pool(x, (scale, scale), **CHANNELS_LAST), training=training)
+            pooled = layer(adaptive_average_pool(x, (scale, scale)), training=training)
             levels.append(resize_bilinear(pooled, size))
         return self.pooled_fusion(ops.concatenate(levels, axis=-1), training=training)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_siamim.layers import TokenBatchNorm
@@ -27,6 +28,34 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(x.shape[1:3]) == tuple(size):
         return x
     return ops.image.resize(x, size, interpolation="bilinear", antialias=False, **CHANNELS_LAST)
+
+
+def _mean_weights(size: int, bins: int) -> np.ndarray:
+    """Return the matrix (bins, size) of means over floor(i * size / bins) ... ceil((i + 1) * size / bins) - 1."""
+    weights = np.zeros((bins, size), "float32")
+    for index in range(bins):
+        start, stop = index * size // bins, -(-(index + 1) * size // bins)
+        weights[index, start:stop] = 1 / (stop - start)
+    return weights
+
+
+def adaptive_average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the means over a grid of overlapping bins, as PyTorch's adaptive average pooling.
+
+    Args:
+        x: (batch, rows, columns, channels) float.
+        size: (rows, columns) of the result, which may exceed those of `x`.
+
+    Example:
+        >>> x = np.arange(3.0).reshape(1, 1, 3, 1)
+        >>> keras.ops.convert_to_numpy(adaptive_average_pool(x, (1, 2))).ravel()
+        array([0.5, 1.5])
+    """
+    # Keras's own operation fails on TensorFlow if there are more bins than rows.
+    rows, columns = (
+        ops.convert_to_tensor(_mean_weights(*axis), dtype=x.dtype) for axis in zip(x.shape[1:3], size, strict=True)
+    )
+    return ops.einsum("Rr,Cc,brcd->bRCd", rows, columns, x)
 
 
 def upsampling(width: int, dtype: Any, name: str) -> keras.layers.Conv2DTranspose:

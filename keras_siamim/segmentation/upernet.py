@@ -42,6 +42,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         dropout: float in [0, 1). Rate of dropped channels before the logits. Defaults to 0.1.
         auxiliary_weight: float. Weight of the auxiliary loss. Defaults to 0.4.
         ignore: int. Label of pixels without a class. Defaults to 255.
+        name: str. Name of the model.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -49,7 +50,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         training: bool. Whether to apply dropout, stochastic depth and batch statistics. Defaults to False.
 
     Returns:
-        Logits (batch, rows, columns, num_classes) float32 at a quarter of the patch size, or in training a dictionary of
+        Logits (batch, rows, columns, num_classes) float32 with four rows per patch, or in training a dictionary of
         these `"logits"` and the `"auxiliary_logits"`.
 
     Raises:
@@ -76,17 +77,16 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         dropout: float = 0.1,
         auxiliary_weight: float = 0.4,
         ignore: int = IGNORE,
+        name: str = "upernet",
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(name=name, **kwargs)
         self.num_classes = whole_number("num_classes", num_classes, minimum=2)
         if 0 <= ignore < num_classes:
             raise ValueError(f"`ignore` must be no class, outside [0, {num_classes}). Received: {ignore}.")
         self.crop_size = height_and_width("crop_size", crop_size)
         policy = self.dtype_policy
-        self.backbone = feature_maps_of(
-            encoder, self.crop_size, taps, drop_path_rate, dtype=policy, name="backbone"
-        )
+        self.backbone = feature_maps_of(encoder, self.crop_size, taps, drop_path_rate, dtype=policy, name="backbone")
         if len(self.backbone.taps) != 4:
             raise ValueError(f"`taps` must be four blocks. Received: {list(self.backbone.taps)}.")
         self.head_width = whole_number("head_width", head_width or encoder.width)
@@ -101,9 +101,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         self._channels = encoder.channels
         self.neck = MultiScaleNeck(dtype=policy, name="neck")
         self.head = UPerHead(num_classes, self.head_width, pool_scales, dropout, dtype=policy, name="head")
-        self.auxiliary_head = AuxiliaryHead(
-            num_classes, auxiliary_width, dropout, dtype=policy, name="auxiliary_head"
-        )
+        self.auxiliary_head = AuxiliaryHead(num_classes, auxiliary_width, dropout, dtype=policy, name="auxiliary_head")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("main_loss", "auxiliary_loss")}
         self.add_skip_counters()
         self.build((None, *self.crop_size, encoder.channels))

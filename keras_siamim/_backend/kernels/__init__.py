@@ -26,4 +26,13 @@ adamw = _kernels.adamw
 global_norm = _kernels.global_norm
 ema_update = _kernels.ema_update
 
-__all__ = ["adamw", "batch_norm", "biased_self_attention", "dense", "ema_update", "gelu", "global_norm", "self_attention"]
+__all__ = [
+    "adamw",
+    "batch_norm",
+    "biased_self_attention",
+    "dense",
+    "ema_update",
+    "gelu",
+    "global_norm",
+    "self_attention",
+]
