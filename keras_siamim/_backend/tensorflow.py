@@ -91,8 +91,10 @@ def scale_loss_for_replicas(loss: Tensor) -> Tensor:
 
 def reduce_gradients(gradients: list[Tensor]) -> list[Tensor]:
     """Return the sums of gradients over replicas, from one all-reduce."""
+    # The gradient of a lookup is sparse, with repeated rows, which an assignment would not add up.
+    gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     context = _replica_context()
-    return gradients if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+    return gradients if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
 
 
 def all_replicas_true(condition: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class Slot(NamedTuple):
 
     Attributes:
         variable: `keras.Variable`.
-        layout: `"same"`, `"dense"` for (out, in) or `"patch"` for (out, in, row, column). Defaults to `"same"`.
+        layout: `"same"`, `"dense"` for (out, in), `"patch"` for (out, in, row, column) of a patch embedding, or
+            `"convolution"` for (out, in, row, column) of other convolutions. Defaults to `"same"`.
 
     Example:
         >>> Slot(keras.Variable(np.zeros(3))).layout
@@ -62,6 +63,8 @@ def to_keras(array: ArrayLike, slot: Slot) -> np.ndarray:
         array = array.T
     elif slot.layout == "patch" and array.ndim == 4:
         array = array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
+    elif slot.layout == "convolution" and array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
     if array.size != np.prod(shape) or (array.shape != shape and slot.layout != "same"):
         raise ValueError(f"`array` must fit a weight of shape {shape}. Received: the shape {array.shape}.")
     return array.reshape(shape)
@@ -84,6 +87,8 @@ def to_torch(slot: Slot, channels: int = 3) -> np.ndarray:
     if slot.layout == "patch":
         side = int(round((array.shape[0] / channels) ** 0.5))
         return array.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
+    if slot.layout == "convolution":
+        return array.transpose(3, 2, 0, 1)
     return array
 
 

@@ -7,6 +7,7 @@ from keras_siamim.layers.learned_positions import LearnedPositions
 from keras_siamim.layers.mlp_head import MlpHead
 from keras_siamim.layers.patch_embedding import PatchEmbedding
 from keras_siamim.layers.regularization import LayerScale, StochasticDepth
+from keras_siamim.layers.relative_attention import RelativeAttention
 from keras_siamim.layers.token import Token
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
@@ -18,6 +19,7 @@ __all__ = [
     "Mlp",
     "MlpHead",
     "PatchEmbedding",
+    "RelativeAttention",
     "StochasticDepth",
     "Token",
     "TokenBatchNorm",

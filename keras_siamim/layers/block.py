@@ -86,6 +86,8 @@ class TransformerBlock(keras.layers.Layer):
         norm: `"layer"` (LayerNorm) or `"batch"` (`TokenBatchNorm`). Defaults to `"layer"`.
         layer_scale_init: float. Initial value of LayerScale. Defaults to None, no LayerScale.
         drop_path_rate: float in [0, 1). Rate of stochastic depth. Defaults to 0.
+        attention: `keras.layers.Layer` from tokens to tokens of the same shape. Defaults to None,
+            `Attention(num_heads)`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Attributes:
@@ -110,6 +112,7 @@ class TransformerBlock(keras.layers.Layer):
         norm: str = "layer",
         layer_scale_init: float | None = None,
         drop_path_rate: float = 0.0,
+        attention: keras.layers.Layer | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -120,7 +123,7 @@ class TransformerBlock(keras.layers.Layer):
         self.drop_path_rate = drop_path_rate
         self.gradient_checkpointing = False
         self.norm_1 = make_norm(norm, self.dtype_policy, "norm_1")
-        self.attention = Attention(num_heads, dtype=self.dtype_policy, name="attention")
+        self.attention = attention or Attention(num_heads, dtype=self.dtype_policy, name="attention")
         self.norm_2 = make_norm(norm, self.dtype_policy, "norm_2")
         self.scale_1 = self.scale_2 = None
         if layer_scale_init is not None:
@@ -165,4 +168,12 @@ class TransformerBlock(keras.layers.Layer):
             "norm": self.norm,
             "layer_scale_init": self.layer_scale_init,
             "drop_path_rate": self.drop_path_rate,
+            "attention": None
+            if type(self.attention) is Attention
+            else keras.saving.serialize_keras_object(self.attention),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        attention = config.get("attention")
+        return cls(**{**config, "attention": attention and keras.saving.deserialize_keras_object(attention)})

@@ -20,8 +20,8 @@ class LayerDecayAdamW(AdamW):
 
     A weight of block i of `depth` learns at `layer_decay ** (depth - i)` times the rate. Patch embedding, class token
     and learned positions learn at `layer_decay ** (depth + 1)` times the rate, all others (final norm, head) at the
-    rate itself. Weight decay shrinks with the rate. Biases, norms, other vectors, the class token and learned positions
-    do not decay.
+    rate itself. Weight decay shrinks with the rate. Biases, norms, other vectors and, by default, the class token and
+    learned positions do not decay.
 
     `layers` assigns a layer to each weight. Without it, the paths of a `ViTEncoder`'s weights do (`block_3/`,
     `class_token/`, `patch_embedding/`). Both survive saving and loading of a compiled model.
@@ -35,6 +35,8 @@ class LayerDecayAdamW(AdamW):
         beta_2: float. Decay of the second moment. Defaults to 0.999.
         layers: list with one entry per trainable weight of the model, in order: 0 for what comes before the blocks,
             i + 1 for block i, None for the full rate. Defaults to the layers that the paths name.
+        decay_tokens: bool. Whether weight decay applies to the class token and learned positions, as in mmsegmentation.
+            Defaults to False.
         name: str. Name of the optimizer.
         **kwargs: Arguments of `keras_siamim.AdamW`.
 
@@ -56,6 +58,7 @@ class LayerDecayAdamW(AdamW):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         layers: list[int | None] | None = None,
+        decay_tokens: bool = False,
         name: str = "layer_decay_adamw",
         **kwargs,
     ):
@@ -74,6 +77,7 @@ class LayerDecayAdamW(AdamW):
         self.depth = depth
         self.layer_decay = layer_decay
         self.layers = None if layers is None else list(layers)
+        self.decay_tokens = decay_tokens
 
     def build(self, variables):
         if self.built:
@@ -88,7 +92,8 @@ class LayerDecayAdamW(AdamW):
         return 1.0 if layer is None else self.layer_decay ** (self.depth + 1 - layer)
 
     def decays(self, variable: Variable) -> bool:
-        return not _UNDECAYED.search(self.paths[self.index_of(variable)]) and super().decays(variable)
+        kept = not self.decay_tokens and _UNDECAYED.search(self.paths[self.index_of(variable)])
+        return not kept and super().decays(variable)
 
     def _layer(self, index):
         if self.layers is not None:
@@ -99,4 +104,10 @@ class LayerDecayAdamW(AdamW):
         return 0 if _FIRST.search(self.paths[index]) else None
 
     def get_config(self):
-        return {**super().get_config(), "depth": self.depth, "layer_decay": self.layer_decay, "layers": self.layers}
+        return {
+            **super().get_config(),
+            "depth": self.depth,
+            "layer_decay": self.layer_decay,
+            "layers": self.layers,
+            "decay_tokens": self.decay_tokens,
+        }

@@ -5,7 +5,15 @@ import pathlib
 import numpy as np
 
 from keras_siamim.types import PathLike
-from keras_siamim.verification import mae, moco_v3, siamese_im, tables, vit_classifier
+from keras_siamim.verification import (
+    dense_schedules,
+    dense_upernet,
+    mae,
+    moco_v3,
+    siamese_im,
+    tables,
+    vit_classifier,
+)
 from keras_siamim.verification.report import Row
 
 METHODS = {
@@ -14,6 +22,8 @@ METHODS = {
     "SiameseIM": siamese_im.replay,
     "ViTClassifier": vit_classifier.replay,
 }
+# Kinds of recordings without `config/method`, which their keys tell.
+KINDS = (dense_schedules, dense_upernet)
 
 
 def replay_recording(path: PathLike) -> list[Row]:
@@ -34,7 +44,8 @@ def replay_recording(path: PathLike) -> list[Row]:
     with np.load(path) as file:
         recording = {key: file[key] for key in file.files}
     if "config/method" not in recording:
-        return tables.replay(recording)
+        kind = next((kind for kind in KINDS if kind.matches(recording)), tables)
+        return kind.replay(recording)
     method = str(recording["config/method"])
     if method not in METHODS:
         raise ValueError(f"`config/method` must be one of {', '.join(METHODS)}. Received: {method!r}.")

@@ -5,6 +5,9 @@ from keras_siamim.verification import replay_recording
 
 RECORDINGS = (
     "backbone",
+    "dense_schedules",
+    "dense_upernet",
+    "dense_upernet_head",
     "mae_normpix",
     "mae_pixels",
     "mocov3",
@@ -37,6 +40,7 @@ def altered(path, changes, folder):
 @pytest.mark.parametrize(
     ("name", "key", "failing"),
     [
+        ("dense_upernet_head", "features1", "scaled1"),
         ("mae_normpix", "images", "prediction"),
         ("mae_normpix", "loss", "loss"),
         ("mocov3", "k1", "k1"),

@@ -3,6 +3,7 @@
 `dense(x, kernel, bias)`: `x @ kernel + bias`.
 `gelu(x, training)`: exact (erf) GELU.
 `self_attention(qkv, num_heads)`: multi-head attention of fused projections, scaled by 1/sqrt(channels per head).
+`biased_self_attention(qkv, num_heads, bias)`: the same with a bias (heads, tokens, tokens) added to the scaled logits.
 `batch_norm(x, gamma, beta, mean, variance, momentum, epsilon)`: BatchNorm in training mode; None on TensorFlow and JAX.
 `adamw(weights, ...)`: one AdamW step of all weights and moments, see `updates.adamw_update`.
 `global_norm(tensors)`: Euclidean norm of all tensors together, float32.
@@ -12,6 +13,8 @@
 import importlib
 
 import keras
+
+from keras_siamim._backend.kernels.heads import attend as biased_self_attention
 
 _kernels = importlib.import_module(f"{__name__}.{keras.config.backend()}")
 
@@ -23,4 +26,13 @@ adamw = _kernels.adamw
 global_norm = _kernels.global_norm
 ema_update = _kernels.ema_update
 
-__all__ = ["adamw", "batch_norm", "dense", "ema_update", "gelu", "global_norm", "self_attention"]
+__all__ = [
+    "adamw",
+    "batch_norm",
+    "biased_self_attention",
+    "dense",
+    "ema_update",
+    "gelu",
+    "global_norm",
+    "self_attention",
+]

@@ -27,10 +27,16 @@ def join_heads(mixed: Tensor) -> Tensor:
     return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, tokens, heads * channels))
 
 
-def attend(qkv: Tensor, num_heads: int) -> Tensor:
-    """Compute self-attention by two batched products, with the softmax in float32; arguments as in `split_heads`."""
+def attend(qkv: Tensor, num_heads: int, bias: Tensor | None = None) -> Tensor:
+    """Compute self-attention by two batched products, with the softmax in float32; arguments as in `split_heads`.
+
+    `bias`, (heads, tokens, tokens), is added to the scaled logits.
+    """
     query, key, value = split_heads(qkv, num_heads)
     scale = query.shape[-1] ** -0.5
     logits = ops.matmul(query * scale, ops.transpose(key, (0, 1, 3, 2)))
-    weights = ops.cast(ops.softmax(ops.cast(logits, "float32")), value.dtype)
+    logits = ops.cast(logits, "float32")
+    if bias is not None:
+        logits += ops.cast(bias, "float32")
+    weights = ops.cast(ops.softmax(logits), value.dtype)
     return join_heads(ops.matmul(weights, value))

@@ -1,0 +1,207 @@
+"""UPerNet on a pre-trained ViT."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
+from keras_siamim.backbones import ViTEncoder
+from keras_siamim.layers.arguments import height_and_width, whole_number
+from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
+from keras_siamim.segmentation.backbone import feature_maps_of
+from keras_siamim.segmentation.heads import POOL_SCALES, AuxiliaryHead, MultiScaleNeck, UPerHead
+from keras_siamim.segmentation.layers import resize_bilinear
+from keras_siamim.segmentation.loss import IGNORE, pixel_cross_entropy
+from keras_siamim.segmentation.windows import slide
+from keras_siamim.types import Size, Tensor
+
+
+@keras.saving.register_keras_serializable(package="keras_siamim")
+class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
+    """UPerNet (arXiv 1807.10221) that segments images with the features of a pre-trained ViT, all of it trained.
+
+    It follows mmsegmentation's configuration for MAE, the protocol of the paper's ADE20k results: four maps from inside
+    the encoder, relative position biases that start at zero, a neck to four sizes, UPerHead, and an auxiliary head on
+    the third map. `fit` takes batches (images, labels): images (batch, *crop_size, channels) float, normalized, and
+    labels (batch, *crop_size) integers. Compile it with `keras_siamim.optimizers.LayerDecayAdamW` and no loss.
+
+    Args:
+        encoder: `ViTEncoder`. Its weights are copied; its final norm is left out, and its positions are resized.
+        num_classes: int, 2 or more. Number of classes, at most 255.
+        crop_size: int or (height, width). Pixels of its input, multiples of the patch size. Defaults to 512.
+        head_width: int. Channels inside the head. Defaults to the encoder's width.
+        auxiliary_width: int. Channels inside the auxiliary head. Defaults to 256.
+        taps: Sequence of four ints. Blocks whose outputs are read, counted from 1. Defaults to 1/3, 1/2, 2/3 and all of
+            the depth.
+        pool_scales: Sequence of ints. Sides of the maps of pyramid pooling. Defaults to 1, 2, 3, 6.
+        drop_path_rate: float in [0, 1). Stochastic depth of the last block. Defaults to 0.1.
+        dropout: float in [0, 1). Rate of dropped channels before the logits. Defaults to 0.1.
+        auxiliary_weight: float. Weight of the auxiliary loss. Defaults to 0.4.
+        ignore: int. Label of pixels without a class. Defaults to 255.
+        name: str. Name of the model.
+        **kwargs: Arguments of `keras.Model`.
+
+    Call arguments:
+        images: (batch, *crop_size, channels) float, normalized, channels last.
+        training: bool. Whether to apply dropout, stochastic depth and batch statistics. Defaults to False.
+
+    Returns:
+        Logits (batch, rows, columns, num_classes) float32 with four rows per patch, or in training a dictionary of
+        these `"logits"` and the `"auxiliary_logits"`.
+
+    Raises:
+        ValueError: If `encoder` is not a `ViTEncoder`, or another argument is out of its range.
+
+    Example:
+        >>> from keras_siamim.segmentation import UPerNet
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=4, num_heads=2)
+        >>> model = UPerNet(encoder, num_classes=3, crop_size=32, auxiliary_width=8)
+        >>> tuple(model(keras.ops.zeros((1, 32, 32, 3))).shape)
+        (1, 16, 16, 3)
+    """
+
+    def __init__(
+        self,
+        encoder: ViTEncoder,
+        num_classes: int,
+        crop_size: Size = 512,
+        head_width: int | None = None,
+        auxiliary_width: int = 256,
+        taps: Sequence[int] | None = None,
+        pool_scales: Sequence[int] = POOL_SCALES,
+        drop_path_rate: float = 0.1,
+        dropout: float = 0.1,
+        auxiliary_weight: float = 0.4,
+        ignore: int = IGNORE,
+        name: str = "upernet",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.num_classes = whole_number("num_classes", num_classes, minimum=2)
+        if 0 <= ignore < num_classes:
+            raise ValueError(f"`ignore` must be no class, outside [0, {num_classes}). Received: {ignore}.")
+        self.crop_size = height_and_width("crop_size", crop_size)
+        policy = self.dtype_policy
+        self.backbone = feature_maps_of(encoder, self.crop_size, taps, drop_path_rate, dtype=policy, name="backbone")
+        if len(self.backbone.taps) != 4:
+            raise ValueError(f"`taps` must be four blocks. Received: {list(self.backbone.taps)}.")
+        self.head_width = whole_number("head_width", head_width or encoder.width)
+        self.auxiliary_width = whole_number("auxiliary_width", auxiliary_width)
+        self.pool_scales = tuple(pool_scales)
+        self.drop_path_rate = drop_path_rate
+        self.dropout = dropout
+        self.auxiliary_weight = auxiliary_weight
+        self.ignore = ignore
+        # The encoder itself would be saved a second time.
+        self._encoder = json.dumps(keras.saving.serialize_keras_object(encoder))
+        self._channels = encoder.channels
+        self.neck = MultiScaleNeck(dtype=policy, name="neck")
+        self.head = UPerHead(num_classes, self.head_width, pool_scales, dropout, dtype=policy, name="head")
+        self.auxiliary_head = AuxiliaryHead(num_classes, auxiliary_width, dropout, dtype=policy, name="auxiliary_head")
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("main_loss", "auxiliary_loss")}
+        self.add_skip_counters()
+        self.build((None, *self.crop_size, encoder.channels))
+
+    def build(self, images_shape):
+        # The constructor calls this, so that every model has its weights from the start.
+        if self.built:
+            return
+        maps = [(None, *self.backbone.grid, self.backbone.width)] * 4
+        self.neck.build(maps)
+        scaled = self.neck.compute_output_shape(maps)
+        self.head.build(scaled)
+        self.auxiliary_head.build(scaled[2])
+        self.built = True
+
+    def call(self, images, training=False):
+        scaled = self.neck(self.backbone(images, training=training), training=training)
+        logits = ops.cast(self.head(scaled, training=training), "float32")
+        if not training:
+            return logits
+        auxiliary = ops.cast(self.auxiliary_head(scaled[2], training=training), "float32")
+        return {"logits": logits, "auxiliary_logits": auxiliary}
+
+    def begin_step(self) -> None:
+        """Run at the beginning of each training step: nothing."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if sample_weight is not None:
+            raise ValueError("`sample_weight` must be None: pixels have one weight. Received: sample weights.")
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        loss = pixel_cross_entropy(logits, y, self.ignore)
+        self.trackers["main_loss"].update_state(loss)
+        if isinstance(y_pred, dict):
+            auxiliary = pixel_cross_entropy(y_pred["auxiliary_logits"], y, self.ignore)
+            self.trackers["auxiliary_loss"].update_state(auxiliary)
+            loss += self.auxiliary_weight * auxiliary
+        return scale_loss_for_replicas(loss)
+
+    def fit(self, *args, **kwargs):
+        broadcast_initial_state(self)
+        return super().fit(*args, **kwargs)
+
+    def window_logits(self, images: Tensor) -> Tensor:
+        """Return the logits of images of the crop size, at the size of the images.
+
+        Args:
+            images: (batch, *crop_size, channels) float, normalized.
+
+        Returns:
+            (batch, *crop_size, num_classes) float32.
+        """
+        return resize_bilinear(self(images, training=False), self.crop_size)
+
+    def sliding_logits(self, image: np.ndarray, stride: Size | None = None) -> np.ndarray:
+        """Return the logits of an image of any size, the mean of overlapping windows.
+
+        Args:
+            image: (height, width, channels) float, normalized. Sides below `crop_size` are padded.
+            stride: int or (rows, columns). Pixels from one window to the next. Defaults to 2/3 of `crop_size`.
+
+        Returns:
+            (height, width, num_classes) float32.
+
+        Raises:
+            ValueError: If `stride` exceeds `crop_size`.
+        """
+        height, width = self.crop_size
+        strides = (2 * height // 3, 2 * width // 3) if stride is None else height_and_width("stride", stride)
+
+        def predict(windows):
+            logits = ops.convert_to_tensor(self.predict_on_batch(windows))
+            return ops.convert_to_numpy(resize_bilinear(logits, self.crop_size))
+
+        return slide(predict, image, self.crop_size, strides)
+
+    def compute_output_shape(self, images_shape):
+        rows, columns = self.backbone.grid
+        return (images_shape[0], 4 * rows, 4 * columns, self.num_classes)
+
+    def get_compile_config(self):
+        # Each backend decides how to compile: JAX's choice would be slow on PyTorch.
+        config = super().get_compile_config()
+        return config and {**config, "jit_compile": "auto"}
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": json.loads(self._encoder),
+            "num_classes": self.num_classes,
+            "crop_size": list(self.crop_size),
+            "head_width": self.head_width,
+            "auxiliary_width": self.auxiliary_width,
+            "taps": list(self.backbone.taps),
+            "pool_scales": list(self.pool_scales),
+            "drop_path_rate": self.drop_path_rate,
+            "dropout": self.dropout,
+            "auxiliary_weight": self.auxiliary_weight,
+            "ignore": self.ignore,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})

@@ -1,0 +1,227 @@
+"""Comparison with mmsegmentation's UPerNet: the whole segmenter, or its neck and heads alone."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_siamim.backbones import ViTEncoder
+from keras_siamim.convert.names import NameTable, Slot, to_keras
+from keras_siamim.convert.upernet import head_names, upernet_names
+from keras_siamim.optimizers import GradientKeepingAdamW
+from keras_siamim.segmentation import UPerNet
+from keras_siamim.segmentation.heads import AuxiliaryHead, MultiScaleNeck, UPerHead
+from keras_siamim.segmentation.layers import resize_bilinear
+from keras_siamim.segmentation.loss import pixel_cross_entropy
+from keras_siamim.types import Tensor
+from keras_siamim.verification.report import Row, relative_error
+from keras_siamim.verification.weights import config_of, load_weights, section
+
+MAPS, LOSS, GRADIENT = 1e-4, 1e-5, 1e-3
+AUXILIARY_WEIGHT = 0.4
+# Biases before a BatchNorm have gradients of rounding noise, and no scale of their own.
+NOISE = 1e-6
+
+
+def matches(recording: dict[str, np.ndarray]) -> bool:
+    """Return whether a recording is of UPerNet or of its heads.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+
+    Example:
+        >>> matches({"weights/decode_head.conv_seg.weight": np.zeros(3)})
+        True
+    """
+    return "weights/decode_head.conv_seg.weight" in recording
+
+
+def replay(recording: dict[str, np.ndarray]) -> list[Row]:
+    """Compare maps, logits, losses, gradients, sliding windows, and running statistics if both states are recorded.
+
+    Args:
+        recording: Dictionary of the recording's arrays.
+
+    Returns:
+        List of `Row`.
+    """
+    whole = any(key.startswith("weights/backbone.") for key in recording)
+    return _replay_segmenter(recording) if whole else _replay_heads(recording)
+
+
+def _error_row(name, value, recorded, tolerance=MAPS):
+    return Row(name, relative_error(ops.convert_to_numpy(value), recorded), tolerance)
+
+
+def _replay_segmenter(recording):
+    config = config_of(recording)
+    sizes = {name: config[name] for name in ("image_size", "patch_size", "width", "depth", "num_heads")}
+    hidden = recording["weights/backbone.layers.0.ffn.layers.0.0.bias"].shape[0]
+    encoder = ViTEncoder(**sizes, mlp_ratio=hidden / config["width"])
+    model = UPerNet(
+        encoder,
+        config["classes"],
+        config["crop"],
+        config["head_width"],
+        config["auxiliary_width"],
+        taps=config["taps"],
+        drop_path_rate=0.0,
+        dropout=0.0,
+        auxiliary_weight=config["auxiliary_weight"],
+        ignore=config["ignore"],
+    )
+    table = upernet_names(model)
+    load_weights(table, section(recording, "weights"))
+    images, labels = recording["images"], recording["labels"].astype("int32")
+
+    rows = [_error_row("test/logits_first", model.window_logits(images[:1]), recording["test/logits_first"])]
+    rows.append(_slide_row(model, config, recording))
+    maps = model.backbone(images)
+    rows += [_error_row(f"tap{index}", value, recording[f"tap{index}"]) for index, value in enumerate(maps)]
+
+    model.compile(GradientKeepingAdamW(1e-9), jit_compile=False)
+    before = model.get_weights()
+    outputs = model(images, training=True)
+    rows += _training_rows(outputs["logits"], outputs["auxiliary_logits"], labels, config["ignore"], recording)
+    model.set_weights(before)
+    rows += [
+        _error_row(f"scaled{index}", value, recording[f"scaled{index}"])
+        for index, value in enumerate(model.neck(maps, training=True))
+    ]
+    model.set_weights(before)
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    rows.append(Row("loss", relative_error(logs["loss"], recording["loss"]), LOSS))
+    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
+    gradients = {name: kept[id(slot.variable)] for name, slot in table.items() if id(slot.variable) in kept}
+    return rows + _gradient_rows(table, gradients, section(recording, "grad")) + _running_rows(table, recording)
+
+
+def _slide_row(model, config, recording):
+    logits = [model.sliding_logits(image, config["stride"]) for image in recording["slide/images"]]
+    return _error_row("slide/logits", np.stack(logits), recording["slide/logits"])
+
+
+def _training_rows(logits, auxiliary, labels, ignore, recording):
+    rows = []
+    for name, value in (("train/logits", logits), ("train/auxiliary_logits", auxiliary)):
+        if name in recording:
+            rows.append(_error_row(name, value, recording[name]))
+    main = pixel_cross_entropy(logits, labels, ignore)
+    losses = {
+        "loss_main": main,
+        "loss_auxiliary_weighted": AUXILIARY_WEIGHT * pixel_cross_entropy(auxiliary, labels, ignore),
+        "loss_main_over_labelled_pixels": pixel_cross_entropy(logits, labels, ignore, over_labeled=True),
+    }
+    return rows + [
+        _error_row(name, value, recording[name], LOSS) for name, value in losses.items() if name in recording
+    ]
+
+
+def _gradient_rows(table: NameTable, gradients: dict[str, Tensor], recorded: dict[str, np.ndarray]) -> list[Row]:
+    """Compare gradients by PyTorch name, relative to their largest entry or, if they vanish, to the largest of all."""
+    if set(gradients) != set(recorded):
+        raise ValueError(
+            "`grad/...` must name exactly the trained weights. Received: a difference in "
+            f"{sorted(set(gradients) ^ set(recorded))}."
+        )
+    largest = max(abs(gradient).max() for gradient in recorded.values())
+    errors, vanishing = {}, {}
+    for name, gradient in recorded.items():
+        value = ops.convert_to_numpy(gradients[name])
+        expected = to_keras(gradient, Slot(value, table[name].layout)) if name in table else gradient
+        if _vanishes(name) or abs(expected).max() < NOISE * largest:
+            vanishing[name] = relative_error(value, expected, largest)
+        else:
+            errors[name] = relative_error(value, expected)
+    worst = max(errors, key=lambda name: errors[name])
+    rows = [Row(f"{len(errors)} gradients", errors[worst], GRADIENT, f"worst: {worst}")]
+    if vanishing:
+        note = f"of the largest gradient: {', '.join(vanishing)}"
+        rows.append(Row(f"{len(vanishing)} vanishing gradients", max(vanishing.values()), NOISE, note))
+    return rows
+
+
+def _vanishes(name):
+    # Every unit of the heads begins with a BatchNorm, which removes the biases of the neck.
+    return name.startswith("neck.") and name.endswith(("_4x.0.bias", "_4x.3.bias", "_2x.0.bias"))
+
+
+def _running_rows(table, recording):
+    # Where `weights/...` holds the statistics after the pass too, those before it are unknown.
+    recorded = {
+        name: value
+        for name, value in section(recording, "after").items()
+        if not np.array_equal(value, recording[f"weights/{name}"])
+    }
+    if not recorded:
+        return []
+    errors = {name: relative_error(ops.convert_to_numpy(table[name].variable), recorded[name]) for name in recorded}
+    worst = max(errors, key=lambda name: errors[name])
+    return [Row(f"{len(errors)} running statistics", errors[worst], MAPS, f"worst: {worst}")]
+
+
+class _Heads(keras.Model):
+    """Neck and heads of UPerNet, with the maps as weights so that they have gradients too."""
+
+    def __init__(self, maps, num_classes, width, auxiliary_width, pool_scales):
+        super().__init__(name="heads")
+        self.neck = MultiScaleNeck()
+        self.head = UPerHead(num_classes, width, pool_scales, dropout=0.0)
+        self.auxiliary_head = AuxiliaryHead(num_classes, auxiliary_width, dropout=0.0)
+        self.maps = [self.add_weight(shape=value.shape, name=f"features{index}") for index, value in enumerate(maps)]
+        for variable, value in zip(self.maps, maps, strict=True):
+            variable.assign(value)
+        shapes = [value.shape for value in maps]
+        self.neck.build(shapes)
+        scaled = self.neck.compute_output_shape(shapes)
+        self.head.build(scaled)
+        self.auxiliary_head.build(scaled[2])
+        self.built = True
+
+    def call(self, inputs, training=False):
+        scaled = self.neck([ops.convert_to_tensor(x) for x in self.maps], training=training)
+        return {
+            "scaled": scaled,
+            "logits": self.head(scaled, training=training),
+            "auxiliary_logits": self.auxiliary_head(scaled[2], training=training),
+        }
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        main = pixel_cross_entropy(y_pred["logits"], y)
+        return main + AUXILIARY_WEIGHT * pixel_cross_entropy(y_pred["auxiliary_logits"], y)
+
+
+def _replay_heads(recording):
+    config = config_of(recording)
+    maps = [recording[key] for key in sorted(key for key in recording if key.startswith("features"))]
+    model = _Heads(
+        maps, config["classes"], config["head_width"], config["auxiliary_width"], tuple(config["pool_scales"])
+    )
+    table = head_names(model.neck, model.head, model.auxiliary_head)
+    load_weights(table, section(recording, "weights"))
+    labels = recording["labels"].astype("int32")
+
+    outputs = model(labels)
+    pooled = model.head.pool_pyramid(outputs["scaled"][-1])
+    resized = recording["test/logits_resized_first"]
+    full = ops.convert_to_numpy(resize_bilinear(outputs["logits"][:1], labels.shape[1:]))
+    step = -(-labels.shape[1] // resized.shape[1])
+    rows = [
+        _error_row("test/pooled", pooled, recording["test/pooled"]),
+        _error_row("test/logits", outputs["logits"], recording["test/logits"]),
+        _error_row("test/auxiliary_logits", outputs["auxiliary_logits"], recording["test/auxiliary_logits"]),
+        _error_row("test/logits_resized_first", full[:, ::step, ::step], resized),
+    ]
+    before = model.get_weights()
+    outputs = model(labels, training=True)
+    rows += [
+        _error_row(f"scaled{index}", value, recording[f"scaled{index}"])
+        for index, value in enumerate(outputs["scaled"])
+    ]
+    rows += _training_rows(outputs["logits"], outputs["auxiliary_logits"], labels, 255, recording)
+    model.set_weights(before)
+    model.compile(GradientKeepingAdamW(1e-9), jit_compile=False)
+    model.train_on_batch(labels, labels)
+    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
+    gradients = {name: kept[id(slot.variable)] for name, slot in table.items() if id(slot.variable) in kept}
+    gradients |= {f"features{index}": kept[id(variable)] for index, variable in enumerate(model.maps)}
+    return rows + _gradient_rows(table, gradients, section(recording, "grad")) + _running_rows(table, recording)
