@@ -8,7 +8,7 @@ extraction resumes after its last finished batch.
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,7 +161,11 @@ def extract_features(
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
         check_images(images)
         batch_size = check_batch(images, batch_labels, batch_size)
-        features.append(_cached(folder, images, lambda x, size=batch_size: run_padded(run, x, size)))
+
+        def compute(x, size=batch_size):
+            return run_padded(run, x, size)
+
+        features.append(cached_outputs(folder, images, compute, FEATURES))
         labels.append(batch_labels.astype(np.int64))
         progress.add(1)
     if not labels:
@@ -275,17 +279,33 @@ def check_batch(inputs: np.ndarray, labels: np.ndarray, batch_size: int | None) 
     return batch_size or len(inputs)
 
 
-def _cached(folder, images, compute):
-    """Return the three features from the folder, or compute them and store them there atomically."""
+def cached_outputs(
+    folder: Path | None,
+    images: np.ndarray,
+    compute: Callable[[np.ndarray], tuple[np.ndarray, ...]],
+    names: Sequence[str],
+) -> tuple[np.ndarray, ...]:
+    """Return the outputs of an encoder from a folder, or compute them and store them there atomically.
+
+    Args:
+        folder: Path of the encoder's folder in the cache, or `None` for no cache.
+        images: (batch, height, width, 3) float32.
+        compute: Function from the images to one array per name.
+        names: Sequence of strings. Names of the outputs, which are part of the name of the file.
+
+    Example:
+        >>> cached_outputs(None, np.zeros(2), lambda x: (x + 1,), ("tokens",))
+        (array([1., 1.]),)
+    """
     if folder is None:
         return compute(images)
-    name = hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:32]
-    path = folder / f"{name}.npz"
+    digest = hashlib.sha256(str(images.shape).encode() + np.ascontiguousarray(images).tobytes()).hexdigest()[:32]
+    path = folder / f"{digest}.{'_'.join(names)}.npz"
     try:
         with open(path, "rb") as file, np.load(file) as stored:
-            return tuple(stored[feature] for feature in FEATURES)
+            return tuple(stored[name] for name in names)
     except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError):
-        features = compute(images)
-    with write_atomically(path) as file:
-        np.savez(file, **dict(zip(FEATURES, features, strict=True)))
-    return features
+        outputs = compute(images)
+    with write_atomically(path) as writer:
+        np.savez(writer, **dict(zip(names, outputs, strict=True)))  # type: ignore[arg-type]
+    return outputs

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_siamim.types import PathLike
 from keras_siamim.verification import (
+    dense_miou,
     dense_schedules,
     dense_upernet,
     mae,
@@ -23,7 +24,7 @@ METHODS = {
     "ViTClassifier": vit_classifier.replay,
 }
 # Kinds of recordings without `config/method`, which their keys tell.
-KINDS = (dense_schedules, dense_upernet)
+KINDS = (dense_miou, dense_schedules, dense_upernet)
 
 
 def replay_recording(path: PathLike) -> list[Row]:

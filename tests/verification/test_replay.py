@@ -5,6 +5,7 @@ from keras_siamim.verification import replay_recording
 
 RECORDINGS = (
     "backbone",
+    "dense_miou",
     "dense_schedules",
     "dense_upernet",
     "dense_upernet_head",
