@@ -6,6 +6,8 @@ Prints a table (accuracies in %) and writes `evaluation.json` and `evaluation.md
 backend, a SavedModel, or a run folder. Features are cached by content, so an interrupted evaluation resumes where it
 stopped. The protocol `lars_augmented`, the paper's linear probe on random crops, encodes the images in every epoch.
 
+Protocols on patch tokens: attentive and long_tail need labels, localization and corloc need boxes.
+
 Robustness is a property of a fine-tuned classifier: `--classifier FILE --protocols corruption`. The protocol corruption
 works with any images; imagenet_a, imagenet_r, imagenet_sketch and imagenet_c need the published data sets.
 """
@@ -32,6 +34,7 @@ from keras_siamim.cli.labeled_batches import (
     plain_batches,
     second_views,
 )
+from keras_siamim.cli.patch_protocols import PATCH_PROTOCOLS, evaluate_patches
 from keras_siamim.data.sources import Source
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.baselines import RawPixels, random_initialized
@@ -58,12 +61,12 @@ CLASSIFIER_PROTOCOLS = (*VARIANTS, "imagenet_c", "corruption")
 ALIGNED_IMAGES = 2048
 
 
-def evaluate_features(options: argparse.Namespace, protocols: Sequence[str]) -> dict[str, list[EvaluationResult]]:
-    """Run protocols on frozen features and write the report.
+def evaluate_encoder(options: argparse.Namespace, protocols: Sequence[str]) -> dict[str, list[EvaluationResult]]:
+    """Run protocols on pooled features and on patch tokens, and write the report.
 
     Args:
         options: Parsed options of the command.
-        protocols: Strings. Names of protocols on frozen features.
+        protocols: Strings. Names of protocols on frozen encoders.
 
     Returns:
         A dictionary from the name of each encoder to its list of `EvaluationResult`.
@@ -73,6 +76,51 @@ def evaluate_features(options: argparse.Namespace, protocols: Sequence[str]) -> 
     """
     encoder = load_encoder(options.encoder)
     image_size = parse_image_size(options, encoder)
+    on_patches = [name for name in protocols if name in PATCH_PROTOCOLS]
+    on_features = [name for name in protocols if name not in PATCH_PROTOCOLS]
+    rows = evaluate_features(options, on_features, encoder, image_size) if on_features else {}
+    if on_patches:
+
+        def report(found):
+            suite.write_report(options.output, describe(options, image_size), joined(rows, found))
+
+        rows = joined(rows, evaluate_patches(options, on_patches, encoder, image_size, report))
+    return rows
+
+
+def joined(
+    first: dict[str, list[EvaluationResult]], second: dict[str, list[EvaluationResult]]
+) -> dict[str, list[EvaluationResult]]:
+    """Return the results of two groups of protocols by the names of their encoders.
+
+    Args:
+        first: Dictionary from the name of an encoder to its results.
+        second: Dictionary like `first`.
+
+    Example:
+        >>> joined({"run": [1], "pixels": [2]}, {"run": [3]})
+        {'run': [1, 3], 'pixels': [2]}
+    """
+    return {name: first.get(name, []) + second.get(name, []) for name in dict.fromkeys([*first, *second])}
+
+
+def evaluate_features(
+    options: argparse.Namespace, protocols: Sequence[str], encoder: Any, image_size: tuple[int, int]
+) -> dict[str, list[EvaluationResult]]:
+    """Run protocols on pooled features and write the report.
+
+    Args:
+        options: Parsed options of the command.
+        protocols: Strings. Names of protocols on pooled features.
+        encoder: Encoder to evaluate.
+        image_size: Tuple (height, width) in pixels.
+
+    Returns:
+        A dictionary from the name of each encoder to its list of `EvaluationResult`.
+
+    Raises:
+        ValueError: If the images cannot be opened, or an option is out of range.
+    """
     train, test = open_labeled_pair(
         options.data, options.train_split, options.test_split, options.max_images, options.max_images, options.seed
     )
@@ -281,7 +329,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--protocols",
         default="knn,linear,few_shot,health",
-        help=f"comma-separated names: {', '.join((*suite.PROTOCOLS, AUGMENTED_PROBE))}",
+        help=f"comma-separated names: {', '.join((*suite.PROTOCOLS, AUGMENTED_PROBE, *PATCH_PROTOCOLS))}",
     )
     parser.add_argument("--pooling", choices=FEATURES, help="default: that of the paper's protocol")
     parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages of the labels, or labels per class")
@@ -310,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = parse(arguments)
     protocols = options.protocols.split(",")
-    known = (*suite.PROTOCOLS, AUGMENTED_PROBE, *CLASSIFIER_PROTOCOLS)
+    known = (*suite.PROTOCOLS, AUGMENTED_PROBE, *PATCH_PROTOCOLS, *CLASSIFIER_PROTOCOLS)
     unknown = [name for name in protocols if name not in known]
     if unknown:
         raise ValueError(f"`--protocols` must be some of {', '.join(known)}. Received: {', '.join(unknown)}.")
@@ -322,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if not of_classifier and not options.encoder:
         raise ValueError(f"`--encoder` must be given for {options.protocols}. Received: {options.encoder!r}.")
-    rows = (evaluate_classifier if of_classifier else evaluate_features)(options, protocols)
+    rows = (evaluate_classifier if of_classifier else evaluate_encoder)(options, protocols)
     print("\n" + suite.markdown_table(rows))
     for name, results in rows.items():
         for result in results:

@@ -151,7 +151,25 @@ def headline(result: EvaluationResult) -> dict[str, str]:
         names = {"effective_rank": "rank", "channel_spread": "spread", "uniformity": "uniformity"}
         names |= {"alignment": "alignment"} if "alignment" in numbers else {}
         return {names[key]: f"{numbers[key]:.2f}" for key in names}
-    columns = {"exact_probe": "linear (exact)", "linear_probe": "linear (LARS)", "fine_tuning": "fine-tuned"}
+    if result.protocol == "object_discovery":
+        return {
+            "CorLoc": _percent(numbers["corloc"]),
+            "CorLoc of the image": _percent(numbers["corloc_complete_image"]),
+        }
+    if result.protocol == "box_localization":
+        names = {"share_iou_50": "localization", "constant_share_iou_50": "localization of a constant box"}
+        return {column: _percent(numbers[name]) for name, column in names.items()}
+    if result.protocol == "long_tailed_probe":
+        names = {"linear_top1": "long-tailed linear", "knn_top1": "long-tailed k-NN"}
+        return {column: _percent(numbers[name]) for name, column in names.items()}
+    if "miou" in numbers:
+        return {f"mIoU ({result.protocol.removesuffix('_segmentation')})": _percent(numbers["miou"])}
+    columns = {
+        "exact_probe": "linear (exact)",
+        "linear_probe": "linear (LARS)",
+        "attentive_probe": "attentive",
+        "fine_tuning": "fine-tuned",
+    }
     if result.protocol == "imagenet_c":
         return {"1 - mCE": _percent(numbers["one_minus_mce"])}
     if result.protocol == "corruption_robustness":
