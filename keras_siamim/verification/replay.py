@@ -8,6 +8,7 @@ from keras_siamim.types import PathLike
 from keras_siamim.verification import (
     dense_schedules,
     dense_upernet,
+    dense_vitdet_backbone,
     mae,
     moco_v3,
     siamese_im,
@@ -23,7 +24,7 @@ METHODS = {
     "ViTClassifier": vit_classifier.replay,
 }
 # Kinds of recordings without `config/method`, which their keys tell.
-KINDS = (dense_schedules, dense_upernet)
+KINDS = (dense_schedules, dense_upernet, dense_vitdet_backbone)
 
 
 def replay_recording(path: PathLike) -> list[Row]:
