@@ -1,5 +1,7 @@
 """Comparison with detectron2's ViTDet backbone and feature pyramid."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,7 +12,6 @@ from keras_siamim.detection.pyramid import FIRST_LEVEL, SimpleFeaturePyramid
 from keras_siamim.ops import resize_positions
 from keras_siamim.ops.windows import decomposed_position_logits, join_windows, split_windows
 from keras_siamim.optimizers import GradientKeepingAdamW, LayerDecayAdamW
-from keras_siamim.types import Tensor
 from keras_siamim.verification.gradients import gradient_rows
 from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
@@ -63,10 +64,10 @@ class _Backbone(keras.Model):
         return self.pyramid(self.backbone(images, training=training), training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return sum(self.level_loss(level, y[name]) for level, name in zip(y_pred, self.levels, strict=True))
-
-    def level_loss(self, level: Tensor, upstream: Tensor) -> Tensor:
-        return ops.sum(level * ops.convert_to_tensor(upstream)) / float(np.prod(level.shape)) ** 0.5
+        sums = (
+            ops.sum(value * ops.convert_to_tensor(y[name])) for value, name in zip(y_pred, self.levels, strict=True)
+        )
+        return sum(each / math.prod(value.shape) ** 0.5 for each, value in zip(sums, y_pred, strict=True))
 
 
 def replay(recording: dict[str, np.ndarray]) -> list[Row]:
@@ -89,11 +90,10 @@ def replay(recording: dict[str, np.ndarray]) -> list[Row]:
         rows.append(_row(f"{name}/last_feature", last, recording))
         for number, value in enumerate(model.pyramid(last), start=FIRST_LEVEL):
             rows.append(_row(f"{name}/p{number}", value, recording))
-    upstream = section(recording, "input0/upstream")
-    loss = sum(model.level_loss(recording[f"input0/{name}"], value) for name, value in upstream.items())
-    rows.append(Row("loss of recorded maps", relative_error(loss, recording["input0/loss"]), LOSS))
     model.compile(GradientKeepingAdamW(1e-9), jit_compile=False)
-    loss = model.train_on_batch(recording["input0/images"], upstream, return_dict=True)["loss"]
+    loss = model.train_on_batch(recording["input0/images"], section(recording, "input0/upstream"), return_dict=True)[
+        "loss"
+    ]
     rows.append(Row("input0/loss", relative_error(loss, recording["input0/loss"]), LOSS))
     rows += gradient_rows(model, table, section(recording, "grad"), tolerance=GRADIENT)
     rows.append(_scale_row(model, table, recording))
