@@ -73,26 +73,38 @@ def _replay_segmenter(recording):
     load_weights(table, section(recording, "weights"))
     images, labels = recording["images"], recording["labels"].astype("int32")
 
-    rows = [_error_row("test/logits_first", model.window_logits(images[:1]), recording["test/logits_first"])]
+    first = model.sliding_logits(images[0])[None]
+    rows = [_error_row("test/logits_first", first, recording["test/logits_first"])]
     rows.append(_slide_row(model, config, recording))
-    maps = model.backbone(images)
-    rows += [_error_row(f"tap{index}", value, recording[f"tap{index}"]) for index, value in enumerate(maps)]
-
-    model.compile(GradientKeepingAdamW(1e-9), jit_compile=False)
     before = model.get_weights()
-    outputs = model(images, training=True)
+    outputs = _Stages(model).predict_on_batch(images)
+    rows += [_error_row(name, outputs[name], recording[name]) for name in outputs if name in recording]
     rows += _training_rows(outputs["logits"], outputs["auxiliary_logits"], labels, config["ignore"], recording)
     model.set_weights(before)
-    rows += [
-        _error_row(f"scaled{index}", value, recording[f"scaled{index}"])
-        for index, value in enumerate(model.neck(maps, training=True))
-    ]
-    model.set_weights(before)
+    model.compile(GradientKeepingAdamW(1e-9))
     logs = model.train_on_batch(images, labels, return_dict=True)
     rows.append(Row("loss", relative_error(logs["loss"], recording["loss"]), LOSS))
     kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
     gradients = {name: kept[id(slot.variable)] for name, slot in table.items() if id(slot.variable) in kept}
     return rows + _gradient_rows(table, gradients, section(recording, "grad")) + _running_rows(table, recording)
+
+
+class _Stages(keras.Model):
+    """All stages of a training pass as one program, since JAX would compile each operation by itself."""
+
+    def __init__(self, model):
+        super().__init__(name="stages")
+        self.model = model
+
+    def call(self, images):
+        maps = self.model.backbone(images, training=True)
+        scaled = self.model.neck(maps, training=True)
+        return {
+            **{f"tap{index}": value for index, value in enumerate(maps)},
+            **{f"scaled{index}": value for index, value in enumerate(scaled)},
+            "logits": self.model.head(scaled, training=True),
+            "auxiliary_logits": self.model.auxiliary_head(scaled[2], training=True),
+        }
 
 
 def _slide_row(model, config, recording):
@@ -102,6 +114,7 @@ def _slide_row(model, config, recording):
 
 def _training_rows(logits, auxiliary, labels, ignore, recording):
     rows = []
+    logits, auxiliary = (ops.convert_to_tensor(value) for value in (logits, auxiliary))
     for name, value in (("train/logits", logits), ("train/auxiliary_logits", auxiliary)):
         if name in recording:
             rows.append(_error_row(name, value, recording[name]))
@@ -179,15 +192,27 @@ class _Heads(keras.Model):
 
     def call(self, inputs, training=False):
         scaled = self.neck([ops.convert_to_tensor(x) for x in self.maps], training=training)
-        return {
-            "scaled": scaled,
-            "logits": self.head(scaled, training=training),
-            "auxiliary_logits": self.auxiliary_head(scaled[2], training=training),
-        }
+        outputs = {f"scaled{index}": value for index, value in enumerate(scaled)}
+        if not training:
+            outputs["pooled"] = self.head.pool_pyramid(scaled[-1])
+        outputs["logits"] = self.head(scaled, training=training)
+        outputs["auxiliary_logits"] = self.auxiliary_head(scaled[2], training=training)
+        return outputs
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         main = pixel_cross_entropy(y_pred["logits"], y)
         return main + AUXILIARY_WEIGHT * pixel_cross_entropy(y_pred["auxiliary_logits"], y)
+
+
+class _InTraining(keras.Model):
+    """A training pass as a prediction."""
+
+    def __init__(self, model):
+        super().__init__(name="in_training")
+        self.model = model
+
+    def call(self, inputs):
+        return self.model(inputs, training=True)
 
 
 def _replay_heads(recording):
@@ -200,26 +225,21 @@ def _replay_heads(recording):
     load_weights(table, section(recording, "weights"))
     labels = recording["labels"].astype("int32")
 
-    outputs = model(labels)
-    pooled = model.head.pool_pyramid(outputs["scaled"][-1])
+    outputs = model.predict_on_batch(labels)
     resized = recording["test/logits_resized_first"]
-    full = ops.convert_to_numpy(resize_bilinear(outputs["logits"][:1], labels.shape[1:]))
+    full = ops.convert_to_numpy(resize_bilinear(ops.convert_to_tensor(outputs["logits"][:1]), labels.shape[1:]))
     step = -(-labels.shape[1] // resized.shape[1])
     rows = [
-        _error_row("test/pooled", pooled, recording["test/pooled"]),
-        _error_row("test/logits", outputs["logits"], recording["test/logits"]),
-        _error_row("test/auxiliary_logits", outputs["auxiliary_logits"], recording["test/auxiliary_logits"]),
-        _error_row("test/logits_resized_first", full[:, ::step, ::step], resized),
+        _error_row(f"test/{name}", outputs[name], recording[f"test/{name}"])
+        for name in ("pooled", "logits", "auxiliary_logits")
     ]
+    rows.append(_error_row("test/logits_resized_first", full[:, ::step, ::step], resized))
     before = model.get_weights()
-    outputs = model(labels, training=True)
-    rows += [
-        _error_row(f"scaled{index}", value, recording[f"scaled{index}"])
-        for index, value in enumerate(outputs["scaled"])
-    ]
+    outputs = _InTraining(model).predict_on_batch(labels)
+    rows += [_error_row(name, outputs[name], recording[name]) for name in outputs if name in recording]
     rows += _training_rows(outputs["logits"], outputs["auxiliary_logits"], labels, 255, recording)
     model.set_weights(before)
-    model.compile(GradientKeepingAdamW(1e-9), jit_compile=False)
+    model.compile(GradientKeepingAdamW(1e-9))
     model.train_on_batch(labels, labels)
     kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
     gradients = {name: kept[id(slot.variable)] for name, slot in table.items() if id(slot.variable) in kept}
