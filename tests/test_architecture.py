@@ -26,6 +26,7 @@ LEVELS = {
     "distribution": 5,
     "callbacks": 6,
     "convert": 6,
+    "detection": 6,
     "segmentation": 6,
     "presets": 7,
     "recipes": 7,

@@ -7,8 +7,8 @@ import numpy as np
 
 # Candidates beyond the k nearest, so that few queries need the exact search over all rows.
 _EXTRA = 8
-# Bound of the error of float32 squared distances, relative to the squared sum of both lengths.
-_MARGIN = 1e-5
+# Bounds of the error of squared distances by matrix products, relative to the squared sum of both lengths.
+_MARGINS = {"float32": 2e-6, "float64": 1e-13}
 _RESCORE_CHUNK = 128
 # A bank of at most this many values is prepared once, 1 GiB in float64.
 _PREPARED_VALUES = 2**27
@@ -57,7 +57,8 @@ def nearest_rows(
 ) -> np.ndarray:
     """Find the `k` rows of `bank` that are nearest to each query; equal distances go to the lowest row index.
 
-    Float32 products select candidates, whose distances are then computed in float64.
+    Matrix products in float32, in float64 where these are not precise enough, select candidates. Their distances are
+    then computed in float64.
 
     Args:
         queries: (queries, width) floats.
@@ -82,36 +83,79 @@ def nearest_rows(
         raise ValueError(f"`metric` must be one of {', '.join(ROWS)}. Received: {metric!r}.")
     if not 1 <= k <= len(bank):
         raise ValueError(f"`k` must be in [1, {len(bank)}], the rows of `bank`. Received: {k}.")
-    prepare = ROWS[metric]
-    kept = min(k + _EXTRA, len(bank))
-    starts = range(0, len(queries), query_chunk)
-    shapes = [(len(queries[start : start + query_chunk]), kept) for start in starts]
-    best = [(np.full(shape, np.inf, "float32"), np.zeros(shape, "int64")) for shape in shapes]
-    bank_starts = range(0, len(bank), bank_chunk)
-    progress = keras.utils.Progbar(len(bank_starts) * len(starts), verbose=verbose, unit_name="chunk")
-    for bank_start in bank_starts:
-        rows = prepare(bank[bank_start : bank_start + bank_chunk]).astype("float32")
-        lengths = np.sum(rows**2, axis=1)
-        for index, start in enumerate(starts):
-            chunk = prepare(queries[start : start + query_chunk]).astype("float32")
-            # The squared distance less the query's own squared length, or the cosine distance less a constant.
-            distances = np.matmul(chunk * np.float32(-2), rows.T)
-            if metric == "l2":
-                distances += lengths
-            best[index] = _merge(*best[index], distances, bank_start, kept)
-            progress.add(1)
-    prepare_bank = prepare
-    if bank.size <= _PREPARED_VALUES:
-        bank, prepare_bank = prepare(bank), _as_they_are
-    found = [
-        _rescore(queries[start : start + query_chunk], bank, *candidates, k, metric, prepare_bank)
-        for start, candidates in zip(starts, best, strict=True)
-    ]
-    return np.concatenate(found) if found else np.zeros((0, k), "int64")
+    search = _Search(bank, k, metric, query_chunk, bank_chunk)
+    nearest, unsure = search.nearest(queries, "float32", verbose)
+    if len(unsure):
+        nearest[unsure], still_unsure = search.nearest(queries[unsure], "float64", verbose)
+        unsure = unsure[still_unsure]
+    if len(unsure):
+        # More rows tie than candidates were kept. Equal queries, such as patches of one color, share one search.
+        distinct, inverse = np.unique(ROWS[metric](queries[unsure]), axis=0, return_inverse=True)
+        nearest[unsure] = np.stack([search.complete(row) for row in distinct])[inverse.ravel()]
+    return nearest
 
 
-def _as_they_are(rows):
-    return rows
+class _Search:
+    """Search for the nearest rows of a bank: products select candidates, whose distances are then compared."""
+
+    def __init__(self, bank, k, metric, query_chunk, bank_chunk):
+        self.k, self.metric = k, metric
+        self.query_chunk, self.bank_chunk = query_chunk, bank_chunk
+        self.prepare = ROWS[metric]
+        self.kept = min(k + _EXTRA, len(bank))
+        self.bank, self.prepared = bank, bank.size <= _PREPARED_VALUES
+        if self.prepared:
+            self.bank = self.prepare(bank)
+
+    def rows(self, chosen):
+        """Return prepared rows of the bank."""
+        return self.bank[chosen] if self.prepared else self.prepare(self.bank[chosen])
+
+    def nearest(self, queries, dtype, verbose):
+        """Return the nearest rows of each query, and the indices of the queries for which they may be others."""
+        starts = range(0, len(queries), self.query_chunk)
+        shapes = [(len(queries[start : start + self.query_chunk]), self.kept) for start in starts]
+        best = [(np.full(shape, np.inf, dtype), np.zeros(shape, "int64")) for shape in shapes]
+        bank_starts = range(0, len(self.bank), self.bank_chunk)
+        progress = keras.utils.Progbar(len(bank_starts) * len(starts), verbose=verbose, unit_name="chunk")
+        for bank_start in bank_starts:
+            rows = self.rows(slice(bank_start, bank_start + self.bank_chunk)).astype(dtype)
+            lengths = np.sum(rows**2, axis=1)
+            for index, start in enumerate(starts):
+                chunk = self.prepare(queries[start : start + self.query_chunk]).astype(dtype)
+                # The squared distance less the query's own squared length, or the cosine distance less a constant.
+                distances = np.matmul(-2 * chunk, rows.T)
+                if self.metric == "l2":
+                    distances += lengths
+                best[index] = _merge(*best[index], distances, bank_start, self.kept)
+                progress.add(1)
+        nearest, unsure = np.zeros((len(queries), self.k), "int64"), []
+        for start, (approximate, ids) in zip(starts, best, strict=True):
+            for offset in range(0, len(ids), _RESCORE_CHUNK):
+                part = slice(offset, offset + _RESCORE_CHUNK)
+                chunk = self.prepare(queries[start : start + self.query_chunk][part])
+                found = slice(start + offset, start + offset + len(chunk))
+                nearest[found], doubtful = self._rescore(chunk, approximate[part, -1], ids[part], _MARGINS[dtype])
+                unsure.append(start + offset + np.flatnonzero(doubtful))
+        return nearest, np.concatenate(unsure) if unsure else np.zeros(0, "int64")
+
+    def _rescore(self, queries, last_kept, ids, margin):
+        """Return the nearest candidates by their distances, and whether a row that was not kept may be nearer."""
+        rows = self.rows(ids.ravel()).reshape(*ids.shape, -1)
+        exact = _distances(rows, queries[:, None], self.metric)
+        order = np.lexsort((ids, exact), axis=1)[:, : self.k]
+        last = np.take_along_axis(exact, order[:, -1:], axis=1)[:, 0]
+        length = np.sum(queries**2, axis=1)
+        bound = margin * (np.sqrt(length) + np.sqrt(np.maximum(last, 0))) ** 2
+        offset = length if self.metric == "l2" else 2.0
+        doubtful = (last + bound >= last_kept + offset) & (self.kept < len(self.bank))
+        return np.take_along_axis(ids, order, axis=1), doubtful
+
+    def complete(self, row):
+        """Return the nearest of all rows to one prepared query."""
+        starts = range(0, len(self.bank), self.bank_chunk)
+        distances = [_distances(self.rows(slice(s, s + self.bank_chunk)), row, self.metric) for s in starts]
+        return np.argsort(np.concatenate(distances), kind="stable")[: self.k]
 
 
 def _merge(distances, ids, new, start, kept):
@@ -135,42 +179,9 @@ def _merge(distances, ids, new, start, kept):
     return all_distances[order].reshape(-1, kept), all_ids[order].reshape(-1, kept)
 
 
-def _rescore(queries, bank, approximate, ids, k, metric, prepare_bank):
-    """Return the `k` nearest by float64 distances, from the complete bank where the candidates may not suffice."""
-    nearest = np.empty((len(queries), k), "int64")
-    prepare, unsure = ROWS[metric], []
-    for start in range(0, len(queries), _RESCORE_CHUNK):
-        part = slice(start, start + _RESCORE_CHUNK)
-        chunk = prepare(queries[part])
-        rows = prepare_bank(bank[ids[part].ravel()]).reshape(*ids[part].shape, -1)
-        exact = _distances(rows, chunk[:, None], metric)
-        order = np.lexsort((ids[part], exact), axis=1)[:, :k]
-        nearest[part] = np.take_along_axis(ids[part], order, axis=1)
-        if ids.shape[1] < len(bank):
-            length = np.sum(chunk**2, axis=1)
-            last = np.take_along_axis(exact, order[:, -1:], axis=1)[:, 0]
-            margin = _MARGIN * (np.sqrt(length) + np.sqrt(np.maximum(last, 0))) ** 2
-            offset = length if metric == "l2" else 2.0
-            unsure.extend(start + np.flatnonzero(last + margin >= approximate[part, -1] + offset))
-    if unsure:
-        # Equal queries, such as patches of one color, share one search.
-        distinct, inverse = np.unique(prepare(queries[unsure]), axis=0, return_inverse=True)
-        searched = np.stack([_search(row, bank, k, metric, prepare_bank) for row in distinct])
-        nearest[unsure] = searched[inverse.ravel()]
-    return nearest
-
-
 def _distances(rows, others, metric):
     """Return squared Euclidean distances, or twice the cosine distances of rows of length 1."""
     if metric == "cosine":
         return 2 - 2 * np.einsum("...w,...w->...", rows, others)
     rows = rows - others
     return np.einsum("...w,...w->...", rows, rows)
-
-
-def _search(row, bank, k, metric, prepare, chunk=16_384):
-    """Return the `k` nearest of all rows by float64 distances."""
-    distances = np.concatenate(
-        [_distances(prepare(bank[start : start + chunk]), row, metric) for start in range(0, len(bank), chunk)]
-    )
-    return np.argsort(distances, kind="stable")[:k]

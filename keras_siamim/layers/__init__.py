@@ -2,6 +2,7 @@
 
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.block import Mlp, TransformerBlock
+from keras_siamim.layers.decomposed_attention import DecomposedAttention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.learned_positions import LearnedPositions
 from keras_siamim.layers.mlp_head import MlpHead
@@ -13,6 +14,7 @@ from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
 __all__ = [
     "Attention",
+    "DecomposedAttention",
     "Dense",
     "LayerScale",
     "LearnedPositions",

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones.dense import check_encoder, copy_blocks, position_table
 from keras_siamim.layers import LearnedPositions, PatchEmbedding, RelativeAttention, Token, TransformerBlock
 from keras_siamim.layers.arguments import height_and_width
 from keras_siamim.layers.patch_embedding import checked_grid
-from keras_siamim.ops import interpolate_positions, sincos_position_table
+from keras_siamim.ops import interpolate_positions
 
 # Blocks whose outputs become maps, as shares of the depth.
 _TAPS = (1 / 3, 1 / 2, 2 / 3, 1)
@@ -125,24 +125,9 @@ class FeatureMaps(keras.layers.Layer):
         Args:
             encoder: `ViTEncoder` with the sizes of this layer.
         """
-        for layer, source in (
-            (self.patch_embedding, encoder.patch_embedding),
-            (self.class_token, encoder.class_token),
-        ):
-            layer.set_weights(source.get_weights())
-        if encoder.learned_positions is not None:
-            table = ops.convert_to_numpy(encoder.learned_positions.embedding)[0]
-        else:
-            patches = sincos_position_table(encoder.grid, encoder.width, encoder.axis_order)
-            # The class token has no position of its own.
-            table = np.concatenate([np.zeros((1, encoder.width), "float32"), patches])
-        self.positions.embedding.assign(interpolate_positions(table, encoder.grid, self.grid)[None])
-        for block, source in zip(self.blocks, encoder.blocks, strict=True):
-            for name in ("norm_1", "norm_2", "mlp", "scale_1", "scale_2"):
-                if getattr(source, name) is not None:
-                    getattr(block, name).set_weights(getattr(source, name).get_weights())
-            for name in ("qkv", "projection"):
-                getattr(block.attention, name).set_weights(getattr(source.attention, name).get_weights())
+        self.positions.embedding.assign(interpolate_positions(position_table(encoder), encoder.grid, self.grid)[None])
+        self.class_token.set_weights(encoder.class_token.get_weights())
+        copy_blocks(encoder, self)
 
     def call(self, images, training=False):
         patches = self.patch_embedding(images)
@@ -197,11 +182,7 @@ def feature_maps_of(
         >>> feature_maps_of(encoder, (32, 32)).taps
         (1, 2, 2, 3)
     """
-    if not isinstance(encoder, ViTEncoder):
-        raise ValueError(
-            "`encoder` must be a ViTEncoder: dense training needs its inner blocks, which a SavedModel does not have. "
-            f"Received: {type(encoder).__name__}."
-        )
+    check_encoder(encoder)
     backbone = FeatureMaps(
         image_size,
         encoder.patch_size,

@@ -8,14 +8,8 @@ from keras import ops
 
 from keras_siamim._backend.kernels import gelu
 from keras_siamim.layers import TokenBatchNorm
-from keras_siamim.segmentation.layers import (
-    CHANNELS_LAST,
-    ConvNormRelu,
-    adaptive_average_pool,
-    class_logits,
-    resize_bilinear,
-    upsampling,
-)
+from keras_siamim.layers.convolution import CHANNELS_LAST, upsampling
+from keras_siamim.segmentation.layers import ConvNormRelu, adaptive_average_pool, class_logits, resize_bilinear
 
 POOL_SCALES = (1, 2, 3, 6)
 

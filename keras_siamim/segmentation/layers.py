@@ -8,10 +8,8 @@ from keras import ops
 
 from keras_siamim.layers import TokenBatchNorm
 from keras_siamim.layers.arguments import whole_number
+from keras_siamim.layers.convolution import CHANNELS_LAST
 from keras_siamim.types import Tensor
-
-# Images and maps have their channels last, whatever Keras's setting is.
-CHANNELS_LAST = {"data_format": "channels_last"}
 
 
 def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -56,32 +54,6 @@ def adaptive_average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
         ops.convert_to_tensor(_mean_weights(*axis), dtype=x.dtype) for axis in zip(x.shape[1:3], size, strict=True)
     )
     return ops.einsum("Rr,Cc,brcd->bRCd", rows, columns, x)
-
-
-def upsampling(width: int, dtype: Any, name: str) -> keras.layers.Conv2DTranspose:
-    """Create a transposed convolution that doubles both sides of a map and keeps its channels.
-
-    Args:
-        width: int. Channels.
-        dtype: dtype or `keras.DTypePolicy`.
-        name: str. Name of the layer.
-
-    Example:
-        >>> tuple(upsampling(4, "float32", "up")(keras.ops.zeros((1, 2, 3, 4))).shape)
-        (1, 4, 6, 4)
-    """
-    bound = (4 * width) ** -0.5  # of PyTorch's default initializer
-    uniform = keras.initializers.RandomUniform(-bound, bound)
-    return keras.layers.Conv2DTranspose(
-        width,
-        2,
-        strides=2,
-        kernel_initializer=uniform,
-        bias_initializer=keras.initializers.RandomUniform(-bound, bound),
-        dtype=dtype,
-        name=name,
-        **CHANNELS_LAST,
-    )
 
 
 def class_logits(num_classes: int, dtype: Any) -> keras.layers.Conv2D:

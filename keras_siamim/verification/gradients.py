@@ -10,7 +10,13 @@ from keras_siamim.verification.report import Row, relative_error
 NOISE = 1e-6
 
 
-def gradient_rows(model: keras.Model, table: NameTable, recorded: dict[str, np.ndarray], prefix: str = "") -> list[Row]:
+def gradient_rows(
+    model: keras.Model,
+    table: NameTable,
+    recorded: dict[str, np.ndarray],
+    prefix: str = "",
+    tolerance: float = 1e-4,
+) -> list[Row]:
     """Compare the gradients of the last step with recorded ones.
 
     The error of a tensor is relative to its largest recorded entry. Tensors below `NOISE` of the step's largest
@@ -21,6 +27,7 @@ def gradient_rows(model: keras.Model, table: NameTable, recorded: dict[str, np.n
         table: Name table of the model.
         recorded: Dictionary of gradients by PyTorch name, for exactly the trained weights.
         prefix: String. First part of each row's title. Defaults to an empty one.
+        tolerance: Float. Largest error that passes. Defaults to 1e-4.
 
     Returns:
         List of one or two `Row`.
@@ -47,7 +54,7 @@ def gradient_rows(model: keras.Model, table: NameTable, recorded: dict[str, np.n
         else:
             errors[name] = relative_error(value, gradient)
     worst = max(errors, key=lambda name: errors[name])
-    rows = [Row(f"{prefix}{len(errors)} gradients", errors[worst], 1e-4, f"worst: {worst}")]
+    rows = [Row(f"{prefix}{len(errors)} gradients", errors[worst], tolerance, f"worst: {worst}")]
     if vanishing:
         note = f"of the step's largest gradient: {', '.join(vanishing)}"
         rows.append(Row(f"{prefix}{len(vanishing)} vanishing gradients", max(vanishing.values()), NOISE, note))

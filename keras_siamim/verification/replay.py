@@ -9,6 +9,7 @@ from keras_siamim.verification import (
     dense_miou,
     dense_schedules,
     dense_upernet,
+    dense_vitdet_backbone,
     mae,
     moco_v3,
     siamese_im,
@@ -24,7 +25,7 @@ METHODS = {
     "ViTClassifier": vit_classifier.replay,
 }
 # Kinds of recordings without `config/method`, which their keys tell.
-KINDS = (dense_miou, dense_schedules, dense_upernet)
+KINDS = (dense_miou, dense_schedules, dense_upernet, dense_vitdet_backbone)
 
 
 def replay_recording(path: PathLike) -> list[Row]:

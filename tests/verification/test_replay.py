@@ -9,6 +9,7 @@ RECORDINGS = (
     "dense_schedules",
     "dense_upernet",
     "dense_upernet_head",
+    "dense_vitdet_backbone",
     "mae_normpix",
     "mae_pixels",
     "mocov3",

@@ -1,0 +1,1 @@
+"""Detection and instance segmentation with ViTDet (arXiv 2203.16527) on a pre-trained ViT, as the paper evaluates."""
