@@ -18,7 +18,7 @@ from keras_siamim.schedules import CosineMomentum, scaled_learning_rate, warmup_
 __version__ = "0.1.0"
 
 # Imported on first use: the data pipeline needs TensorFlow, the models do not.
-_SUBPACKAGES = ("callbacks", "data", "distribution", "evaluation", "runs")
+_SUBPACKAGES = ("callbacks", "data", "distribution", "evaluation", "runs", "segmentation")
 
 
 def __getattr__(name: str) -> ModuleType:
