@@ -138,8 +138,18 @@ def result_numbers(scores: SegmentationScores, held_out: float, class_names: Seq
         held_out: Float. Mean IoU of the selected settings on the held-out images.
         class_names: Sequence of strings. Names of the classes. Defaults to their indices.
     """
+    return {**class_numbers(scores, class_names), "miou_held_out": held_out}
+
+
+def class_numbers(scores: SegmentationScores, class_names: Sequence[str] = ()) -> dict[str, float]:
+    """Return the means and the IoU of each class that occurs.
+
+    Args:
+        scores: `SegmentationScores`.
+        class_names: Sequence of strings. Names of the classes. Defaults to their indices.
+    """
     by_class = {f"iou {name}": iou for name, iou in scores.by_class(tuple(class_names)).items() if iou is not None}
-    return {**scores.numbers(), "miou_held_out": held_out, **by_class}
+    return {**scores.numbers(), **by_class}
 
 
 def missing_classes(patches: Patches, num_classes: int, class_names: Sequence[str] = ()) -> tuple[str, ...]:
