@@ -1,4 +1,4 @@
-"""What the frozen protocols of semantic segmentation share: checked and standardized patches, selection, the result."""
+"""Shared steps of the frozen protocols of semantic segmentation: standardized patches, their labels, the result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

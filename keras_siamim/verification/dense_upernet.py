@@ -5,21 +5,19 @@ import numpy as np
 from keras import ops
 
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.convert.names import NameTable, Slot, to_keras
+from keras_siamim.convert.names import Slot
 from keras_siamim.convert.upernet import head_names, upernet_names
 from keras_siamim.optimizers import GradientKeepingAdamW
 from keras_siamim.segmentation import UPerNet
 from keras_siamim.segmentation.heads import AuxiliaryHead, MultiScaleNeck, UPerHead
 from keras_siamim.segmentation.layers import resize_bilinear
 from keras_siamim.segmentation.loss import pixel_cross_entropy
-from keras_siamim.types import Tensor
+from keras_siamim.verification.gradients import gradient_rows
 from keras_siamim.verification.report import Row, relative_error
 from keras_siamim.verification.weights import config_of, load_weights, section
 
 MAPS, LOSS, GRADIENT = 1e-4, 1e-5, 1e-3
 AUXILIARY_WEIGHT = 0.4
-# Biases before a BatchNorm have gradients of rounding noise, and no scale of their own.
-NOISE = 1e-6
 
 
 def matches(recording: dict[str, np.ndarray]) -> bool:
@@ -84,9 +82,8 @@ def _replay_segmenter(recording):
     model.compile(GradientKeepingAdamW(1e-9))
     logs = model.train_on_batch(images, labels, return_dict=True)
     rows.append(Row("loss", relative_error(logs["loss"], recording["loss"]), LOSS))
-    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
-    gradients = {name: kept[id(slot.variable)] for name, slot in table.items() if id(slot.variable) in kept}
-    return rows + _gradient_rows(table, gradients, section(recording, "grad")) + _running_rows(table, recording)
+    gradients = gradient_rows(model, table, section(recording, "grad"), tolerance=GRADIENT)
+    return rows + gradients + _running_rows(table, recording)
 
 
 class _Stages(keras.Model):
@@ -127,35 +124,6 @@ def _training_rows(logits, auxiliary, labels, ignore, recording):
     return rows + [
         _error_row(name, value, recording[name], LOSS) for name, value in losses.items() if name in recording
     ]
-
-
-def _gradient_rows(table: NameTable, gradients: dict[str, Tensor], recorded: dict[str, np.ndarray]) -> list[Row]:
-    """Compare gradients by PyTorch name, relative to their largest entry or, if they vanish, to the largest of all."""
-    if set(gradients) != set(recorded):
-        raise ValueError(
-            "`grad/...` must name exactly the trained weights. Received: a difference in "
-            f"{sorted(set(gradients) ^ set(recorded))}."
-        )
-    largest = max(abs(gradient).max() for gradient in recorded.values())
-    errors, vanishing = {}, {}
-    for name, gradient in recorded.items():
-        value = ops.convert_to_numpy(gradients[name])
-        expected = to_keras(gradient, Slot(value, table[name].layout)) if name in table else gradient
-        if _vanishes(name) or abs(expected).max() < NOISE * largest:
-            vanishing[name] = relative_error(value, expected, largest)
-        else:
-            errors[name] = relative_error(value, expected)
-    worst = max(errors, key=lambda name: errors[name])
-    rows = [Row(f"{len(errors)} gradients", errors[worst], GRADIENT, f"worst: {worst}")]
-    if vanishing:
-        note = f"of the largest gradient: {', '.join(vanishing)}"
-        rows.append(Row(f"{len(vanishing)} vanishing gradients", max(vanishing.values()), NOISE, note))
-    return rows
-
-
-def _vanishes(name):
-    # Every unit of the heads begins with a BatchNorm, which removes the biases of the neck.
-    return name.startswith("neck.") and name.endswith(("_4x.0.bias", "_4x.3.bias", "_2x.0.bias"))
 
 
 def _running_rows(table, recording):
@@ -241,7 +209,6 @@ def _replay_heads(recording):
     model.set_weights(before)
     model.compile(GradientKeepingAdamW(1e-9))
     model.train_on_batch(labels, labels)
-    kept = {id(v): g for v, g in zip(model.trainable_variables, model.optimizer.gradients, strict=True)}
-    gradients = {name: kept[id(slot.variable)] for name, slot in table.items() if id(slot.variable) in kept}
-    gradients |= {f"features{index}": kept[id(variable)] for index, variable in enumerate(model.maps)}
-    return rows + _gradient_rows(table, gradients, section(recording, "grad")) + _running_rows(table, recording)
+    with_maps = table | {f"features{index}": Slot(variable) for index, variable in enumerate(model.maps)}
+    gradients = gradient_rows(model, with_maps, section(recording, "grad"), tolerance=GRADIENT)
+    return rows + gradients + _running_rows(table, recording)
