@@ -20,8 +20,8 @@ import time
 
 # The slowest comes first.
 BACKENDS = ("jax", "tensorflow", "torch")
-# Each process uses up to 3 GB of memory, and more of them would have too few files to share.
-MOST_WORKERS = 8
+# On JAX a process uses up to 7 GB of memory, and more processes would have too few files to share.
+MOST_WORKERS = 4
 NO_TESTS = 5  # pytest's exit status
 
 
