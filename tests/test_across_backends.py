@@ -13,6 +13,8 @@ from keras_siamim.runs.checkpoint_files import CheckpointFiles, read_arrays
 from keras_siamim.runs.training_state import restore
 from tests.nano import compiled_nano_model, nano_batch
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 BACKENDS = [backend for backend in ("tensorflow", "jax", "torch") if backend != keras.config.backend()]
 

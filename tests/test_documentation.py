@@ -21,7 +21,7 @@ from keras_siamim.cli.run_folder import describe_run
 from keras_siamim.recipes import recipe_names
 from tests.conftest import REFERENCE
 
-pytestmark = pytest.mark.one_backend
+pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ("README.md", "saved_models/README.md", "CONTRIBUTING.md")

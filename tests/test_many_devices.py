@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BACKEND = keras.config.backend()
 PROGRAM = [sys.executable, "-m", "tests.programs.train_on_devices"]
 # Settings of each process, see the program. TensorFlow has one strategy per process, PyTorch one device per process.

@@ -42,6 +42,8 @@ def run_evaluate(root, *more):
     return json.loads((root / "out" / "evaluation.json").read_text())
 
 
+@pytest.mark.slow
+@pytest.mark.one_backend
 def test_evaluate_reports_two_baselines_and_reads_features_from_the_cache(root, capsys):
     arguments = ("--encoder", str(root / "run"), "--protocols", "knn,few_shot,health", "--shots", "3")
 
@@ -58,6 +60,7 @@ def test_evaluate_reports_two_baselines_and_reads_features_from_the_cache(root, 
     assert "| raw pixels |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_evaluate_trains_the_papers_probe_on_random_crops(root, monkeypatch):
     monkeypatch.setattr(evaluate, "linear_probe", functools.partial(linear_probe, epochs=2, warmup_epochs=1))
@@ -82,6 +85,7 @@ def test_a_list_fixes_the_labeled_images_of_few_shot(root):
     assert listed["settings"] == {"fraction": None, "per_class": None, "penalty": 0.01, "num_subsets": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_finetune_saves_a_classifier_whose_robustness_can_be_measured(root):
     options = ["--encoder", str(root / "run"), "--data", str(root / "data"), "--output", str(root / "tuned")]

@@ -11,7 +11,7 @@ from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate
 from tests.evaluation.stand_in import make_images
 
-pytestmark = [pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 ROWS = ["raw patches", "random initialization", "encoder"]
 

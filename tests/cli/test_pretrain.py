@@ -34,6 +34,7 @@ def folder_of_photographs(tmp_path, rng):
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
     folder_of_photographs, tmp_path, capsys, monkeypatch
 ):
@@ -183,6 +184,7 @@ class RawPixels8(RawPixels):
 
 
 @pytest.mark.one_backend
+@pytest.mark.slow
 def test_a_run_resumes_after_its_bad_images_were_removed_or_repaired(folder_of_photographs, tmp_path, capsys):
     dark = folder_of_photographs / "train" / "dark"
     good = (dark / "3.png").read_bytes()

@@ -8,8 +8,9 @@ RECORDINGS = (
     "dense_miou",
     "dense_schedules",
     "dense_upernet",
-    "dense_upernet_head",
-    "dense_vitdet_backbone",
+    # JAX compiles these two for minutes; `keras-siamim verify` compares them on every backend.
+    pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
+    pytest.param("dense_vitdet_backbone", marks=pytest.mark.one_backend),
     "mae_normpix",
     "mae_pixels",
     "mocov3",
@@ -39,6 +40,7 @@ def altered(path, changes, folder):
     return folder / "altered.npz"
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("name", "key", "failing"),
     [
