@@ -1,14 +1,21 @@
 """Patch tokens of a frozen encoder, with the annotations of their images."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_siamim.evaluation.features import cached_outputs, check_images, fingerprint, num_batches, run_padded
+from keras_siamim.evaluation.features import (
+    cache_folder,
+    cached_outputs,
+    check_images,
+    check_tokens_of,
+    in_data_format_of,
+    num_batches,
+    run_padded,
+)
 from keras_siamim.ops import patchify
 from keras_siamim.types import ArrayLike, PathLike, Tensor
 
@@ -122,11 +129,12 @@ def extract_patch_features(
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f"`dtype` must be float32 or float16. Received: {dtype!r}.")
-    folder = None
-    if cache_dir is not None:
-        folder = Path(cache_dir) / fingerprint(encoder)[:32]
-        folder.mkdir(parents=True, exist_ok=True)
-    run = _runner(encoder)
+    folder = cache_folder(cache_dir, encoder)
+    patch_tokens = patch_token_function(encoder)
+
+    def run(images):
+        return (patch_tokens(images),)
+
     progress = keras.utils.Progbar(num_batches(batches), verbose=verbose, unit_name="batch")
     tokens, annotations, size = [], [], None
     for images, batch_annotations in batches:
@@ -163,24 +171,25 @@ class _PatchTokens(keras.Model):
         self.encoder = encoder
 
     def call(self, images):
-        if getattr(self.encoder, "data_format", None) == "channels_first":  # data sets have their channels last
-            images = ops.transpose(images, (0, 3, 1, 2))
-        tokens = self.encoder(images, training=False)
-        if len(tokens.shape) != 3:
-            raise ValueError(f"`encoder` must return (batch, 1 + patches, width). Received: shape {tokens.shape}.")
+        tokens = check_tokens_of(self.encoder(in_data_format_of(self.encoder, images), training=False))
         return ops.cast(tokens[:, 1:], "float32")
 
 
-def _runner(encoder):
-    """Return a function from images to a tuple of their patch tokens."""
+def patch_token_function(
+    encoder: keras.Model | Callable[[np.ndarray], Tensor],
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images to their patch tokens, which compiles an encoder once for each size of batches.
+
+    Args:
+        encoder: See `extract_patch_features`.
+
+    Returns:
+        Function from images (batch, height, width, 3) float32 to tokens (batch, patches, width) float32.
+
+    Example:
+        >>> patch_token_function(RawPatches(4))(np.zeros((2, 8, 8, 3), "float32")).shape
+        (2, 4, 48)
+    """
     if isinstance(encoder, keras.Model):
-        model = _PatchTokens(encoder)
-        return lambda images: (model.predict_on_batch(images),)
-
-    def run(images):
-        tokens = np.asarray(encoder(images), dtype="float32")
-        if tokens.ndim != 3:
-            raise ValueError(f"`encoder` must return (batch, 1 + patches, width). Received: shape {tokens.shape}.")
-        return (tokens[:, 1:],)
-
-    return run
+        return _PatchTokens(encoder).predict_on_batch
+    return lambda images: check_tokens_of(np.asarray(encoder(images), dtype="float32"))[:, 1:]

@@ -9,7 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_siamim._backend import TrainStep
-from keras_siamim.evaluation.patch_features import extract_patch_features
+from keras_siamim.evaluation.features import check_images
+from keras_siamim.evaluation.mean_iou import IGNORE
+from keras_siamim.evaluation.patch_features import grid_of, patch_token_function
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.evaluation.segmentation_protocol import class_numbers
 from keras_siamim.layers import TokenBatchNorm
@@ -17,7 +19,7 @@ from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.optimizers import AdamW
 from keras_siamim.segmentation.layers import CHANNELS_LAST, class_logits, resize_bilinear
-from keras_siamim.segmentation.loss import IGNORE, pixel_cross_entropy
+from keras_siamim.segmentation.loss import pixel_cross_entropy
 from keras_siamim.segmentation.scoring import score_images
 from keras_siamim.segmentation.windows import slide
 from keras_siamim.types import Size
@@ -70,9 +72,6 @@ class LinearHead(SkipNonFiniteSteps, TrainStep, keras.Model):
     def call(self, maps, training=False):
         x = self.channel_dropout(self.norm(maps, training=training), training=training)
         return ops.cast(self.logits(x), "float32")
-
-    def begin_step(self) -> None:
-        """Run at the beginning of each training step: nothing."""
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return pixel_cross_entropy(y_pred, y, self.ignore, over_labeled=True)
@@ -150,9 +149,12 @@ def linear_segmentation(
     )
     head.compile(AdamW(schedule, weight_decay=weight_decay, beta_2=0.999))
 
+    tokens_of = patch_token_function(encoder)
+
     def maps_of(images):
-        features = extract_patch_features(encoder, [(images, np.zeros(len(images)))])
-        return features.tokens.reshape(len(images), *features.grid, -1)
+        check_images(images)
+        tokens = tokens_of(images)
+        return tokens.reshape(len(images), *grid_of(images.shape[1:3], tokens.shape[1]), -1)
 
     with stopwatch() as seconds:
         progress = keras.utils.Progbar(steps, verbose=verbose)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from keras_siamim.evaluation import knn_segmentation, logistic_segmentation
+from keras_siamim.evaluation.few_shot import held_out_images
 from keras_siamim.evaluation.knn_segmentation import vote_per_pixel
 from keras_siamim.evaluation.patch_features import PatchFeatures
-from keras_siamim.evaluation.patch_labels import held_out_images, modes, patch_label_maps
+from keras_siamim.evaluation.patch_labels import modes, patch_label_maps
 
 pytestmark = pytest.mark.one_backend
 
