@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_siamim.layers import LearnedPositions, PatchEmbedding, Token, TransformerBlock
+from keras_siamim.layers import LearnedPositions, PatchEmbedding, Token
 from keras_siamim.layers.arguments import height_and_width, whole_number
+from keras_siamim.layers.block import encoder_blocks
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import sincos_position_table
 from keras_siamim.types import PathLike, Size, Tensor
@@ -122,17 +123,7 @@ class ViTEncoder(keras.Model):
         self.learned_positions = None
         if position_embedding == "learned":
             self.learned_positions = LearnedPositions(width, self.grid, dtype=policy, name="position_embedding")
-        self.blocks = [
-            TransformerBlock(
-                num_heads,
-                mlp_ratio,
-                layer_scale_init=layer_scale_init,
-                drop_path_rate=drop_path_rate * index / max(depth - 1, 1),
-                dtype=policy,
-                name=f"block_{index}",
-            )
-            for index in range(depth)
-        ]
+        self.blocks = encoder_blocks(depth, num_heads, mlp_ratio, layer_scale_init, drop_path_rate, policy)
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="norm") if final_norm else None
         self.build((None, *self.image_shape))
 

@@ -1,7 +1,7 @@
 """Protocols of `evaluate` on the patch tokens of a frozen encoder."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.batch import VIEW_1
-from keras_siamim.cli.labeled_batches import open_labeled_pair, plain_batches
+from keras_siamim.cli.labeled_batches import Batches, open_labeled_pair, plain_batches
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.box_batches import POSITION, box_batches
 from keras_siamim.data.sources.boxes import BoxSource, open_boxes
 from keras_siamim.evaluation.attentive_probe import attentive_probe
@@ -30,24 +31,20 @@ PATCH_PROTOCOLS = (*LABELED, *BOXED)
 _LOCALIZATION_VALUES = 8192
 
 
-class BoxBatches:
-    """Squashed images of a `BoxSource` with the positions of their annotations, as NumPy batches.
+def squashed_batches(source: BoxSource, image_size: tuple[int, int], batch_size: int) -> Batches:
+    """Return all images of a source, squashed to one size, with the positions of their annotations.
 
     Args:
         source: `BoxSource`.
         image_size: Tuple (height, width) in pixels.
         batch_size: Integer. Images per batch.
+
+    Returns:
+        `Batches` of images (batch, height, width, 3) float32 and positions (batch,) int64.
     """
-
-    def __init__(self, source: BoxSource, image_size: tuple[int, int], batch_size: int):
-        self.source, self.image_size, self.batch_size = source, image_size, batch_size
-
-    def __len__(self) -> int:
-        return -(-self.source.size // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in box_batches(self.source, self.image_size, self.batch_size).as_numpy_iterator():
-            yield batch[VIEW_1], batch[POSITION]
+    ledger = Ledger(limit=0)
+    batches = box_batches(source, image_size, batch_size, ledger).map(lambda batch: (batch[VIEW_1], batch[POSITION]))
+    return Batches(batches, -(-source.size // batch_size), ledger)
 
 
 def encoders_of(options: argparse.Namespace, encoder: Any, image_size: tuple[int, int]) -> dict[str, Any]:
@@ -104,24 +101,26 @@ def evaluate_patches(
             "`--encoder` must be a ViTEncoder for corloc, which needs the keys of its last attention layer. Received: "
             f"{options.encoder}."
         )
-    labeled = boxed = None
+    labeled_splits, num_classes, boxed, boxed_splits = [], 0, [], []
     if set(protocols) & set(LABELED):
         limits = (options.max_images, options.max_images)
         labeled = open_labeled_pair(options.data, options.train_split, options.test_split, *limits, options.seed)
+        labeled_splits = [plain_batches(part, image_size, options.batch_size, options.resize) for part in labeled]
+        num_classes = len(labeled[0].class_names)
     if set(protocols) & set(BOXED):
         boxed = [open_boxes(options.data, split) for split in (options.train_split, options.test_split)]
+        boxed_splits = [squashed_batches(source, image_size, options.batch_size) for source in boxed]
     rows: dict[str, list[EvaluationResult]] = {}
     for name, candidate in encoders_of(options, encoder, image_size).items():
         rows[name] = []
-        if labeled is not None:
-            splits = [plain_batches(part, image_size, options.batch_size, options.resize) for part in labeled]
-            train, test = (_features(name, candidate, split, options) for split in splits)
+        if labeled_splits:
+            train, test = (_features(name, candidate, split, options) for split in labeled_splits)
             for protocol in (each for each in protocols if each in LABELED):
                 print(f"{name}: {protocol}", flush=True)
-                rows[name].append(run_labeled(protocol, train, test, len(labeled[0].class_names), options.seed))
+                rows[name].append(run_labeled(protocol, train, test, num_classes, options.seed))
                 report(rows)
-        if boxed is not None:
-            rows[name] += run_boxed(name, candidate, boxed, protocols, image_size, options)
+        if boxed:
+            rows[name] += run_boxed(name, candidate, boxed, boxed_splits, protocols, image_size, options)
             report(rows)
     return rows
 
@@ -154,6 +153,7 @@ def run_boxed(
     name: str,
     encoder: Any,
     sources: Sequence[BoxSource],
+    batches: Sequence[Batches],
     protocols: Sequence[str],
     image_size: tuple[int, int],
     options: argparse.Namespace,
@@ -164,11 +164,11 @@ def run_boxed(
         name: String. Name of the encoder.
         encoder: Encoder to evaluate. Object discovery skips one that is not a `ViTEncoder`.
         sources: The `BoxSource` of the train split and that of the test split.
+        batches: The `squashed_batches` of both.
         protocols: Strings, some of `BOXED`.
         image_size: Tuple (height, width) in pixels.
         options: Parsed options of the command.
     """
-    batches = [BoxBatches(source, image_size, options.batch_size) for source in sources]
     results = []
     if "localization" in protocols:
         print(f"{name}: localization", flush=True)

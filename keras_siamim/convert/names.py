@@ -105,7 +105,29 @@ def dense_names(layer: keras.layers.Layer, name: str) -> NameTable:
         >>> list(dense_names(layer, "head"))
         ['head.weight', 'head.bias']
     """
-    table = {f"{name}.weight": Slot(layer.kernel, "dense")}
+    return _kernel_names(layer, name, "dense")
+
+
+def convolution_names(layer: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of a convolution or transposed convolution.
+
+    Args:
+        layer: Built `Conv2D` or `Conv2DTranspose`.
+        name: String. PyTorch's name of the layer.
+
+    Example:
+        >>> layer = keras.layers.Conv2D(5, 3)
+        >>> layer.build((None, 4, 4, 2))
+        >>> list(convolution_names(layer, "conv"))
+        ['conv.weight', 'conv.bias']
+    """
+    # PyTorch: (out, in, row, column), transposed (in, out, row, column). Keras: (row, column, in, out) and
+    # (row, column, out, in). The same permutation of axes converts both.
+    return _kernel_names(layer, name, "convolution")
+
+
+def _kernel_names(layer, name, layout):
+    table = {f"{name}.weight": Slot(layer.kernel, layout)}
     if layer.bias is not None:
         table[f"{name}.bias"] = Slot(layer.bias)
     return table

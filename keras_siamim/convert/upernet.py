@@ -2,28 +2,7 @@
 
 import keras
 
-from keras_siamim.convert.names import NameTable, Slot, batch_norm_names, dense_names, norm_names
-
-
-def convolution_names(layer: keras.layers.Layer, name: str) -> NameTable:
-    """Return the name table of a convolution or transposed convolution.
-
-    Args:
-        layer: Built `Conv2D` or `Conv2DTranspose`.
-        name: String. PyTorch's name of the layer.
-
-    Example:
-        >>> layer = keras.layers.Conv2D(5, 3)
-        >>> layer.build((None, 4, 4, 2))
-        >>> list(convolution_names(layer, "conv"))
-        ['conv.weight', 'conv.bias']
-    """
-    # PyTorch: (out, in, row, column), transposed (in, out, row, column). Keras: (row, column, in, out) and
-    # (row, column, out, in). The same permutation of axes converts both.
-    table = {f"{name}.weight": Slot(layer.kernel, "convolution")}
-    if layer.bias is not None:
-        table[f"{name}.bias"] = Slot(layer.bias)
-    return table
+from keras_siamim.convert.names import NameTable, Slot, batch_norm_names, convolution_names, dense_names, norm_names
 
 
 def _unit_names(unit, name):

@@ -2,8 +2,7 @@
 
 import keras
 
-from keras_siamim.convert.names import NameTable, Slot, block_names, norm_names
-from keras_siamim.convert.upernet import convolution_names
+from keras_siamim.convert.names import NameTable, Slot, block_names, convolution_names, norm_names
 
 
 def _unit_names(unit, name):

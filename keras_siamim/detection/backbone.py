@@ -8,8 +8,9 @@ from keras import ops
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.backbones.dense import check_encoder, copy_blocks, position_table
-from keras_siamim.layers import DecomposedAttention, LearnedPositions, PatchEmbedding, TransformerBlock
+from keras_siamim.layers import DecomposedAttention, LearnedPositions, PatchEmbedding
 from keras_siamim.layers.arguments import height_and_width, whole_number
+from keras_siamim.layers.block import encoder_blocks
 from keras_siamim.layers.patch_embedding import checked_grid
 
 WINDOW_SIZE = 14
@@ -106,18 +107,15 @@ class WindowedViT(keras.layers.Layer):
         # The names are those that layer-wise learning rate decay looks for.
         self.patch_embedding = PatchEmbedding(width, patch_size, "channels_last", dtype=policy, name="patch_embedding")
         self.positions = LearnedPositions(width, self.position_grid, dtype=policy, name="position_embedding")
-        self.blocks = [
-            TransformerBlock(
-                num_heads,
-                mlp_ratio,
-                layer_scale_init=layer_scale_init,
-                drop_path_rate=drop_path_rate * index / max(depth - 1, 1),
-                attention=self._attention(index in self.global_blocks),
-                dtype=policy,
-                name=f"block_{index}",
-            )
-            for index in range(depth)
-        ]
+        self.blocks = encoder_blocks(
+            depth,
+            num_heads,
+            mlp_ratio,
+            layer_scale_init,
+            drop_path_rate,
+            policy,
+            lambda index: self._attention(index in self.global_blocks),
+        )
 
     def _attention(self, everywhere):
         window = None if everywhere else self.window_size

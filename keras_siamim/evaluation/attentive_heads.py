@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.layers.arguments import whole_number
 
 _CHANNELS_PER_HEAD = 64  # at least, for encoders of at least this width
@@ -121,9 +122,7 @@ def build_heads(
     """
     inputs = tokens = keras.Input(input_shape)
     if encoder is not None:
-        channels_first = getattr(encoder, "data_format", None) == "channels_first"  # data sets have channels last
-        images = ops.transpose(inputs, (0, 3, 1, 2)) if channels_first else inputs
-        tokens = ops.cast(encoder(images, training=False), "float32")[:, 1:]
+        tokens = ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32")[:, 1:]
     heads = AttentiveHeads(num_probes, num_classes, name="heads")
     model = keras.Model(inputs, heads(tokens))
     # NumPy draws the weights, so that a seed gives the same heads on every backend.

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_siamim.evaluation.boxes import box_iou, centers_of, corners_of
 from keras_siamim.evaluation.checks import check_boxes, check_tokens
+from keras_siamim.evaluation.few_shot import held_out_images
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.evaluation.ridge import LinearMap, fit_ridge
 from keras_siamim.types import ArrayLike
@@ -101,14 +102,11 @@ def box_localization(
         raise ValueError(f"`penalties` must be one or more values above 0. Received: {penalties}.")
     if channels is not None and not 1 <= channels <= width:
         raise ValueError(f"`channels` must be in [1, {width}], the width of the tokens. Received: {channels}.")
-    if not 0 < held_out < 1:
-        raise ValueError(f"`held_out` must be in (0, 1). Received: {held_out}.")
     if images < 2:
         raise ValueError(f"`train_tokens` must hold at least two images, one of them to hold out. Received: {images}.")
     with stopwatch() as seconds:
-        order = np.random.default_rng(seed).permutation(images)
-        count = min(max(1, round(held_out * images)), images - 1)
-        held_out_ids, fit_ids = np.sort(order[:count]), np.sort(order[count:])
+        chosen = held_out_images(images, held_out, seed)
+        held_out_ids, fit_ids = np.flatnonzero(chosen), np.flatnonzero(~chosen)
         fitted = _fit(train_tokens[fit_ids], train_boxes[fit_ids], penalties, channels, verbose)
         overlaps = [
             float(box_iou(predict(train_tokens[held_out_ids]), train_boxes[held_out_ids]).mean()) for predict in fitted

@@ -21,6 +21,23 @@ PENALTIES = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _PATIENCE = 2
 
 
+def channel_scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each channel and the factor that gives it a standard deviation of 1.
+
+    Args:
+        features: (rows, width) floats.
+
+    Returns:
+        Two (width,) float64 vectors. The factor of a constant channel is 0.
+
+    Example:
+        >>> [vector.tolist() for vector in channel_scale(np.array([[1.0, 5.0], [3.0, 5.0]]))]
+        [[2.0, 5.0], [1.0, 0.0]]
+    """
+    mean, deviation = features.mean(axis=0, dtype="float64"), features.std(axis=0, dtype="float64")
+    return mean, np.where(deviation > 1e-9 * (1 + np.abs(mean)), 1 / np.maximum(deviation, 1e-30), 0)
+
+
 def standardize(train_features: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Standardize each channel by the mean and standard deviation of the train split.
 
@@ -36,9 +53,7 @@ def standardize(train_features: np.ndarray, *others: np.ndarray) -> list[np.ndar
         array([[3.]])
     """
     # Replaces the BatchNorm without affine of the trained probe.
-    mean = train_features.mean(axis=0, dtype="float64")
-    deviation = train_features.std(axis=0, dtype="float64")
-    scale = np.where(deviation > 1e-9 * (1 + np.abs(mean)), 1 / np.maximum(deviation, 1e-30), 0)
+    mean, scale = channel_scale(train_features)
     return [(split - mean) * scale for split in (train_features, *others)]
 
 

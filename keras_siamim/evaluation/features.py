@@ -60,6 +60,22 @@ class Features(NamedTuple):
         return getattr(self, check_pooling(pooling, FEATURES))
 
 
+def in_data_format_of(encoder: keras.Model, images: Tensor) -> Tensor:
+    """Return images with their channels where an encoder expects them; data sets have them last.
+
+    Args:
+        encoder: `keras.Model`, with or without the attribute `data_format`.
+        images: (batch, height, width, 3) tensor.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, num_heads=2, data_format="channels_first")
+        >>> in_data_format_of(encoder, keras.ops.zeros((1, 8, 8, 3))).shape[1]
+        3
+    """
+    first = getattr(encoder, "data_format", None) == "channels_first"
+    return keras.ops.transpose(images, (0, 3, 1, 2)) if first else images
+
+
 class _PooledEncoder(keras.Model):
     """Encoder and pooling in one graph, so that the device returns three vectors per image and not all tokens."""
 
@@ -68,8 +84,7 @@ class _PooledEncoder(keras.Model):
         self.encoder = encoder
 
     def call(self, images):
-        if getattr(self.encoder, "data_format", None) == "channels_first":  # data sets have their channels last
-            images = keras.ops.transpose(images, (0, 3, 1, 2))
+        images = in_data_format_of(self.encoder, images)
         if isinstance(self.encoder, ViTEncoder):
             unnormed = self.encoder.block_outputs(images, training=False)[-1]
             tokens = self.encoder.apply_norm(unnormed)
@@ -150,10 +165,7 @@ def extract_features(
         >>> extract_features(encoder, [(images, labels)]).mean.shape
         (3, 8)
     """
-    folder = None
-    if cache_dir is not None:
-        folder = Path(cache_dir) / fingerprint(encoder)[:32]
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder(cache_dir, encoder)
     run = _runner(encoder)
     progress = keras.utils.Progbar(num_batches(batches), verbose=verbose, unit_name="batch")
     features, labels, batch_size = [], [], None
@@ -197,13 +209,29 @@ def _runner(encoder):
         return lambda images: pooled.predict_on_batch(images)
 
     def run(images):
-        tokens = np.asarray(encoder(images), dtype="float32")
-        if tokens.ndim != 3:
-            raise ValueError(f"`encoder` must return (batch, 1 + patches, width). Received: shape {tokens.shape}.")
+        tokens = check_tokens_of(np.asarray(encoder(images), dtype="float32"))
         token = pool_tokens(tokens, "token")
         return token, pool_tokens(tokens, "mean"), token
 
     return run
+
+
+def check_tokens_of(tokens: Tensor) -> Tensor:
+    """Return the output of an encoder after checking its rank.
+
+    Args:
+        tokens: Array or tensor (batch, 1 + patches, width).
+
+    Raises:
+        ValueError: If the rank is not 3.
+
+    Example:
+        >>> check_tokens_of(np.zeros((1, 5, 8))).shape
+        (1, 5, 8)
+    """
+    if len(tokens.shape) != 3:
+        raise ValueError(f"`encoder` must return (batch, 1 + patches, width). Received: shape {tokens.shape}.")
+    return tokens
 
 
 def run_padded(
@@ -277,6 +305,26 @@ def check_batch(inputs: np.ndarray, labels: np.ndarray, batch_size: int | None) 
             f"`batches` must have at most the size of the first batch, {batch_size} images. Received: {len(inputs)}."
         )
     return batch_size or len(inputs)
+
+
+def cache_folder(cache_dir: PathLike | None, encoder: keras.Model | Callable) -> Path | None:
+    """Create the folder of an encoder in a cache.
+
+    Args:
+        cache_dir: Path of the cache folder, or `None` for no cache.
+        encoder: See `fingerprint`.
+
+    Returns:
+        Path of the encoder's folder, or `None` for no cache.
+
+    Example:
+        >>> cache_folder(None, ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2))
+    """
+    if cache_dir is None:
+        return None
+    folder = Path(cache_dir) / fingerprint(encoder)[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def cached_outputs(

@@ -97,6 +97,32 @@ def hold_out(labels: ArrayLike, share: float, seed: int | Sequence[int] = 0) -> 
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
+def held_out_images(count: int, share: float, seed: int) -> np.ndarray:
+    """Choose the training images that select settings.
+
+    Args:
+        count: Integer, 2 or more. Number of training images.
+        share: Float in (0, 1). Share of them that is held out, at least one image and not all.
+        seed: Integer. Seed of the choice.
+
+    Returns:
+        (count,) bool, True for held-out images.
+
+    Raises:
+        ValueError: If `count` or `share` is out of its range.
+
+    Example:
+        >>> int(held_out_images(10, 0.2, seed=0).sum())
+        2
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"`held_out` must be in (0, 1). Received: {share}.")
+    if count < 2:
+        raise ValueError(f"`train` must hold at least two images. Received: {count}.")
+    chosen = np.random.default_rng(seed).permutation(count)[: min(max(round(share * count), 1), count - 1)]
+    return np.isin(np.arange(count), chosen)
+
+
 def read_image_list(path: PathLike, names: Sequence[str]) -> np.ndarray:
     """Read a list of image names, one per line, such as the published 1% and 10% lists of ImageNet.
 

@@ -13,7 +13,7 @@ import numpy as np
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.evaluation.boxes import box_iou
 from keras_siamim.evaluation.checks import check_boxes, check_tokens
-from keras_siamim.evaluation.features import check_images, num_batches, run_padded
+from keras_siamim.evaluation.features import check_images, in_data_format_of, num_batches, run_padded
 from keras_siamim.evaluation.knn import normalize
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.types import ArrayLike
@@ -85,9 +85,8 @@ class _LastKeys(keras.Model):
         self.encoder = encoder
 
     def call(self, images):
-        if self.encoder.data_format == "channels_first":  # data sets have their channels last
-            images = keras.ops.transpose(images, (0, 3, 1, 2))
-        return keras.ops.cast(self.encoder.last_keys(images)[:, 1:], "float32")
+        keys = self.encoder.last_keys(in_data_format_of(self.encoder, images))
+        return keras.ops.cast(keys[:, 1:], "float32")
 
 
 def extract_keys(

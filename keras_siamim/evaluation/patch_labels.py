@@ -1,4 +1,4 @@
-"""Label maps as the labels of patches, and the split of training images that selects settings."""
+"""Label maps as the labels of patches."""
 
 import numpy as np
 
@@ -85,29 +85,3 @@ def modes(labels: np.ndarray, num_classes: int, ignore: int = IGNORE, chunk: int
         counts = count_labels(labels[start : start + chunk], num_classes, ignore)
         found.append(np.where(counts.any(axis=1), counts.argmax(axis=1), ignore))
     return np.concatenate(found) if found else np.zeros(0, "int64")
-
-
-def held_out_images(count: int, share: float, seed: int) -> np.ndarray:
-    """Choose the training images that select settings.
-
-    Args:
-        count: Integer, 2 or more. Number of training images.
-        share: Float in (0, 1). Share of them that is held out, at least one image and not all.
-        seed: Integer. Seed of the choice.
-
-    Returns:
-        (count,) bool, True for held-out images.
-
-    Raises:
-        ValueError: If `count` or `share` is out of its range.
-
-    Example:
-        >>> int(held_out_images(10, 0.2, seed=0).sum())
-        2
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"`held_out` must be in (0, 1). Received: {share}.")
-    if count < 2:
-        raise ValueError(f"`train` must hold at least two images. Received: {count}.")
-    chosen = np.random.default_rng(seed).permutation(count)[: min(max(round(share * count), 1), count - 1)]
-    return np.isin(np.arange(count), chosen)

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_siamim.evaluation.exact_probe import channel_scale
+from keras_siamim.evaluation.few_shot import held_out_images
 from keras_siamim.evaluation.mean_iou import MeanIoU, SegmentationScores
 from keras_siamim.evaluation.patch_features import PatchFeatures
-from keras_siamim.evaluation.patch_labels import held_out_images, modes, patch_label_maps
+from keras_siamim.evaluation.patch_labels import modes, patch_label_maps
 
 
 class LabeledPatches(NamedTuple):
@@ -68,10 +70,7 @@ def prepare_patches(
         raise ValueError(
             f"`test` must have the width of `train`, {train.tokens.shape[2]}. Received: {test.tokens.shape[2]}."
         )
-    flat = train.tokens.reshape(-1, train.tokens.shape[2])
-    mean, deviation = flat.mean(axis=0, dtype="float64"), flat.std(axis=0, dtype="float64")
-    # Channels that are constant over the train split become zeros.
-    scale = np.where(deviation > 1e-9 * (1 + np.abs(mean)), 1 / np.maximum(deviation, 1e-30), 0)
+    mean, scale = channel_scale(train.tokens.reshape(-1, train.tokens.shape[2]))
 
     def labeled(split):
         tokens = split.tokens.reshape(-1, split.tokens.shape[2])

@@ -1,5 +1,6 @@
 """Transformer block and its MLP."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -177,3 +178,41 @@ class TransformerBlock(keras.layers.Layer):
     def from_config(cls, config):
         attention = config.get("attention")
         return cls(**{**config, "attention": attention and keras.saving.deserialize_keras_object(attention)})
+
+
+def encoder_blocks(
+    depth: int,
+    num_heads: int,
+    mlp_ratio: float,
+    layer_scale_init: float | None,
+    drop_path_rate: float,
+    dtype: str | keras.DTypePolicy,
+    attention: Callable[[int], keras.layers.Layer] | None = None,
+) -> list[TransformerBlock]:
+    """Create the blocks of an encoder; the rate of stochastic depth rises linearly from 0 at the first.
+
+    Args:
+        depth: int. Number of blocks.
+        num_heads: int. Attention heads.
+        mlp_ratio: float. Hidden width of the MLPs over the width.
+        layer_scale_init: float. Initial value of LayerScale; None for no LayerScale.
+        drop_path_rate: float in [0, 1). Rate of stochastic depth of the last block.
+        dtype: dtype or `keras.DTypePolicy` of the layers.
+        attention: Function from the index of a block to its attention layer. Defaults to None, `Attention(num_heads)`.
+
+    Example:
+        >>> [block.drop_path_rate for block in encoder_blocks(3, 2, 4, None, 0.5, "float32")]
+        [0.0, 0.25, 0.5]
+    """
+    return [
+        TransformerBlock(
+            num_heads,
+            mlp_ratio,
+            layer_scale_init=layer_scale_init,
+            drop_path_rate=drop_path_rate * index / max(depth - 1, 1),
+            attention=attention and attention(index),
+            dtype=dtype,
+            name=f"block_{index}",  # layer-wise learning rate decay looks for these names
+        )
+        for index in range(depth)
+    ]

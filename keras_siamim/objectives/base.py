@@ -98,9 +98,6 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
     def restart_schedule(self) -> None:
         """Reset the schedules of the model itself, for a new run from a trained model."""
 
-    def begin_step(self) -> None:
-        """Run at the beginning of each training step."""
-
     def get_compile_config(self):
         # Each backend decides how to compile: JAX's choice would be slow on PyTorch.
         config = super().get_compile_config()

@@ -41,6 +41,9 @@ class SkipNonFiniteSteps(keras.Model):
         """The optimizer's count of batches, which a skipped step leaves as it is."""
         return batch_counter(self.optimizer)
 
+    def begin_step(self) -> None:
+        """Run at the beginning of each training step; by default nothing."""
+
     def end_step(self, before: list, taken: Tensor) -> None:
         """Restore the rollback variables of a skipped step, and count it.
 

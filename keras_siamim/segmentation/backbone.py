@@ -8,8 +8,9 @@ from keras import ops
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.backbones.dense import check_encoder, copy_blocks, position_table
-from keras_siamim.layers import LearnedPositions, PatchEmbedding, RelativeAttention, Token, TransformerBlock
+from keras_siamim.layers import LearnedPositions, PatchEmbedding, RelativeAttention, Token
 from keras_siamim.layers.arguments import height_and_width
+from keras_siamim.layers.block import encoder_blocks
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import interpolate_positions
 
@@ -99,18 +100,15 @@ class FeatureMaps(keras.layers.Layer):
         self.patch_embedding = PatchEmbedding(width, patch_size, "channels_last", dtype=policy, name="patch_embedding")
         self.class_token = Token(width, dtype=policy, name="class_token")
         self.positions = LearnedPositions(width, self.grid, dtype=policy, name="position_embedding")
-        self.blocks = [
-            TransformerBlock(
-                num_heads,
-                mlp_ratio,
-                layer_scale_init=layer_scale_init,
-                drop_path_rate=drop_path_rate * index / max(depth - 1, 1),
-                attention=RelativeAttention(num_heads, self.grid, dtype=policy, name="attention"),
-                dtype=policy,
-                name=f"block_{index}",
-            )
-            for index in range(depth)
-        ]
+        self.blocks = encoder_blocks(
+            depth,
+            num_heads,
+            mlp_ratio,
+            layer_scale_init,
+            drop_path_rate,
+            policy,
+            lambda index: RelativeAttention(num_heads, self.grid, dtype=policy, name="attention"),
+        )
 
     def build(self, images_shape):
         self.patch_embedding.build(images_shape)

@@ -2,11 +2,9 @@
 
 from keras import ops
 
+from keras_siamim.evaluation.mean_iou import IGNORE
 from keras_siamim.segmentation.layers import resize_bilinear
 from keras_siamim.types import Tensor
-
-# Label of pixels without a class.
-IGNORE = 255
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor, ignore: int = IGNORE, over_labeled: bool = False) -> Tensor:

@@ -10,14 +10,15 @@ from keras import ops
 
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
 from keras_siamim.backbones import ViTEncoder
+from keras_siamim.evaluation.mean_iou import IGNORE
 from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.segmentation.backbone import feature_maps_of
 from keras_siamim.segmentation.heads import POOL_SCALES, AuxiliaryHead, MultiScaleNeck, UPerHead
 from keras_siamim.segmentation.layers import resize_bilinear
-from keras_siamim.segmentation.loss import IGNORE, pixel_cross_entropy
+from keras_siamim.segmentation.loss import pixel_cross_entropy
 from keras_siamim.segmentation.windows import slide
-from keras_siamim.types import Size, Tensor
+from keras_siamim.types import Size
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
@@ -125,9 +126,6 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         auxiliary = ops.cast(self.auxiliary_head(scaled[2], training=training), "float32")
         return {"logits": logits, "auxiliary_logits": auxiliary}
 
-    def begin_step(self) -> None:
-        """Run at the beginning of each training step: nothing."""
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if sample_weight is not None:
             raise ValueError("`sample_weight` must be None: pixels have one weight. Received: sample weights.")
@@ -143,17 +141,6 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
     def fit(self, *args, **kwargs):
         broadcast_initial_state(self)
         return super().fit(*args, **kwargs)
-
-    def window_logits(self, images: Tensor) -> Tensor:
-        """Return the logits of images of the crop size, at the size of the images.
-
-        Args:
-            images: (batch, *crop_size, channels) float, normalized.
-
-        Returns:
-            (batch, *crop_size, num_classes) float32.
-        """
-        return resize_bilinear(self(images, training=False), self.crop_size)
 
     def sliding_logits(self, image: np.ndarray, stride: Size | None = None) -> np.ndarray:
         """Return the logits of an image of any size, the mean of overlapping windows.

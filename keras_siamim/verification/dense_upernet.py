@@ -13,7 +13,7 @@ from keras_siamim.segmentation.heads import AuxiliaryHead, MultiScaleNeck, UPerH
 from keras_siamim.segmentation.layers import resize_bilinear
 from keras_siamim.segmentation.loss import pixel_cross_entropy
 from keras_siamim.verification.gradients import gradient_rows
-from keras_siamim.verification.report import Row, relative_error
+from keras_siamim.verification.report import Row, error_row, relative_error
 from keras_siamim.verification.weights import config_of, load_weights, section
 
 MAPS, LOSS, GRADIENT = 1e-4, 1e-5, 1e-3
@@ -46,10 +46,6 @@ def replay(recording: dict[str, np.ndarray]) -> list[Row]:
     return _replay_segmenter(recording) if whole else _replay_heads(recording)
 
 
-def _error_row(name, value, recorded, tolerance=MAPS):
-    return Row(name, relative_error(ops.convert_to_numpy(value), recorded), tolerance)
-
-
 def _replay_segmenter(recording):
     config = config_of(recording)
     sizes = {name: config[name] for name in ("image_size", "patch_size", "width", "depth", "num_heads")}
@@ -72,11 +68,11 @@ def _replay_segmenter(recording):
     images, labels = recording["images"], recording["labels"].astype("int32")
 
     first = model.sliding_logits(images[0])[None]
-    rows = [_error_row("test/logits_first", first, recording["test/logits_first"])]
+    rows = [error_row("test/logits_first", first, recording["test/logits_first"], MAPS)]
     rows.append(_slide_row(model, config, recording))
     before = model.get_weights()
     outputs = _Stages(model).predict_on_batch(images)
-    rows += [_error_row(name, outputs[name], recording[name]) for name in outputs if name in recording]
+    rows += [error_row(name, outputs[name], recording[name], MAPS) for name in outputs if name in recording]
     rows += _training_rows(outputs["logits"], outputs["auxiliary_logits"], labels, config["ignore"], recording)
     model.set_weights(before)
     model.compile(GradientKeepingAdamW(1e-9))
@@ -106,7 +102,7 @@ class _Stages(keras.Model):
 
 def _slide_row(model, config, recording):
     logits = [model.sliding_logits(image, config["stride"]) for image in recording["slide/images"]]
-    return _error_row("slide/logits", np.stack(logits), recording["slide/logits"])
+    return error_row("slide/logits", np.stack(logits), recording["slide/logits"], MAPS)
 
 
 def _training_rows(logits, auxiliary, labels, ignore, recording):
@@ -114,16 +110,14 @@ def _training_rows(logits, auxiliary, labels, ignore, recording):
     logits, auxiliary = (ops.convert_to_tensor(value) for value in (logits, auxiliary))
     for name, value in (("train/logits", logits), ("train/auxiliary_logits", auxiliary)):
         if name in recording:
-            rows.append(_error_row(name, value, recording[name]))
+            rows.append(error_row(name, value, recording[name], MAPS))
     main = pixel_cross_entropy(logits, labels, ignore)
     losses = {
         "loss_main": main,
         "loss_auxiliary_weighted": AUXILIARY_WEIGHT * pixel_cross_entropy(auxiliary, labels, ignore),
         "loss_main_over_labelled_pixels": pixel_cross_entropy(logits, labels, ignore, over_labeled=True),
     }
-    return rows + [
-        _error_row(name, value, recording[name], LOSS) for name, value in losses.items() if name in recording
-    ]
+    return rows + [error_row(name, value, recording[name], LOSS) for name, value in losses.items() if name in recording]
 
 
 def _running_rows(table, recording):
@@ -198,13 +192,13 @@ def _replay_heads(recording):
     full = ops.convert_to_numpy(resize_bilinear(ops.convert_to_tensor(outputs["logits"][:1]), labels.shape[1:]))
     step = -(-labels.shape[1] // resized.shape[1])
     rows = [
-        _error_row(f"test/{name}", outputs[name], recording[f"test/{name}"])
+        error_row(f"test/{name}", outputs[name], recording[f"test/{name}"], MAPS)
         for name in ("pooled", "logits", "auxiliary_logits")
     ]
-    rows.append(_error_row("test/logits_resized_first", full[:, ::step, ::step], resized))
+    rows.append(error_row("test/logits_resized_first", full[:, ::step, ::step], resized, MAPS))
     before = model.get_weights()
     outputs = _InTraining(model).predict_on_batch(labels)
-    rows += [_error_row(name, outputs[name], recording[name]) for name in outputs if name in recording]
+    rows += [error_row(name, outputs[name], recording[name], MAPS) for name in outputs if name in recording]
     rows += _training_rows(outputs["logits"], outputs["auxiliary_logits"], labels, 255, recording)
     model.set_weights(before)
     model.compile(GradientKeepingAdamW(1e-9))

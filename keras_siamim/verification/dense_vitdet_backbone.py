@@ -13,7 +13,7 @@ from keras_siamim.ops import resize_positions
 from keras_siamim.ops.windows import decomposed_position_logits, join_windows, split_windows
 from keras_siamim.optimizers import GradientKeepingAdamW, LayerDecayAdamW
 from keras_siamim.verification.gradients import gradient_rows
-from keras_siamim.verification.report import Row, relative_error
+from keras_siamim.verification.report import Row, error_row, relative_error
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
 
 MAPS, GRADIENT = 1e-4, 1e-3
@@ -101,7 +101,7 @@ def replay(recording: dict[str, np.ndarray]) -> list[Row]:
 
 
 def _row(name, value, recording):
-    return Row(name, relative_error(ops.convert_to_numpy(value), recording[name]), MAPS)
+    return error_row(name, value, recording[name], MAPS)
 
 
 def _scale_row(model, table, recording):

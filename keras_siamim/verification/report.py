@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from keras import ops
 
-from keras_siamim.types import ArrayLike
+from keras_siamim.types import ArrayLike, Tensor
 
 
 class Row(NamedTuple):
@@ -58,6 +59,22 @@ def relative_error(value: ArrayLike, recorded: ArrayLike, scale: float | None = 
         return 0.0
     scale = np.abs(recorded).max() if scale is None else scale
     return float(np.abs(value - recorded).max() / max(scale, 1e-30))
+
+
+def error_row(name: str, value: Tensor, recorded: ArrayLike, tolerance: float) -> Row:
+    """Return the row of the relative error of a tensor.
+
+    Args:
+        name: String. Name of the quantity.
+        value: Tensor of any backend, or array.
+        recorded: Array. The reference values.
+        tolerance: Float. Largest error that passes.
+
+    Example:
+        >>> error_row("loss", np.ones(()), np.ones(()), 1e-5).passed
+        True
+    """
+    return Row(name, relative_error(ops.convert_to_numpy(value), recorded), tolerance)
 
 
 def format_report(title: str, rows: Sequence[Row]) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
-from keras_siamim.verification.report import Row, relative_error
+from keras_siamim.verification.report import Row, error_row
 from keras_siamim.verification.weights import config_of, encoder_of, load_weights, section
 
 
@@ -31,4 +31,4 @@ def replay(recording: dict[str, np.ndarray]) -> list[Row]:
     features = encoder(recording["images"])
     pooled = norm(ops.mean(features[:, 1:], axis=1))
     outputs = {"features": features, "pooled": pooled, "logits": head(pooled)}
-    return [Row(name, relative_error(ops.convert_to_numpy(x), recording[name]), 1e-4) for name, x in outputs.items()]
+    return [error_row(name, x, recording[name], 1e-4) for name, x in outputs.items()]

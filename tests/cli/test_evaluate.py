@@ -6,15 +6,13 @@ import shutil
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
-from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate, finetune
 from keras_siamim.cli.labeled_batches import cropped_epochs, open_for_classifier, open_labeled_pair
 from keras_siamim.evaluation.linear_probe import linear_probe
-from tests.evaluation.stand_in import make_images
+from tests.evaluation.stand_in import write_images
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -23,13 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def root(tmp_path_factory):
     """A folder with `data/{train,test}/{a,b,c}/*.png` and `run/encoder.keras`."""
     root = tmp_path_factory.mktemp("evaluate")
-    for split, count, seed in (("train", 36, 1), ("test", 14, 2)):
-        images, labels = make_images(count, seed=seed)
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            folder = root / "data" / split / "abc"[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = np.clip(128 + 40 * image, 0, 255).astype("uint8")
-            Image.fromarray(pixels).save(folder / f"{number}.png")
+    write_images(root / "data", train=(36, 1), test=(14, 2))
     keras.utils.set_random_seed(0)
     (root / "run").mkdir()
     ViTEncoder(image_size=8, patch_size=4, width=8, depth=2, num_heads=2).save(root / "run" / "encoder.keras")

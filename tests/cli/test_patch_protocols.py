@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate
-from tests.evaluation.stand_in import make_images
+from tests.evaluation.stand_in import write_images
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -31,12 +31,7 @@ def run(encoder, data, protocols, output):
 
 
 def test_labeled_images(encoder, tmp_path, capsys):
-    for split, count, seed in (("train", 60, 1), ("test", 12, 2)):
-        images, labels = make_images(count, seed=seed)
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            folder = tmp_path / "data" / split / "abc"[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.clip(128 + 40 * image, 0, 255).astype("uint8")).save(folder / f"{number}.png")
+    write_images(tmp_path / "data", train=(60, 1), test=(12, 2))
 
     rows = run(encoder, tmp_path / "data", "knn,attentive,long_tail", tmp_path)
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim_tests")
@@ -42,6 +43,16 @@ def make_images(images, classes=3, seed=0):
     labels = random.integers(0, classes, images)
     pixels = patterns[labels] + 0.7 * random.normal(size=(images, 8, 8, 3))
     return pixels.astype("float32"), labels
+
+
+def write_images(folder, **splits):
+    """Write images of three classes as `folder/SPLIT/{a,b,c}/*.png`; each split is a pair (images, seed)."""
+    for split, (count, seed) in splits.items():
+        images, labels = make_images(count, seed=seed)
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = folder / split / "abc"[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.clip(128 + 40 * image, 0, 255).astype("uint8")).save(place / f"{number}.png")
 
 
 def batches_of(images, labels, size):

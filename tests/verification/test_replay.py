@@ -8,7 +8,7 @@ RECORDINGS = (
     "dense_miou",
     "dense_schedules",
     "dense_upernet",
-    # JAX compiles these two for minutes; `keras-siamim verify` compares them on every backend.
+    # JAX takes longest to compile these two. `keras-siamim verify` compares them on every backend.
     pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
     pytest.param("dense_vitdet_backbone", marks=pytest.mark.one_backend),
     "mae_normpix",
