@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_siamim.evaluation.checks import check_labels
+from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.ops.pooling import check_pooling, pool_tokens
@@ -89,7 +90,7 @@ def build_probe(
     inputs = x = keras.Input(input_shape)
     if encoder is not None:
         # In half precision, a mean over many patches would lose digits.
-        x = pool_tokens(keras.ops.cast(encoder(inputs, training=False), "float32"), pooling)
+        x = pool_tokens(keras.ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32"), pooling)
     x = keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="probe_norm"
     )(x)

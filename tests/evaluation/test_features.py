@@ -6,8 +6,10 @@ import pytest
 
 from keras_siamim import ViTEncoder
 from keras_siamim.evaluation.baselines import RawPixels, random_initialized
+from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.evaluation.features import extract_features, fingerprint
 from keras_siamim.evaluation.fine_tuning import copy_to_train
+from keras_siamim.evaluation.linear_probe import build_probe
 from keras_siamim.evaluation.suite import PROTOCOLS
 from tests.evaluation.stand_in import PatchMeans, batches_of, make_encoder, make_images
 
@@ -179,11 +181,27 @@ def test_pooling_is_one_of_two():
         features.pooled("max")
 
 
-def test_an_encoder_with_its_channels_first_sees_the_same_images():
+@pytest.fixture
+def both_data_formats():
+    """Two encoders with the same weights, one with its channels last, one with its channels first."""
     sizes = {"image_size": (8, 12), "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2}
     last, first = (ViTEncoder(**sizes, data_format=f"channels_{order}") for order in ("last", "first"))
     first.set_weights(last.get_weights())
-    images = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype("float32")
-    found = [extract_features(encoder, [(images, np.arange(3))]) for encoder in (last, first)]
-    np.testing.assert_allclose(found[0].mean, found[1].mean, atol=1e-5)
-    assert random_initialized(first, (8, 12, 3)).data_format == "channels_first"
+    return last, first
+
+
+def test_an_encoder_with_its_channels_first_sees_the_same_images(both_data_formats, rng):
+    images = rng.normal(size=(3, 8, 12, 3)).astype("float32")
+    last, first = (extract_features(encoder, [(images, np.arange(3))]).mean for encoder in both_data_formats)
+    np.testing.assert_allclose(first, last, atol=1e-5)
+    assert random_initialized(both_data_formats[1], (8, 12, 3)).data_format == "channels_first"
+
+
+@pytest.mark.parametrize("build", [lambda encoder: build_probe((8, 12, 3), 3, encoder), lambda e: Classifier(e, 3)])
+def test_a_head_on_an_encoder_with_its_channels_first_gives_the_same_logits(build, both_data_formats, rng):
+    images = rng.normal(size=(3, 8, 12, 3)).astype("float32")
+    logits = []
+    for encoder in both_data_formats:
+        keras.utils.set_random_seed(0)
+        logits.append(keras.ops.convert_to_numpy(build(encoder)(images)))
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-4)
