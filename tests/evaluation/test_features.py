@@ -1,4 +1,5 @@
 import os
+import time
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras_siamim.evaluation.features import extract_features, fingerprint
 from keras_siamim.evaluation.fine_tuning import copy_to_train
 from keras_siamim.evaluation.linear_probe import build_probe
 from keras_siamim.evaluation.suite import PROTOCOLS
+from keras_siamim.files import STAGING
 from tests.evaluation.stand_in import PatchMeans, batches_of, make_encoder, make_images
 
 IMAGES, LABELS = make_images(22)
@@ -173,6 +175,21 @@ def test_a_callable_without_tokens_or_fingerprint_is_refused(tmp_path):
         extract_features(lambda images: images.reshape(len(images), -1), [(IMAGES, LABELS)])
     with pytest.raises(ValueError, match="`fingerprint`"):
         extract_features(lambda images: images, [(IMAGES, LABELS)], tmp_path)
+
+
+@pytest.mark.one_backend
+def test_a_cache_drops_the_staging_files_of_killed_processes(tmp_path):
+    encoder = Counting()
+    extract_features(encoder, [(IMAGES, LABELS)], tmp_path)
+    folder = cached_files(tmp_path)[0].parent
+    for name, age in (("old", 7200), ("new", 0)):
+        path = folder / f"{STAGING}{name}"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+
+    extract_features(encoder, [(IMAGES, LABELS)], tmp_path)
+
+    assert [path.name for path in cached_files(tmp_path) if path.name.startswith(STAGING)] == [f"{STAGING}new"]
 
 
 def test_pooling_is_one_of_two():
