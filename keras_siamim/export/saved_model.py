@@ -13,7 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.export.outputs import components, keras_outputs, largest_difference, probe_images, to_float32
+from keras_siamim.files import write_atomically
 from keras_siamim.ops.pooling import check_pooling
 from keras_siamim.types import PathLike, Size
 
@@ -109,7 +111,7 @@ def export_saved_model(
             f"`image_size` must be given for a model without this attribute. Received: None for a "
             f"{type(encoder).__name__}."
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = height_and_width("image_size", image_size)
     settings = {
         "directory": str(directory.absolute()),
         "version": version,
@@ -128,8 +130,7 @@ def export_saved_model(
 def _check_version(directory, version):
     if version is None:
         return
-    if not isinstance(version, int) or version < 1:
-        raise ValueError(f"`version` must be an integer of at least 1. Received: {version!r}.")
+    whole_number("version", version)
     if (directory / str(version)).exists():
         raise _version_exists(directory, version)
 
@@ -201,7 +202,8 @@ def write_version(
         shutil.rmtree(staging, ignore_errors=True)
     parameters = directory / "batching_parameters.txt"
     if not parameters.exists():
-        parameters.write_text(warmup.batching_parameters())
+        with write_atomically(parameters) as file:
+            file.write(warmup.batching_parameters().encode())
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return Export(path, error, largest_difference(_probe_outputs(served, probe[2]), reference), size)
 
