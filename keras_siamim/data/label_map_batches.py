@@ -20,7 +20,7 @@ from keras_siamim.data.pipeline import prepared_batches, steps_per_epoch
 from keras_siamim.data.sources.label_maps import IGNORED, LABEL_MAP, LabelMapSource
 from keras_siamim.types import Size, Tensor
 
-IMAGES, LABELS = "images", "labels"
+IMAGES, LABELS, KEY = "images", "labels", "key"
 # Sides of the frame that an image is resized into: the longer one is four times the shorter one (2048 and 512).
 LONG_BY_SHORT = 4
 # Crops that are drawn at most, until no class takes more than this share of the labeled pixels.
@@ -214,13 +214,11 @@ def label_map_training_batches(
         skipped = tf.where(epoch == start_epoch, start_step * batch_size, 0)
         entries = entries.take(steps * batch_size).skip(tf.cast(skipped, tf.int64))
         # An image that takes the place of an unreadable one is cropped with the numbers of the original.
-        return entries.map(
-            lambda entry: {**entry, "key": random.tf_stream_keys(seed, random.CROPS, epoch, entry[INDEX])}
-        )
+        return entries.map(lambda entry: {**entry, KEY: random.tf_stream_keys(seed, random.CROPS, epoch, entry[INDEX])})
 
     def load(entry):
-        example = decoded(images.load({key: value for key, value in entry.items() if key != "key"}))
-        uniforms = tf.ensure_shape(random.tf_uniforms(entry["key"], _DRAWS), (_DRAWS,))
+        example = decoded(images.load({key: value for key, value in entry.items() if key != KEY}))
+        uniforms = tf.ensure_shape(random.tf_uniforms(entry[KEY], _DRAWS), (_DRAWS,))
         image, label_map = crop_example(example[IMAGE], example[LABEL_MAP], uniforms, recipe)
         return {IMAGES: image, LABELS: label_map}
 
@@ -246,8 +244,8 @@ def squashed_label_maps(
         source: `LabelMapSource`.
         image_size: int or (height, width) in pixels.
         batch_size: int. Images per batch; the last batch may be smaller.
-        ledger: `Ledger` of unreadable images, which are left out. Defaults to None: the first one is an error that names
-            it.
+        ledger: `Ledger` of unreadable images, which are left out. Defaults to None: the first one is an error that
+            names it.
 
     Returns:
         `tf.data.Dataset` of dictionaries of `"images"`, (batch, *image_size, 3) float32, normalized, and `"labels"`,
@@ -294,7 +292,8 @@ class WholeImages:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for image, label_map in self.originals():
-            size = fitted_size(*image.shape[:2], self.short_side, LONG_BY_SHORT * self.short_side)
+            height, width = image.shape[:2]
+            size = fitted_size(height, width, self.short_side, LONG_BY_SHORT * self.short_side)
             yield preprocessing.normalize(resize_bilinear(image, size)).numpy(), label_map
 
     def originals(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

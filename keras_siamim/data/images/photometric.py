@@ -1,6 +1,6 @@
 """Photometric distortion of uint8 images: brightness, contrast, saturation and hue, as in mmsegmentation.
 
-Saturation and hue are changed in HSV with 8 bits per channel, rounded as in OpenCV: hue in [0, 180), saturation and value
+Saturation and hue are changed in HSV of 8 bits per channel, rounded as in OpenCV: hue in [0, 180), saturation and value
 in [0, 255].
 """
 

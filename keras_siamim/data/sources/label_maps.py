@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -84,8 +84,8 @@ class LabelMapSource:
     """Images with label maps.
 
     Attributes:
-        images: Source of the images. Its examples also have `"label_map"`, (height, width) uint8 classes, 255 for pixels
-            without a class.
+        images: Source of the images. Its examples also have `"label_map"`, (height, width) uint8 classes, 255 for
+            pixels without a class.
         labeling: `Labeling` of the stored label maps.
         notes: Tuple of strings. Remarks for the user. Defaults to `()`.
     """
@@ -184,11 +184,11 @@ def _sides(size):
     return f"{size[0]} x {size[1]}"
 
 
-def largest_label(label_maps: Sequence[bytes], ignored: Sequence[int]) -> int:
+def largest_label(label_maps: Iterable[bytes], ignored: Sequence[int]) -> int:
     """Return the largest stored label that is not ignored, -1 without any.
 
     Args:
-        label_maps: Sequence of bytes. Files of label maps.
+        label_maps: Iterable of bytes. Files of label maps.
         ignored: Sequence of ints. Labels of pixels without a class.
     """
     largest = -1

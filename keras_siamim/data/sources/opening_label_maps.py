@@ -31,11 +31,11 @@ from keras_siamim.types import PathLike, Tensor
 IMAGE_FOLDER, MASK_FOLDERS = "images", ("masks", "labels", "annotations", "label_maps")
 # File with one class name per line, next to these folders.
 CLASS_FILE = "classes.txt"
-_CAMVID = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+_CAMVID = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 # Labelings of data sets of TFDS, which do not state them.
 KNOWN = {
     "scene_parse150": Labeling(tuple(f"class {number}" for number in range(1, 151)), first=1, ignored=(0,)),
-    "camvid": Labeling(tuple(_CAMVID), ignored=(11,)),
+    "camvid": Labeling(_CAMVID, ignored=(11,)),
 }
 
 
@@ -49,8 +49,8 @@ def open_label_maps(
 ) -> LabelMapSource:
     """Open images with label maps.
 
-    Without `num_classes`, the classes are those of `classes.txt`, those known of a data set of TFDS, or all labels up to
-    the largest one, for which all label maps are read once.
+    Without `num_classes`, the classes are those of `classes.txt`, those known of a data set of TFDS, or all labels up
+    to the largest one, for which all label maps are read once.
 
     Args:
         data: String or path: `"tfds:NAME"`, `"tfds_dir:PATH"` or the path of a directory that TFDS prepared; or a
@@ -63,19 +63,17 @@ def open_label_maps(
         labeling: `Labeling`, such as that of another split, in place of the three arguments before. Defaults to None.
 
     Returns:
-        A `LabelMapSource`. A label map that can't be read, has a label without a class or another size than its image is
-        an error when it is loaded.
+        A `LabelMapSource`. A label map that can't be read, has a label without a class, or has another size than its
+        image is an error when it is loaded.
 
     Raises:
         ValueError: If `data` or `split` does not exist, images and masks do not match, or the classes are invalid.
     """
     builder = tfds_builder(data)
-    if builder is not None:
-        source, label_maps, parse = _tfds_parts(builder, split)
-        known, names = KNOWN.get(builder.info.name), ()
-    else:
-        source, label_maps, parse, names = _folder_parts(Path(data), split)
-        known = None
+    known = None if builder is None else KNOWN.get(builder.info.name)
+    source, label_maps, parse, names = (
+        _folder_parts(Path(data), split) if builder is None else _tfds_parts(builder, split)
+    )
     if labeling is None:
         stated = num_classes is not None or first_label is not None or ignored is not None
         if known is not None and not stated:
@@ -111,8 +109,9 @@ def _labeling(
     return Labeling(tuple(names) or tuple(map(str, range(num_classes or 0))), first, ignored)
 
 
-def _tfds_parts(builder: Any, split: str) -> tuple[Any, Callable, Callable]:
-    # The source of the images, a function that reads the stored label maps, and one from a labeling to a parser.
+def _tfds_parts(builder: Any, split: str) -> tuple[Any, Callable, Callable, tuple[str, ...]]:
+    # The source of the images, a function that reads the stored label maps, one from a labeling to the changes of the
+    # source, and the names of the classes.
     import tensorflow_datasets as tfds
 
     source = tfds_source(builder, split)
@@ -139,7 +138,7 @@ def _tfds_parts(builder: Any, split: str) -> tuple[Any, Callable, Callable]:
         records = tf.data.TFRecordDataset(list(source.files))
         yield from records.map(lambda one: tf.io.parse_single_example(one, keys)[found[0]]).as_numpy_iterator()
 
-    return source, label_maps, parse
+    return source, label_maps, parse, ()
 
 
 def _folder_parts(root: Path, split: str) -> tuple[Any, Callable, Callable, tuple[str, ...]]:
