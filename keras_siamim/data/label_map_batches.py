@@ -97,10 +97,29 @@ def fitted_size(height: Tensor, width: Tensor, short_side: Tensor, long_side: Te
     return tf.cast(tf.maximum(size * factor + 0.5, 1.0), tf.int32)
 
 
-def resize_bilinear(image: Tensor, size: Tensor) -> Tensor:
-    """Resize an image bilinearly, without antialiasing: (height, width, 3) uint8 to (*size, 3) uint8."""
-    resized = tf.image.resize(image, size, method="bilinear")
+def resize_bilinear(images: Tensor, size: Tensor) -> Tensor:
+    """Resize images bilinearly, without antialiasing: (..., height, width, 3) uint8 to (..., *size, 3) uint8."""
+    resized = tf.image.resize(images, size, method="bilinear")
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+
+
+def resized_to_fit(images: Tensor, short_side: int) -> Tensor:
+    """Resize images so that their shorter side has a length and the longer one is at most four times as long.
+
+    Args:
+        images: (height, width, 3) or (batch, height, width, 3) uint8.
+        short_side: int. Pixels of the shorter side.
+
+    Returns:
+        Images of another height and width, float32, normalized.
+
+    Example:
+        >>> resized_to_fit(np.zeros((48, 64, 3), "uint8"), 24).shape
+        TensorShape([24, 32, 3])
+    """
+    shape = tf.shape(images)
+    size = fitted_size(shape[-3], shape[-2], short_side, LONG_BY_SHORT * short_side)
+    return preprocessing.normalize(resize_bilinear(images, size))
 
 
 def resize_labels(label_map: Tensor, size: Tensor | tuple[int, int]) -> Tensor:
@@ -292,9 +311,7 @@ class WholeImages:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for image, label_map in self.originals():
-            height, width = image.shape[:2]
-            size = fitted_size(height, width, self.short_side, LONG_BY_SHORT * self.short_side)
-            yield preprocessing.normalize(resize_bilinear(image, size)).numpy(), label_map
+            yield resized_to_fit(image, self.short_side).numpy(), label_map
 
     def originals(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield images (height, width, 3) uint8 as they are stored, upright, and their label maps."""

@@ -24,8 +24,8 @@ def encoder(tmp_path_factory):
     return path
 
 
-def run(encoder, data, protocols, output):
-    options = ["--encoder", str(encoder), "--data", str(data), "--protocols", protocols, "--batch-size", "16"]
+def run(encoder, data, protocols, output, *others):
+    options = ["--encoder", str(encoder), "--data", str(data), "--protocols", protocols, "--batch-size", "16", *others]
     evaluate.main([*options, "--cache", str(output / "cache"), "--output", str(output)])
     return json.loads((output / "evaluation.json").read_text())["rows"]
 
@@ -74,3 +74,29 @@ def test_object_discovery_refuses_encoders_without_keys(tmp_path):
     options = ["--encoder", str(tmp_path / "other.keras"), "--data", str(tmp_path), "--protocols", "corloc"]
     with pytest.raises(ValueError, match="`--encoder` must be a ViTEncoder for corloc, which needs the keys"):
         evaluate.main([*options, "--image-size", "8", "--output", str(tmp_path / "out")])
+
+
+def test_images_with_label_maps(encoder, tmp_path, capsys):
+    """Each image has a bright lower half, of one class; the other class is dark."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+        for number in range(count):
+            labels = np.zeros((20, 24), "uint8")
+            labels[rng.integers(8, 13) :] = 1
+            pixels = rng.integers(0, 40, (20, 24, 3)) + 180 * labels[..., None]
+            for kind, content in (("images", pixels), ("masks", labels)):
+                Image.fromarray(content.astype("uint8")).save(tmp_path / "data" / split / kind / f"{number}.png")
+    (tmp_path / "data" / "classes.txt").write_text("dark\nbright\n")
+
+    protocols = "segmentation_knn,segmentation_logistic,segmentation_linear"
+    rows = run(encoder, tmp_path / "data", protocols, tmp_path, "--steps", "20", "--crop-size", "8")
+
+    assert list(rows) == ROWS
+    for results in rows.values():
+        assert [result["protocol"].removesuffix("_segmentation") for result in results] == ["knn", "logistic", "linear"]
+    assert min(result["numbers"]["miou"] for result in rows["raw patches"][:2]) > 0.7
+    assert "iou bright" in rows["encoder"][0]["numbers"]
+    assert rows["encoder"][2]["settings"]["short_side"] == 8
+    assert "| mIoU (knn) | mIoU (logistic) | mIoU (linear) |" in capsys.readouterr().out
