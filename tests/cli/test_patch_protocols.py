@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate
-from tests.evaluation.stand_in import write_images
+from tests.evaluation.stand_in import write_images, write_label_maps
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -77,17 +77,7 @@ def test_object_discovery_refuses_encoders_without_keys(tmp_path):
 
 
 def test_images_with_label_maps(encoder, tmp_path, capsys):
-    """Each image has a bright lower half, of one class; the other class is dark."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 4)):
-        for kind in ("images", "masks"):
-            (tmp_path / "data" / split / kind).mkdir(parents=True)
-        for number in range(count):
-            labels = np.zeros((20, 24), "uint8")
-            labels[rng.integers(8, 13) :] = 1
-            pixels = rng.integers(0, 40, (20, 24, 3)) + 180 * labels[..., None]
-            for kind, content in (("images", pixels), ("masks", labels)):
-                Image.fromarray(content.astype("uint8")).save(tmp_path / "data" / split / kind / f"{number}.png")
+    write_label_maps(tmp_path / "data", train=12, val=4)
     (tmp_path / "data" / "classes.txt").write_text("dark\nbright\n")
 
     protocols = "segmentation_knn,segmentation_logistic,segmentation_linear"
