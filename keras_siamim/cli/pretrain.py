@@ -173,7 +173,7 @@ def pretrain(
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
         model.gradient_checkpointing = options.gradient_checkpointing
-        progress = resume(model, stage, checkpoint)
+        progress = resume(model, stage.number, checkpoint)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None

@@ -86,6 +86,11 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         if 0 <= ignore < num_classes:
             raise ValueError(f"`ignore` must be no class, outside [0, {num_classes}). Received: {ignore}.")
         self.crop_size = height_and_width("crop_size", crop_size)
+        patch_size = getattr(encoder, "patch_size", 1)
+        if any(side % patch_size for side in self.crop_size):
+            raise ValueError(
+                f"`crop_size` must be multiples of the encoder's patch size, {patch_size}. Received: {crop_size}."
+            )
         policy = self.dtype_policy
         self.backbone = feature_maps_of(encoder, self.crop_size, taps, drop_path_rate, dtype=policy, name="backbone")
         if len(self.backbone.taps) != 4:

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_siamim.types import PathLike
 from keras_siamim.verification import (
+    dense_augmentation,
     dense_miou,
     dense_schedules,
     dense_upernet,
@@ -25,7 +26,7 @@ METHODS = {
     "ViTClassifier": vit_classifier.replay,
 }
 # Kinds of recordings without `config/method`, which their keys tell.
-KINDS = (dense_miou, dense_schedules, dense_upernet, dense_vitdet_backbone)
+KINDS = (dense_augmentation, dense_miou, dense_schedules, dense_upernet, dense_vitdet_backbone)
 
 
 def replay_recording(path: PathLike) -> list[Row]:

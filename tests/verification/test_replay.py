@@ -5,6 +5,7 @@ from keras_siamim.verification import replay_recording
 
 RECORDINGS = (
     "backbone",
+    pytest.param("dense_augmentation", marks=pytest.mark.one_backend),
     "dense_miou",
     "dense_schedules",
     "dense_upernet",
@@ -44,6 +45,10 @@ def altered(path, changes, folder):
 @pytest.mark.parametrize(
     ("name", "key", "failing"),
     [
+        ("dense_augmentation", "jitter/rows", "jitter"),
+        ("dense_augmentation", "crop/rows", "crop"),
+        ("dense_augmentation", "repeat/factors", "repeat factors"),
+        ("dense_augmentation", "photometric/case5/draws", "photometric"),
         ("dense_upernet_head", "features1", "scaled1"),
         ("mae_normpix", "images", "prediction"),
         ("mae_normpix", "loss", "loss"),
