@@ -10,8 +10,11 @@ from keras_siamim.verification import (
     dense_masks,
     dense_miou,
     dense_roi_align,
+    dense_roi_heads,
+    dense_rpn,
     dense_schedules,
     dense_upernet,
+    dense_vitdet,
     dense_vitdet_backbone,
     mae,
     moco_v3,
@@ -28,7 +31,18 @@ METHODS = {
     "ViTClassifier": vit_classifier.replay,
 }
 # Kinds of recordings without `config/method`, which their keys tell.
-KINDS = (dense_boxes, dense_masks, dense_miou, dense_roi_align, dense_schedules, dense_upernet, dense_vitdet_backbone)
+KINDS = (
+    dense_boxes,
+    dense_masks,
+    dense_miou,
+    dense_roi_align,
+    dense_roi_heads,
+    dense_rpn,
+    dense_schedules,
+    dense_upernet,
+    dense_vitdet,
+    dense_vitdet_backbone,
+)
 
 
 def replay_recording(path: PathLike) -> list[Row]:
