@@ -14,6 +14,7 @@ from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.detection import losses
 from keras_siamim.detection.backbone import WINDOW_SIZE, windowed_vit_of
+from keras_siamim.detection.images import normalize_images
 from keras_siamim.detection.postprocessing import in_original_pixels
 from keras_siamim.detection.proposals import ProposalHead, select_proposals
 from keras_siamim.detection.pyramid import RELATIVE_STRIDES, SimpleFeaturePyramid
@@ -48,8 +49,8 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        batch: Dictionary of `keras_siamim.batch`: images and sizes; in training also boxes, classes and, with `masks`,
-            masks; otherwise optionally original sizes.
+        batch: Dictionary of `keras_siamim.batch`: images, normalized or uint8, and sizes; in training also boxes,
+            classes and, with `masks`, masks; otherwise optionally original sizes.
         training: bool. Whether to return losses. Defaults to False.
 
     Returns:
@@ -139,10 +140,11 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         """Return the maps of the feature pyramid, the largest first.
 
         Args:
-            batch: Dictionary with images.
+            batch: Dictionary with images, uint8 or normalized, and sizes.
             training: bool. Whether the model trains. Defaults to False.
         """
-        return self.pyramid(self.backbone(batch[keys.IMAGES], training=training), training=training)
+        images = normalize_images(batch[keys.IMAGES], batch[keys.SIZES])
+        return self.pyramid(self.backbone(images, training=training), training=training)
 
     def losses_of(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the losses of a batch, float32 scalars, over random samples of anchors and regions.
