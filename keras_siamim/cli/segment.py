@@ -42,7 +42,7 @@ from keras_siamim.evaluation.mean_iou import SegmentationScores
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.evaluation.segmentation_protocol import class_numbers
 from keras_siamim.export import export_segmenter
-from keras_siamim.files import write_atomically
+from keras_siamim.files import replace_atomically, write_atomically
 from keras_siamim.optimizers import LayerDecayAdamW, LossScaleOptimizer
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles
@@ -323,7 +323,8 @@ def finish(
         folder: Path of the run folder.
         options: Parsed options of the command.
     """
-    model.save(folder / "segmenter.keras")
+    with replace_atomically(folder / "segmenter.keras") as staging:
+        model.save(staging)
     print(f"test: {source.size} images of {source.name}", flush=True)
     scores = scores_of(model, source, recipe, verbose=1 if sys.stdout.isatty() else 0)
     used = {"steps": options.steps, "batch_size": options.batch_size, "crop_size": options.crop_size}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.data import random
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch
@@ -58,15 +59,13 @@ class CropRecipe:
             raise ValueError(f"`ratios` must be two positive numbers in order. Received: {self.ratios}.")
         if not 0 < self.largest_share <= 1:
             raise ValueError(f"`largest_share` must be in (0, 1]. Received: {self.largest_share}.")
-        if min(self.size) < 1 or self.side < 1:
-            raise ValueError(
-                f"`crop_size` and `short_side` must be 1 or more. Received: {self.crop_size} and {self.short_side}."
-            )
+        height_and_width("crop_size", self.crop_size)
+        whole_number("short_side", self.side)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the crop."""
-        return preprocessing.height_and_width(self.crop_size)
+        return height_and_width("crop_size", self.crop_size)
 
     @property
     def side(self) -> int:
@@ -270,7 +269,7 @@ def squashed_label_maps(
         `tf.data.Dataset` of dictionaries of `"images"`, (batch, *image_size, 3) float32, normalized, and `"labels"`,
         (batch, *image_size) uint8, 255 for pixels without a class.
     """
-    size = preprocessing.height_and_width(image_size)
+    size = height_and_width("image_size", image_size)
 
     def prepare(entry):
         example = decoded(source.images.load(entry))

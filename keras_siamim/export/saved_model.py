@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.arguments import height_and_width
 from keras_siamim.export.outputs import components, keras_outputs, largest_difference, probe_images, to_float32
 from keras_siamim.export.versions import (
     Export,
@@ -19,6 +20,7 @@ from keras_siamim.export.versions import (
     size_of,
     staging_directory,
 )
+from keras_siamim.files import write_atomically
 from keras_siamim.ops.pooling import check_pooling
 from keras_siamim.types import PathLike, Size
 
@@ -92,7 +94,7 @@ def export_saved_model(
             f"`image_size` must be given for a model without this attribute. Received: None for a "
             f"{type(encoder).__name__}."
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = height_and_width("image_size", image_size)
     settings = {
         "directory": str(directory.absolute()),
         "version": version,
@@ -156,7 +158,8 @@ def write_version(
         path = publish(staging, directory, settings["version"])
     parameters = directory / "batching_parameters.txt"
     if not parameters.exists():
-        parameters.write_text(warmup.batching_parameters())
+        with write_atomically(parameters) as file:
+            file.write(warmup.batching_parameters().encode())
     return Export(path, error, largest_difference(_probe_outputs(served, probe[2]), reference), size_of(path))
 
 

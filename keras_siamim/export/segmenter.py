@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.arguments import whole_number
 from keras_siamim.export.outputs import largest_difference, to_float32
 from keras_siamim.export.versions import (
     Export,
@@ -60,9 +61,7 @@ def export_segmenter(
     directory = Path(directory).absolute()
     if not isinstance(model, UPerNet):
         raise ValueError(f"`model` must be a UPerNet. Received: {type(model).__name__}.")
-    short_side = min(model.crop_size) if short_side is None else short_side
-    if not isinstance(short_side, int) or short_side < 1:
-        raise ValueError(f"`short_side` must be a whole number, 1 or more. Received: {short_side!r}.")
+    short_side = min(model.crop_size) if short_side is None else whole_number("short_side", short_side)
     check_version(directory, version)
     model = to_float32(model)
     reference = {str(number): keras_scores(model, image, short_side) for number, image in enumerate(probes(model))}

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_siamim.arguments import whole_number
+
 # Largest difference between an export's outputs and Keras's, as a share of the largest magnitude.
 TOLERANCE = 1e-4
 
@@ -40,8 +42,7 @@ def check_version(directory: Path, version: int | None) -> None:
     """Raise a ValueError if a version is not None or an integer of at least 1, or exists."""
     if version is None:
         return
-    if not isinstance(version, int) or version < 1:
-        raise ValueError(f"`version` must be an integer of at least 1. Received: {version!r}.")
+    whole_number("version", version)
     if (directory / str(version)).exists():
         raise _version_exists(directory, version)
 

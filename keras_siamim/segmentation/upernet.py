@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.evaluation.mean_iou import IGNORE
-from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.segmentation.backbone import feature_maps_of
 from keras_siamim.segmentation.heads import POOL_SCALES, AuxiliaryHead, MultiScaleNeck, UPerHead

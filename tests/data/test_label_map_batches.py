@@ -149,7 +149,7 @@ def test_a_bad_label_map_ends_evaluation_and_training(source, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"crop_size": 0}, "`crop_size` and `short_side` must be 1 or more"),
+    ({"crop_size": 0}, "`crop_size` must be a whole number, 1 or more"),
     ({"ratios": (2, 1)}, "`ratios` must be two positive numbers in order"),
     ({"largest_share": 0.0}, r"`largest_share` must be in \(0, 1\]"),
 ])  # fmt: skip

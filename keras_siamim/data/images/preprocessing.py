@@ -21,7 +21,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_siamim.batch import CROP_FRACTION, IMAGENET_MEAN, IMAGENET_STD
-from keras_siamim.types import Size, Tensor
+from keras_siamim.types import Tensor
 
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 HEADER = 4096  # bytes; the first scan of most JPEGs starts in them
@@ -314,16 +314,6 @@ def _bytes(encoded: Tensor, count: int) -> Tensor:
 
 
 # Resizing
-
-
-def height_and_width(size: Size) -> tuple[int, int]:
-    """Return `(height, width)` of a size, an int for a square.
-
-    Example:
-    >>> height_and_width(8), height_and_width((8, 6))
-    ((8, 8), (8, 6))
-    """
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def frame_of(size: tuple[int, int], crop_fraction: float = CROP_FRACTION) -> tuple[int, ...]:
