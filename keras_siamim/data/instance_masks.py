@@ -179,10 +179,9 @@ def boxes_of_masks(masks: ArrayLike) -> np.ndarray:
         >>> boxes_of_masks([[[0, 1, 1], [0, 0, 1]], [[0, 0, 0], [0, 0, 0]]]).tolist()
         [[1.0, 0.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0]]
     """
-    masks = np.asarray(masks, bool)
     corners = []
     for axis in (1, 2):  # any row of each column, any column of each row
-        found = masks.any(axis=axis)
+        found = np.any(masks, axis=axis)
         corners.append(np.where(found.any(axis=1), found.argmax(axis=1), 0))
         corners.append(np.where(found.any(axis=1), found.shape[1] - found[:, ::-1].argmax(axis=1), 0))
     return np.stack([corners[0], corners[2], corners[1], corners[3]], axis=1).astype("float32")
