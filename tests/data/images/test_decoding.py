@@ -123,6 +123,14 @@ def test_resize_and_center_equals_pil():
     assert np.abs(found.astype(int) - expected).mean() < 0.5
 
 
+@pytest.mark.parametrize("kernel", ["keyscubic", "triangle"])
+def test_a_window_is_a_part_of_the_resized_image(kernel):
+    image = tf.constant(photographs()[:1])
+    whole = preprocessing.resize(image, (150, 97), kernel)
+    part = preprocessing.resize(image, (150, 97), kernel, tf.constant([31, 12, 80, 70]))
+    assert np.abs(part.numpy().astype(int) - whole[:, 31:111, 12:82].numpy()).max() <= 1
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 300), (300, 7), (32, 32)])
 def test_resize_and_center_takes_any_size(height, width):
     image = tf.fill([height, width, 3], tf.constant(9, tf.uint8))
