@@ -3,13 +3,16 @@ import pytest
 
 from keras_siamim.verification import replay_recording
 
+# JAX takes longest to compile those of one backend. `keras-siamim verify` compares them on every backend.
 RECORDINGS = (
     "backbone",
     pytest.param("dense_augmentation", marks=pytest.mark.one_backend),
+    "dense_boxes",
+    "dense_masks",
     "dense_miou",
+    pytest.param("dense_roi_align", marks=pytest.mark.one_backend),
     "dense_schedules",
     "dense_upernet",
-    # JAX takes longest to compile these two. `keras-siamim verify` compares them on every backend.
     pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
     pytest.param("dense_vitdet_backbone", marks=pytest.mark.one_backend),
     "mae_normpix",
