@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_siamim.cli.label_map_options import add_label_map_options, open_label_map_splits
-from keras_siamim.cli.options import path_option
+from keras_siamim.cli.options import count_option, name_option, number_option, path_option
 from keras_siamim.cli.run_folder import absolute, make_run_folder
 from keras_siamim.cli.segmentation_run import BATCH_SIZE, CROP_SIZE, LEARNING_RATE, STEPS, segment
 from keras_siamim.cli.task_run import add_task_options, open_task, parse_task
@@ -54,21 +54,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_task_options(parser)
     add_label_map_options(parser)
-    parser.add_argument("--train-split", default="train")
+    parser.add_argument("--train-split", type=name_option, default="train")
     parser.add_argument("--val-split", default="val", help="split for the mean IoU during training; '' for none")
-    parser.add_argument("--test-split", default="test")
+    parser.add_argument("--test-split", type=name_option, default="test")
     parser.add_argument("--frozen", action="store_true", help="train the heads only")
-    parser.add_argument("--crop-size", type=int, default=CROP_SIZE, help="side of crops and windows in pixels")
-    parser.add_argument("--short-side", type=int, help="shorter side of images; default: the crop size")
-    parser.add_argument("--steps", type=int, default=STEPS, help="training steps; default: %(default)s")
-    parser.add_argument("--validations", type=int, default=10, help="validations, at equal distances; default: 10")
-    parser.add_argument("--validation-images", type=int, default=100, help="validation images; default: 100")
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
+    parser.add_argument("--crop-size", type=count_option, default=CROP_SIZE, help="side of crops and windows in pixels")
+    parser.add_argument("--short-side", type=count_option, help="shorter side of images; default: the crop size")
+    parser.add_argument("--steps", type=count_option, default=STEPS, help="training steps; default: %(default)s")
     parser.add_argument(
-        "--learning-rate", type=float, default=LEARNING_RATE, help="per 16 images; default: %(default)s"
+        "--validations", type=count_option, default=10, help="validations, at equal distances; default: 10"
     )
-    parser.add_argument("--layer-decay", type=float, help="default: 0.65, or 0.75 for encoders of up to 6 blocks")
-    parser.add_argument("--head-width", type=int, help="channels of the heads; default: the encoder's width")
+    parser.add_argument("--validation-images", type=count_option, default=100, help="validation images; default: 100")
+    parser.add_argument("--batch-size", type=count_option, default=BATCH_SIZE)
+    parser.add_argument(
+        "--learning-rate",
+        type=number_option("(0, inf)"),
+        default=LEARNING_RATE,
+        help="per 16 images; default: %(default)s",
+    )
+    parser.add_argument(
+        "--layer-decay", type=number_option("(0, 1]"), help="default: 0.65, or 0.75 for encoders of up to 6 blocks"
+    )
+    parser.add_argument("--head-width", type=count_option, help="channels of the heads; default: the encoder's width")
     parser.add_argument("--dtype", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32")
     parser.add_argument("--export", type=path_option, help="parent of the exported SavedModel; default: no export")
     return parser
@@ -123,12 +130,6 @@ def check_options(options: argparse.Namespace) -> None:
     Args:
         options: Parsed options of the command.
     """
-    for name in ("crop_size", "short_side", "steps", "validations", "validation_images", "batch_size", "head_width"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"`--{name.replace('_', '-')}` must be 1 or more. Received: {value}.")
-    if options.learning_rate <= 0:
-        raise ValueError(f"`--learning-rate` must be positive. Received: {options.learning_rate}.")
     if options.steps % options.validations:
         raise ValueError(
             f"`--steps` must be a multiple of `--validations`. Received: {options.steps} and {options.validations}."

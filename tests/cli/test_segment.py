@@ -102,11 +102,11 @@ def test_a_frozen_encoder_keeps_its_weights(arguments, encoder, rng):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--steps", "7"], "`--steps` must be a multiple of `--validations`. Received: 7 and 2"),
-    (["--crop-size", "0"], "`--crop-size` must be 1 or more"),
-    (["--learning-rate", "-1"], "`--learning-rate` must be positive"),
+    (["--crop-size", "0"], "argument --crop-size: must be a whole number, 1 or more"),
+    (["--learning-rate", "-1"], "argument --learning-rate: must be a number in (0, inf)"),
     (["--classes", "5"], "`num_classes` must be the number of names in classes.txt, 2"),
     (["--train-split", "extra"], "`split` must be one of"),
-    (["--encoder", ""], "`--encoder` must be given for a new run"),
+    (["--encoder", ""], "argument --encoder: must not be empty"),
 ])  # fmt: skip
 def test_bad_options_are_refused_before_anything_is_written(arguments, options, message, tmp_path, capsys):
     with pytest.raises(SystemExit):
