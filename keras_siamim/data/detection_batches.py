@@ -132,7 +132,7 @@ def _loader(source: BoxSource, recipe: DetectionRecipe, seed: int) -> Callable[[
     starts = np.cumsum([0, *found.counts])
 
     def draw(epoch, number, position):
-        keys = random.stream_keys(seed, random.RESIZES, epoch, number)
+        keys = random.stream_keys(seed, random.CROPS, epoch, number)
         flip, scale, offset = random.uniforms(keys, 3)[0].astype("float64")
         scale = recipe.scale[0] + scale * (recipe.scale[1] - recipe.scale[0])
         resized = jittered_size(*found.image_sizes[position], scale, side)

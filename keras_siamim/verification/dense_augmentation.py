@@ -3,11 +3,15 @@
 import numpy as np
 
 from keras_siamim.data.dense_augmentation import crop_window, jittered_size, shortest_edge_size
+from keras_siamim.data.images.photometric import Distortion, distort
+from keras_siamim.data.label_map_batches import LONG_BY_SHORT, fitted_size
 from keras_siamim.data.repeat_sampling import repeat_factors
 from keras_siamim.verification.report import Row, relative_error
 
 # Side of ViTDet's images in pixels, for a recording without sizes of test images, whose longer side tells it.
 _SIZE = 1024
+# Shorter side of UPerNet's images in pixels at ratio 1.
+_SHORT_SIDE = 512
 
 
 def matches(recording: dict[str, np.ndarray]) -> bool:
@@ -61,6 +65,40 @@ def _repeat(recording):
     return Row("repeat factors", relative_error(factors, recording["repeat/factors"]), 1e-6, f"{counts[0]} images")
 
 
+def _segmentation_resize(recording):
+    rows = recording["segmentation_resize/rows"]
+    found = [
+        fitted_size(int(height), int(width), int(ratio * _SHORT_SIDE), int(ratio * LONG_BY_SHORT * _SHORT_SIDE))
+        for height, width, ratio in rows[:, :3]
+    ]
+    return _exact("segmentation_resize", np.array(found), rows[:, 3:])
+
+
+def _photometric(recording):
+    cases = [key.rpartition("/")[0] for key in recording if key.startswith("photometric/case") and "/draws" in key]
+    image = recording["photometric/bgr"][..., ::-1]
+    errors = [0.0]
+    for case in cases:
+        found = distort(image, _distortion_of(recording[f"{case}/draws"])).numpy()[..., ::-1]
+        errors.append(abs(found.astype("float64") - recording[f"{case}/bgr"]).max())
+    return Row("photometric", float(max(errors)), 0.0, f"gray values, {len(cases)} images")
+
+
+def _distortion_of(draws):
+    """Return the distortion of recorded draws, in their order: a coin per part, followed by the value if it is 1."""
+    numbers = iter(draws)
+
+    def part(neutral):
+        return (True, next(numbers)) if next(numbers) else (False, neutral)
+
+    brightness, first = part(0.0), bool(next(numbers))
+    contrast = part(1.0) if first else None
+    saturation, hue = part(1.0), part(0)
+    contrast = contrast or part(1.0)
+    flags, values = zip(brightness, contrast, saturation, hue, strict=True)
+    return Distortion(*values[:3], int(values[3]), np.array(flags), first)
+
+
 def _exact(name, found, recorded):
     return Row(name, float(abs(found - recorded).max(initial=0)), 0.0, f"pixels, {len(recorded)} rows")
 
@@ -71,4 +109,6 @@ _COMPARISONS = {
     "crop/rows": _crop,
     "shortest_edge/rows": _shortest_edge,
     "repeat/factors": _repeat,
+    "segmentation_resize/rows": _segmentation_resize,
+    "photometric/bgr": _photometric,
 }

@@ -10,7 +10,10 @@ from keras_siamim.types import PathLike
 from keras_siamim.verification import (
     dense_augmentation,
     dense_average_precision,
+    dense_boxes,
+    dense_masks,
     dense_miou,
+    dense_roi_align,
     dense_schedules,
     dense_upernet,
     dense_vitdet_backbone,
@@ -29,7 +32,17 @@ METHODS = {
     "ViTClassifier": vit_classifier.replay,
 }
 # Kinds of recordings without `config/method`, which their keys tell.
-KINDS = (dense_augmentation, dense_average_precision, dense_miou, dense_schedules, dense_upernet, dense_vitdet_backbone)
+KINDS = (
+    dense_augmentation,
+    dense_average_precision,
+    dense_boxes,
+    dense_masks,
+    dense_miou,
+    dense_roi_align,
+    dense_schedules,
+    dense_upernet,
+    dense_vitdet_backbone,
+)
 
 
 def replay_recording(path: PathLike) -> list[Row]:

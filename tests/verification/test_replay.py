@@ -5,13 +5,16 @@ import pytest
 
 from keras_siamim.verification import replay_recording
 
+# JAX takes longest to compile those of one backend. `keras-siamim verify` compares them on every backend.
 RECORDINGS = (
     "backbone",
     pytest.param("dense_augmentation", marks=pytest.mark.one_backend),
+    "dense_boxes",
+    "dense_masks",
     "dense_miou",
+    pytest.param("dense_roi_align", marks=pytest.mark.one_backend),
     "dense_schedules",
     "dense_upernet",
-    # JAX takes longest to compile these two. `keras-siamim verify` compares them on every backend.
     pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
     pytest.param("dense_vitdet_backbone", marks=pytest.mark.one_backend),
     "mae_normpix",
@@ -71,6 +74,7 @@ def test_json_of_another_kind_is_refused(tmp_path):
         ("dense_augmentation", "jitter/rows", "jitter"),
         ("dense_augmentation", "crop/rows", "crop"),
         ("dense_augmentation", "repeat/factors", "repeat factors"),
+        ("dense_augmentation", "photometric/case5/draws", "photometric"),
         ("dense_upernet_head", "features1", "scaled1"),
         ("mae_normpix", "images", "prediction"),
         ("mae_normpix", "loss", "loss"),
