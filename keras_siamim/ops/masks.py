@@ -6,7 +6,7 @@ from keras_siamim.ops.roi_align import axis_weights
 from keras_siamim.types import Tensor
 
 
-def crop_masks(masks: Tensor, indices: Tensor, boxes: Tensor, size: int) -> Tensor:
+def crop_masks(masks: Tensor, sizes: Tensor, indices: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Cut masks out by boxes, the targets of a mask head (detectron2's targets of bitmaps).
 
     A pixel of the result is set if RoIAlign of the mask is 0.5 or more. Boxes are processed one by one, so that memory
@@ -14,6 +14,8 @@ def crop_masks(masks: Tensor, indices: Tensor, boxes: Tensor, size: int) -> Tens
 
     Args:
         masks: (batch, masks, height, width) bool or 0 and 1.
+        sizes: (batch, 2) integers. Height and width of the images, without padding. Beyond them masks count as their
+            last row and column for half a pixel, and then as 0.
         indices: (batch, n) integers. Mask of each box.
         boxes: (batch, n, 4) float32, in pixels of the masks.
         size: int. Rows and columns of the result.
@@ -23,18 +25,21 @@ def crop_masks(masks: Tensor, indices: Tensor, boxes: Tensor, size: int) -> Tens
 
     Example:
         >>> mask = np.array([[[[1, 0], [1, 0]]]])
-        >>> crop_masks(mask, np.array([[0]]), np.array([[[0.0, 0, 2, 2]]], "float32"), size=2).numpy().tolist()
+        >>> boxes = np.array([[[0.0, 0, 2, 2]]], "float32")
+        >>> crop_masks(mask, np.array([[2, 2]]), np.array([[0]]), boxes, size=2).numpy().tolist()
         [[[[True, False], [True, False]]]]
     """
     count, height, width = masks.shape[1:]
     masks = ops.reshape(masks, (-1, height, width))
+    last = ops.cast(sizes, "float32") - 1
     first = ops.arange(ops.shape(boxes)[0], dtype="int32") * count
 
     def crop(entry):
         index, box = entry
         mask = ops.cast(ops.take(masks, first + index, axis=0), "float32")
-        weights_y = axis_weights(box[:, 1] - 0.5, box[:, 3] - box[:, 1], size, height)
-        weights_x = axis_weights(box[:, 0] - 0.5, box[:, 2] - box[:, 0], size, width)
+        y, x = ((0.0, last[:, axis], 1.0) for axis in range(2))
+        weights_y = axis_weights(box[:, 1] - 0.5, box[:, 3] - box[:, 1], size, height, bounds=y)
+        weights_x = axis_weights(box[:, 0] - 0.5, box[:, 2] - box[:, 0], size, width, bounds=x)
         return ops.matmul(ops.matmul(weights_y, mask), ops.swapaxes(weights_x, 1, 2)) >= 0.5
 
     indices, boxes = ops.cast(indices, "int32"), ops.cast(boxes, "float32")

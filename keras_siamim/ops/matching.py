@@ -74,9 +74,9 @@ def sample_boxes(labels: Tensor, priorities: Tensor, count: int, positive_fracti
         [3, 4, 0]
     """
     total = labels.shape[-1]
-    count = min(count, total)
+    most_positive, count = min(int(count * positive_fraction), total), min(count, total)
     parts = []
-    for label, most in ((1, min(int(count * positive_fraction), total)), (0, count)):
+    for label, most in ((1, most_positive), (0, count)):
         if most:
             chosen, indices = ops.top_k(ops.where(ops.equal(labels, label), priorities, -1.0), most)
             parts.append((ops.cast(indices, "int32"), chosen >= 0, ops.full_like(indices, label, dtype="int32")))

@@ -60,8 +60,11 @@ def non_max_suppression(
         same = ops.equal(first_groups[:, :, None], second_groups[:, None])
         return ops.logical_and(pairwise_iou(first, second) > threshold, same)
 
+    # Boxes that may be selected come first in the order.
+    end = ops.max(ops.sum(ops.cast(valid, "int32"), axis=1))
+
     def unfinished(start, selected, counts):
-        return ops.logical_and(start < total, ops.any(counts < max_output))
+        return ops.logical_and(start < end, ops.any(counts < max_output))
 
     def select_from_tile(start, selected, counts):
         positions = start + ops.arange(tile)

@@ -44,7 +44,8 @@ def replay(recording: dict[str, np.ndarray]) -> list[Row]:
         for key in crops:
             masks, boxes = x["targets/masks"][:, None], x["targets/boxes"][:, None]
             indices = np.zeros(boxes.shape[:2], "int32")
-            found[key] = crop_masks(masks, indices, boxes, recording[key].shape[1])[:, 0]
+            sizes = np.tile(masks.shape[2:], (masks.shape[0], 1))
+            found[key] = crop_masks(masks, sizes, indices, boxes, recording[key].shape[1])[:, 0]
         return found
 
     inputs = {key: value for key, value in recording.items() if key != "paste/height_width"}

@@ -14,8 +14,11 @@ from keras_siamim.verification import (
     dense_masks,
     dense_miou,
     dense_roi_align,
+    dense_roi_heads,
+    dense_rpn,
     dense_schedules,
     dense_upernet,
+    dense_vitdet,
     dense_vitdet_backbone,
     mae,
     moco_v3,
@@ -39,8 +42,11 @@ KINDS = (
     dense_masks,
     dense_miou,
     dense_roi_align,
+    dense_roi_heads,
+    dense_rpn,
     dense_schedules,
     dense_upernet,
+    dense_vitdet,
     dense_vitdet_backbone,
 )
 

@@ -40,6 +40,6 @@ def test_a_mask_cut_out_and_pasted_is_the_mask():
     mask = np.zeros((1, 1, 24, 40), bool)
     mask[0, 0, 4:18, 10:31] = True
     box = np.float32([[[6, 2, 34, 22]]])
-    cut = ops.convert_to_numpy(crop_masks(mask, np.array([[0]]), box, size=28))[0]
+    cut = ops.convert_to_numpy(crop_masks(mask, np.array([[24, 40]]), np.array([[0]]), box, size=28))[0]
     pasted = ops.convert_to_numpy(paste_masks(cut, box[0], 24, 40))[0] >= 0.5
     assert (pasted != mask[0, 0]).mean() < 0.01

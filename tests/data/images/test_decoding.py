@@ -20,8 +20,13 @@ def encoded(image, kind, **options):
     return buffer.getvalue()
 
 
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def decode_in_graph(data):
+    return decoding.decode(data)
+
+
 def decoded(data):
-    return next(iter(tf.data.Dataset.from_tensors(data).map(decoding.decode))).numpy()
+    return decode_in_graph(data).numpy()
 
 
 RGB = Image.fromarray(PHOTO)
