@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data.error_handling import IMAGE
-from keras_siamim.data.instance_masks import invalid_reason
+from keras_siamim.data.instance_masks import valid_segmentation
 from keras_siamim.data.sources.boxes import BoxSource
 from keras_siamim.data.sources.indexed import IndexedSource
 
@@ -19,7 +19,7 @@ def with_objects(source: BoxSource, masks: bool = False) -> BoxSource:
     Args:
         source: `BoxSource`, from `open_boxes`.
         masks: Whether each object must have a mask. Objects whose segmentation is invalid, see
-            `instance_masks.invalid_reason`, are then left out, and the notes report them. Defaults to `False`.
+            `instance_masks.valid_segmentation`, are then left out, and the notes report them. Defaults to `False`.
 
     Returns:
         A `BoxSource` whose images can be read in any order. Their indices are their positions in its annotations.
@@ -33,12 +33,14 @@ def with_objects(source: BoxSource, masks: bool = False) -> BoxSource:
         if not found.segmentations:
             raise ValueError(f"`source` must have segmentations for masks. Received: {source.name} without them.")
         sizes = found.image_sizes[found.image_index].tolist()
-        reasons = {
-            row: reason
-            for row in np.flatnonzero(kept)
-            if (reason := invalid_reason(found.segmentations[row], *sizes[row])) is not None
-        }
+        segmentations, reasons = list(found.segmentations), {}
+        for row in np.flatnonzero(kept):
+            try:
+                segmentations[row] = valid_segmentation(segmentations[row], *sizes[row])
+            except ValueError as error:
+                reasons[row] = error
         kept[list(reasons)] = False
+        found = dataclasses.replace(found, segmentations=tuple(segmentations))
         if reasons:
             row, reason = next(iter(reasons.items()))
             place = source.images.locate(int(source.indices(found.image_index[row : row + 1])[0]))
