@@ -19,6 +19,10 @@ REMEDIES = (
 )
 
 
+# Largest difference of normalized pixels between images that look the same.
+_SAME = 1e-3
+
+
 @dataclasses.dataclass(frozen=True)
 class Health:
     """Measures of the features of two crops per image.
@@ -147,6 +151,8 @@ class FeatureHealth(Observer):
             logs.update({name: value for name, value in latest.items() if name != "highest_rank"})
 
     def _measure(self):
+        if self.crops.shape[1] > 1 and np.ptp(self.crops, axis=1).max() < _SAME:
+            raise ValueError("all images look the same, so that no features could tell them apart")
         health = measure(np.stack([self.encoder.features(self.model, crops) for crops in self.crops]))
         self.history.append((self._steps, health))
         problem = self.problem(health)

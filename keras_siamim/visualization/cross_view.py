@@ -121,17 +121,16 @@ def draw_cross_view(
         for patch in patches:
             values = similarity[number, patch]
             heat = panel(color_map(values.reshape(grid_2))).resize(second.size, Image.Resampling.NEAREST)
-            blended = Image.blend(second, heat, 0.7)
-            frame_patch(blended, grid_2, int(values.argmax()), (255, 255, 255))
-            frame_patch(blended, grid_2, patch)
-            row.append(blended)
+            frame_patch(heat, grid_2, int(values.argmax()), (255, 255, 255))
+            frame_patch(heat, grid_2, patch)
+            row.append(heat)
         rows.append(row)
     found = retrieval(prediction, target) if found is None else found
     titles = ["masked view 1", "view 2", *(f"patch {patch}" for patch in patches)]
     caption = (
-        "Similarity of the prediction of one patch of view 2, from the masked view 1, to every target token of view 2. "
-        "Red: the right place. White: the most similar place (hidden by red if it is the right one). Right place in "
-        f"{found.place:.1%} of all predictions (chance {found.place_chance:.1%}); right image among "
-        f"{round(1 / found.image_chance)} in {found.image:.1%} (chance {found.image_chance:.1%})."
+        "Similarity of the prediction of one patch of view 2, from the masked view 1, to every target token of view 2, "
+        "from dark (least) to yellow (most). Red: the right place. White: the most similar place, hidden by red if it "
+        f"is the right one. Right place in {found.place:.1%} of all predictions (chance {found.place_chance:.1%}); "
+        f"right image among {round(1 / found.image_chance)} in {found.image:.1%} (chance {found.image_chance:.1%})."
     )
     return sheet(rows, titles, caption)

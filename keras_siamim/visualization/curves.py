@@ -15,14 +15,16 @@ BAND, GRID = (225, 225, 225), (235, 235, 235)
 PANELS = (
     ("loss", ("loss", "val_loss"), ("reference_low", "reference_high")),
     ("accuracy on held-out images", ("knn", "probe"), None),
-    ("right place and right image of predictions", ("retrieval", "image_retrieval"), None),
+    ("predictions across views", ("retrieval", "image_retrieval"), None),
     ("effective rank of the features", ("rank",), None),
-    ("same image nearer", ("same_image",), None),
+    ("other crop of the same image is nearer", ("same_image",), None),
 )
+# Names of curves in figures, where they differ from those in the log.
+NAMES = {"knn": "k-NN", "probe": "linear probe", "retrieval": "right place", "image_retrieval": "right image"}
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about `count` round numbers in [low, high].
+def ticks(low: float, high: float, count: int = 5, integers: bool = False) -> list[float]:
+    """Return about `count` round numbers in [low, high], integers on request.
 
     Example:
         >>> ticks(0.0, 1.0)
@@ -31,6 +33,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     raw = max(high - low, 1e-12) / count
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw * 0.999)
+    step = max(step, 1.0) if integers else step
     first = math.ceil(low / step - 1e-9)
     return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -39,6 +42,7 @@ def draw_plot(
     title: str,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None,
+    epochs: tuple[float, float] | None = None,
 ) -> Image.Image:
     """Draw one plot of curves over epochs.
 
@@ -46,6 +50,7 @@ def draw_plot(
         title: String.
         curves: Dictionary from names to (epochs, values), each with one finite value or more.
         band: Epochs, low values and high values of a gray band. Defaults to None.
+        epochs: First and last epoch of the horizontal axis. Defaults to those of the curves.
 
     Returns:
         A PIL image.
@@ -55,9 +60,9 @@ def draw_plot(
         (460, 260)
     """
     font = ImageFont.load_default(size=TEXT)
-    xs = np.concatenate([np.asarray(x, "float64") for x, _ in curves.values()])
+    xs = epochs or [x for curve in curves.values() for x in curve[0]]
     ys = np.concatenate([np.asarray(y, "float64") for _, y in curves.values()])
-    x_low, x_high = float(xs.min()), max(float(xs.max()), float(xs.min()) + 1)
+    x_low, x_high = float(min(xs)), max(float(max(xs)), float(min(xs)) + 1)
     y_low, y_high = float(ys.min()), float(ys.max())
     margin = 0.05 * (y_high - y_low) or 0.1 * max(abs(y_high), 1e-3)
     y_low, y_high = y_low - margin, y_high + margin
@@ -71,9 +76,9 @@ def draw_plot(
         )
 
     if band is not None:
-        epochs, lows, highs = band
-        edges = [place(x, y) for x, y in zip(epochs, lows, strict=True)]
-        edges += [place(x, y) for x, y in zip(epochs, highs, strict=True)][::-1]
+        at, lows, highs = band
+        edges = [place(x, y) for x, y in zip(at, lows, strict=True)]
+        edges += [place(x, y) for x, y in zip(at, highs, strict=True)][::-1]
         if len(edges) > 2:
             draw.polygon(edges, fill=BAND)
     for value in ticks(y_low, y_high):
@@ -81,7 +86,7 @@ def draw_plot(
         draw.line([LEFT, y, WIDTH - RIGHT, y], fill=GRID)
         text = f"{value:g}"
         draw.text((LEFT - 6 - font.getlength(text), y - TEXT / 2 - 1), text, INK, font)
-    for value in ticks(x_low, x_high):
+    for value in ticks(x_low, x_high, integers=True):
         text = f"{value:g}"
         draw.text((place(value, y_low)[0] - font.getlength(text) / 2, HEIGHT - BOTTOM + 4), text, INK, font)
     draw.rectangle([LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM], outline=(190, 190, 190))
@@ -95,8 +100,9 @@ def draw_plot(
         for px, py in points if len(points) < 30 else points[-1:]:
             draw.ellipse([px - 2, py - 2, px + 2, py + 2], fill=color)
         if len(curves) > 1:
-            right -= font.getlength(name) + 10
-            draw.text((right, 4), name, color, font)
+            text = NAMES.get(name, name)
+            right -= font.getlength(text) + 10
+            draw.text((right, 4), text, color, font)
     return image
 
 
@@ -121,10 +127,10 @@ def draw_curves(rows: Sequence[Mapping[str, float]]) -> Image.Image | None:
         if curves:
             band = None
             if edges is not None:
-                (epochs, lows), (_, highs) = (_curve(rows, name) for name in edges)
-                band = (epochs, lows, highs) if epochs else None
+                (at, lows), (_, highs) = (_curve(rows, name) for name in edges)
+                band = (at, lows, highs) if at else None
             title += " (gray: recorded runs)" if band else ""
-            panels.append(draw_plot(title, curves, band))
+            panels.append(draw_plot(title, curves, band, (1, rows[-1]["epoch"] + 1)))
     return sheet([panels[start : start + 2] for start in range(0, len(panels), 2)]) if panels else None
 
 
