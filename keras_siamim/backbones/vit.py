@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.layers import LearnedPositions, PatchEmbedding, Token
-from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.layers.block import encoder_blocks
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import sincos_position_table

@@ -21,6 +21,7 @@ from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import open_source
 from keras_siamim.evaluation.features import FEATURES, extract_features
+from keras_siamim.files import write_atomically
 from keras_siamim.presets import load_encoder
 
 
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if source.class_names:
         columns |= {"labels": features.labels, "class_names": np.array(source.class_names)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(options.output, **columns)
+    with write_atomically(options.output) as file:
+        np.savez(file, **columns)
     print(f"{len(indices)} images, features of width {columns['features'].shape[1]}: {options.output}")
     return 0
 

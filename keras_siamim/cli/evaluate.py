@@ -6,7 +6,9 @@ Prints a table (accuracies in %) and writes `evaluation.json` and `evaluation.md
 backend, a SavedModel, or a run folder. Features are cached by content, so an interrupted evaluation resumes where it
 stopped. The protocol `lars_augmented`, the paper's linear probe on random crops, encodes the images in every epoch.
 
-Protocols on patch tokens: attentive and long_tail need labels, localization and corloc need boxes.
+Protocols on patch tokens: attentive and long_tail need labels, localization and corloc need boxes. segmentation_knn,
+segmentation_logistic and segmentation_linear need label maps: a data set of TFDS such as tfds:scene_parse150, or a
+folder with images/ and masks/.
 
 Robustness is a property of a fine-tuned classifier: `--classifier FILE --protocols corruption`. The protocol corruption
 works with any images; imagenet_a, imagenet_r, imagenet_sketch and imagenet_c need the published data sets.
@@ -35,6 +37,7 @@ from keras_siamim.cli.labeled_batches import (
     second_views,
 )
 from keras_siamim.cli.patch_protocols import PATCH_PROTOCOLS, evaluate_patches
+from keras_siamim.cli.segmentation_protocols import add_segmentation_options
 from keras_siamim.data.sources import Source
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.baselines import RawPixels, random_initialized
@@ -322,7 +325,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data",
         required=True,
-        help="tfds:NAME, a directory prepared by TFDS, or a folder of class folders",
+        help="tfds:NAME, a directory prepared by TFDS, or a folder",
     )
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test")
@@ -339,6 +342,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--resize", type=int, help="image side before the center crop; default: size / 0.875")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--max-images", type=int, help="use a random sample of each split")
+    add_segmentation_options(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="name in the table; default: the name of the file")
     parser.add_argument("--no-baselines", action="store_true", help="leave out raw pixels and random initialization")

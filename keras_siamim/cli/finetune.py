@@ -21,6 +21,7 @@ from keras_siamim.data.sources import Source
 from keras_siamim.data.views import color
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.fine_tuning import fine_tune
+from keras_siamim.files import replace_atomically
 from keras_siamim.presets import load_encoder
 
 
@@ -117,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verbose=1,
     )
     options.output.mkdir(parents=True, exist_ok=True)
-    classifier.save(options.output / "classifier.keras")
+    with replace_atomically(options.output / "classifier.keras") as staging:
+        classifier.save(staging)
     rows = {Path(options.encoder).stem: [result]}
     suite.write_report(options.output, {"command": vars(options) | {"output": str(options.output)}}, rows)
     print("\n" + suite.markdown_table(rows) + f"\n\nwritten to {options.output}")

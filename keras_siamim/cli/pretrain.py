@@ -39,6 +39,7 @@ from keras_siamim.data.pipeline import steps_per_epoch, training_batches
 from keras_siamim.data.sources import Source
 from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.export import export_saved_model
+from keras_siamim.files import replace_atomically
 from keras_siamim.recipes import Recipe, build_masking, build_model, build_views, compile_model
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
@@ -171,7 +172,7 @@ def pretrain(
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
         model.gradient_checkpointing = options.gradient_checkpointing
-        progress = resume(model, stage, checkpoint)
+        progress = resume(model, stage.number, checkpoint)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
@@ -229,8 +230,9 @@ def finish(
         folder: Path of the run folder.
         export_to: Path of the directory for exported models.
     """
-    model.save(folder / "model.keras")
-    model.encoder.save(folder / "encoder.keras")
+    for name, saved in (("model", model), ("encoder", model.encoder)):
+        with replace_atomically(folder / f"{name}.keras") as staging:
+            saved.save(staging)
     results = run["results"]
     after = knn_accuracy(model.encoder, source, held_out, ledger)
     results["knn_after"] = after and after[0]

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_siamim._backend.kernels import self_attention
 from keras_siamim._backend.kernels.heads import split_heads
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 from keras_siamim.layers.dense import Dense
 from keras_siamim.types import Tensor
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_siamim._backend.kernels import gelu
-from keras_siamim.layers.arguments import positive_number, whole_number
+from keras_siamim.arguments import positive_number, whole_number
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularization import LayerScale, StochasticDepth

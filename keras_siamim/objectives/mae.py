@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
+from keras_siamim.arguments import positive_number, whole_number
 from keras_siamim.layers import Dense, Token, TransformerBlock
-from keras_siamim.layers.arguments import positive_number, whole_number
 from keras_siamim.losses import masked_pixel_loss, normalize_pixels
 from keras_siamim.objectives.base import Objective
 from keras_siamim.objectives.validation import require_count, require_float, require_keys

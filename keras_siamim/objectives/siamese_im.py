@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
+from keras_siamim.arguments import positive_number, whole_number
 from keras_siamim.layers import Dense, TransformerBlock
-from keras_siamim.layers.arguments import positive_number, whole_number
 from keras_siamim.losses import Loss, UniGrad, get_loss
 from keras_siamim.losses.unigrad import scaled_negative_weight
 from keras_siamim.objectives.branch import SiameseBranch

@@ -1,7 +1,9 @@
 """Log of a run: one row per epoch, as a CSV table and for TensorBoard."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -37,7 +39,7 @@ class RunLog(keras.callbacks.Callback):
             rows = read_rows(self.path)
             kept = [row for row in rows if int(row["epoch"]) < epoch]
             if len(kept) < len(rows) or not kept:
-                self._write_table(kept)
+                write_rows(self.path, kept)
         self._first = False
 
     def on_epoch_end(self, epoch, logs=None):
@@ -45,12 +47,8 @@ class RunLog(keras.callbacks.Callback):
             return
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
         rows = read_rows(self.path) if self.path.exists() else []
-        self._write_table([*rows, row])
+        write_rows(self.path, [*rows, row])
         self.events.scalars(epoch, {name: value for name, value in row.items() if name != "epoch"})
-
-    def _write_table(self, rows):
-        with write_atomically(self.path) as file:
-            file.write(_table(rows).encode())
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -66,8 +64,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _table(rows):
-    # Columns that appear in later rows only come last.
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of a log, atomically.
+
+    Args:
+        path: Path of the CSV file.
+        rows: Sequence of dictionaries from column names to values. Columns that appear in later rows only come last.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
-    return "".join(",".join(map(str, line)) + "\n" for line in lines if line)
+    with write_atomically(path) as file:
+        file.write("".join(",".join(map(str, line)) + "\n" for line in lines if line).encode())
