@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_siamim.callbacks.observer import Observer
-from keras_siamim.files import write_atomically
 from keras_siamim.types import PathLike
 
 if TYPE_CHECKING:  # figures need Pillow, this module does not
@@ -63,9 +62,10 @@ class Figures(Observer):
     def _save(self, name, draw, epoch):
         figure = draw()
         if self.writes:
+            from keras_siamim.visualization.writing import save_image
+
             self.folder.mkdir(parents=True, exist_ok=True)
-            with write_atomically(self.folder / f"{name}-{epoch + 1:04d}.png") as file:
-                figure.image.save(file, "PNG")
+            save_image(self.folder / f"{name}-{epoch + 1:04d}.png", lambda: figure.image)
             if self.events is not None:
                 self.events.images(epoch, {name: figure.image})
         return figure.numbers

@@ -23,6 +23,10 @@ def first_line(error: Exception) -> str:
 class Observer(keras.callbacks.Callback):
     """Callback that only observes training: its own errors end no run, and are reported once.
 
+    Attributes:
+        last_epoch: Integer or None. Number of epochs of a run that several calls of `fit` train together. None, the
+            default, stands for the epochs of `fit`.
+
     Args:
         report: Function of one line of text. Defaults to `print`.
 
@@ -36,6 +40,7 @@ class Observer(keras.callbacks.Callback):
     def __init__(self, report: Callable[[str], object] = print):
         super().__init__()
         self.report = report
+        self.last_epoch: int | None = None
         self._reported: set[str] = set()
 
     def attempt(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -58,10 +63,10 @@ class Observer(keras.callbacks.Callback):
             return None
 
     def is_due(self, epoch: int, every_epochs: int) -> bool:
-        """Return True every `every_epochs` epochs and after the last epoch of `fit`.
+        """Return True every `every_epochs` epochs and after the last epoch.
 
         Args:
             epoch: Integer. Epoch that has ended, from 0.
             every_epochs: Integer, 1 or more.
         """
-        return (epoch + 1) % every_epochs == 0 or epoch + 1 == self.params.get("epochs")
+        return (epoch + 1) % every_epochs == 0 or epoch + 1 == (self.last_epoch or self.params.get("epochs"))

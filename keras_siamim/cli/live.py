@@ -188,15 +188,21 @@ def observers(
 
     # A schedule that was extended has no recorded runs.
     band = None if run["extensions"] else reference_band(recipe, run["data"]["identity"])
-    return [
-        LogSchedules(),
-        DataWaitMonitor(timer),
+    measuring = [
         *failing("accuracies of held-out images", accuracies),
         *failing("health of the features", health),
         *failing("figures", figures),
+    ]
+    curves = [Curves(folder, report=report)] if writes else []
+    for callback in (*measuring, *curves):
+        callback.last_epoch = epochs
+    return [
+        LogSchedules(),
+        DataWaitMonitor(timer),
+        *measuring,
         ReferenceCurve(band, report=None),
         log,
-        *([Curves(folder, report=report)] if writes else []),
+        *curves,
         LogLine(epochs, report=report),
     ]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_siamim.callbacks.observer import Observer
-from keras_siamim.files import write_atomically
 from keras_siamim.runs.log import read_rows
 from keras_siamim.visualization.curves import draw_curves
+from keras_siamim.visualization.writing import save_image
 
 
 class Curves(Observer):
@@ -42,5 +42,4 @@ def save_curves(folder: Path) -> None:
     if figure is not None:
         path = folder / "figures" / "curves.png"
         path.parent.mkdir(exist_ok=True)
-        with write_atomically(path) as file:
-            figure.save(file, "PNG")
+        save_image(path, lambda: figure)
