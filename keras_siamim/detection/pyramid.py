@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_siamim._backend.kernels import gelu
+from keras_siamim.arguments import whole_number
 from keras_siamim.detection.layers import ConvNorm
-from keras_siamim.layers.arguments import whole_number
 from keras_siamim.layers.block import make_norm
 from keras_siamim.layers.convolution import CHANNELS_LAST, upsampling
 

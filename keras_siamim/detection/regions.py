@@ -1,5 +1,6 @@
 """Region heads of a detector: losses of sampled regions, and detections from proposals."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -36,7 +37,13 @@ class RegionHeads(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_classes: int, strides: Any, settings: DetectorSettings, masks: bool, class_counts=None, **kwargs: Any
+        self,
+        num_classes: int,
+        strides: Any,
+        settings: DetectorSettings,
+        masks: bool,
+        class_counts: Sequence[float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if class_counts is not None and len(class_counts) != num_classes:

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.arguments import whole_number
 from keras_siamim.evaluation.features import in_data_format_of
-from keras_siamim.layers.arguments import whole_number
 
 _CHANNELS_PER_HEAD = 64  # at least, for encoders of at least this width
 _INITIAL_DEVIATION = 0.02

@@ -6,16 +6,15 @@ a probe, since a mean over their patch tokens mixes foreground and background.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_siamim.evaluation.attentive_heads import build_heads
-from keras_siamim.evaluation.checks import check_labels, check_tokens
+from keras_siamim.evaluation.checks import check_labels, check_tokens, first_batch
 from keras_siamim.evaluation.few_shot import hold_out
-from keras_siamim.evaluation.linear_probe import ShuffledBatches, frozen
+from keras_siamim.evaluation.linear_probe import ShuffledBatches, frozen, in_batches
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.optimizers import ParallelAdamW
@@ -160,9 +159,10 @@ def attentive_probe(
         raise ValueError(f"`train` must yield at least one batch of {batch_size}. Received: none.")
     total = epochs * steps
     notes.append(f"{total:,} steps, {epochs} epochs of this data set, in place of {_IMAGENET_STEPS:,} on ImageNet.")
-    selection, test_batches = _in_batches(selection, batch_size), _in_batches(test, batch_size)
+    selection, test_batches = in_batches(selection, batch_size), in_batches(test, batch_size)
+    shape = first_batch(selection, "selection")[0].shape[1:]
+    first_batch(test_batches, "test")  # before the training
     with stopwatch() as seconds, frozen(encoder):
-        shape = np.shape(next(iter(selection))[0])[1:]
         model = build_heads(shape, len(pairs), num_classes, encoder, seed)
         schedule = warmup_cosine(1.0, round(_WARMUP_SHARE * total) if total > 1 else 0, total)
         rates, decays = ([pair[part] for pair in pairs] for part in (0, 1))
@@ -229,13 +229,6 @@ class _Rows:
         for start in range(0, len(self.ids), self.batch_size):
             ids = self.ids[start : start + self.batch_size]
             yield np.asarray(self.inputs[ids], "float32"), self.labels[ids]
-
-
-def _in_batches(split: Any, batch_size: int) -> Any:
-    """Return an iterable of batches of a split that may be a tuple of arrays."""
-    if isinstance(split, tuple | list) and isinstance(split[0], np.ndarray):
-        return _Rows(split[0], np.asarray(split[1]), np.arange(len(split[1])), batch_size)
-    return split
 
 
 def _accuracies(model, batches, num_classes):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.evaluation.features import in_data_format_of
+
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class RawPixels(keras.Model):
@@ -69,9 +71,7 @@ def random_initialized(encoder: keras.Model, image_shape: tuple[int, int, int], 
     random.seed(seed)  # Keras's initializers draw their seeds from this generator
     try:
         fresh = type(encoder).from_config(encoder.get_config())
-        channels_first = getattr(fresh, "data_format", None) == "channels_first"
-        height, width, channels = image_shape
-        fresh(np.zeros((1, channels, height, width) if channels_first else (1, *image_shape), "float32"))
+        fresh(in_data_format_of(fresh, keras.ops.zeros((1, *image_shape))))
     finally:
         random.setstate(state)
     return fresh

@@ -1,5 +1,8 @@
 """Argument checks that the protocols share."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from keras_siamim.types import ArrayLike
@@ -69,6 +72,35 @@ def check_labels(labels: ArrayLike, count: int, argument: str, num_classes: int 
         allowed = "0 or more" if num_classes is None else f"in [0, {num_classes})"
         raise ValueError(f"`{argument}` must be {allowed}. Received: values in [{labels.min()}, {labels.max()}].")
     return labels.astype(np.int64)
+
+
+def first_batch(batches: Iterable[Any], argument: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first batch of a split, which stays complete for its later use.
+
+    Args:
+        batches: Iterable of (inputs, labels).
+        argument: String. Name of the argument in error messages.
+
+    Returns:
+        Two arrays, inputs (batch, ...) and labels (batch, ...).
+
+    Raises:
+        ValueError: If there is no batch, the batch is empty, or `batches` is an iterator, which would lose the batch.
+
+    Example:
+        >>> first_batch([(np.zeros((2, 4)), [0, 1])], "test")[1]
+        array([0, 1])
+    """
+    iterator = iter(batches)
+    if iterator is batches:
+        raise ValueError(
+            f"`{argument}` must be a list or data set of batches, which is read more than once. Received: an iterator, "
+            f"{type(batches).__name__}."
+        )
+    inputs, labels = next(iterator, ((), ()))
+    if not len(inputs):
+        raise ValueError(f"`{argument}` must hold at least one image. Received: an empty split.")
+    return np.asarray(inputs), np.asarray(labels)
 
 
 def check_tokens(tokens: ArrayLike, argument: str) -> np.ndarray:

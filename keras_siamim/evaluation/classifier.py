@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.ops.pooling import check_pooling, pool_tokens
 from keras_siamim.types import Tensor
 
@@ -14,8 +15,8 @@ class Classifier(keras.Model):
     Maps images (batch, height, width, 3) float32 to logits (batch, num_classes) float32.
 
     Args:
-        encoder: `keras.Model` from images (batch, height, width, 3) to tokens (batch, 1 + patches, width), class token
-            first.
+        encoder: `keras.Model` from images to tokens (batch, 1 + patches, width), class token first. It may expect
+            channels first.
         num_classes: Integer, 2 or more. Number of classes.
         pooling: `"mean"` of the patch tokens, as in the paper's fine-tuning, or the class `"token"`. Defaults to
             `"mean"`.
@@ -51,9 +52,10 @@ class Classifier(keras.Model):
         )
 
     def build(self, input_shape):
+        images = in_data_format_of(self.encoder, keras.KerasTensor((2, *input_shape[1:])))
         if not self.encoder.built:
-            self.encoder.build(input_shape)
-        tokens = self.encoder.compute_output_spec(keras.KerasTensor((2, *input_shape[1:])))
+            self.encoder.build((None, *images.shape[1:]))
+        tokens = self.encoder.compute_output_spec(images)
         pooled = (None, tokens.shape[-1])
         self.head_norm.build(pooled)
         self.head.build(pooled)
@@ -70,7 +72,8 @@ class Classifier(keras.Model):
         return self.head_norm(pool_tokens(tokens, self.pooling))
 
     def call(self, images, training=False):
-        return ops.cast(self.head(self.pool(self.encoder(images, training=training))), "float32")
+        tokens = self.encoder(in_data_format_of(self.encoder, images), training=training)
+        return ops.cast(self.head(self.pool(tokens)), "float32")
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_classes)

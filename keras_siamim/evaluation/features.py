@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.files import write_atomically
+from keras_siamim.files import delete_abandoned, write_atomically
 from keras_siamim.ops.pooling import POOLINGS, check_pooling, pool_tokens
 from keras_siamim.types import ArrayLike, PathLike, Tensor
 
@@ -308,7 +308,7 @@ def check_batch(inputs: np.ndarray, labels: np.ndarray, batch_size: int | None) 
 
 
 def cache_folder(cache_dir: PathLike | None, encoder: keras.Model | Callable) -> Path | None:
-    """Create the folder of an encoder in a cache.
+    """Create the folder of an encoder in a cache, and delete what interrupted writes left there.
 
     Args:
         cache_dir: Path of the cache folder, or `None` for no cache.
@@ -324,6 +324,7 @@ def cache_folder(cache_dir: PathLike | None, encoder: keras.Model | Callable) ->
         return None
     folder = Path(cache_dir) / fingerprint(encoder)[:32]
     folder.mkdir(parents=True, exist_ok=True)
+    delete_abandoned(folder)
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_siamim.evaluation.checks import check_labels
+from keras_siamim.evaluation.checks import check_labels, first_batch
 from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
@@ -132,7 +132,7 @@ def fine_tune(
         The compiled, fine-tuned `Classifier`, and an `EvaluationResult` with `top1` and `train_loss`.
 
     Raises:
-        ValueError: If targets or labels are malformed, or a setting is out of its range.
+        ValueError: If targets or labels are malformed, a split is empty, or a setting is out of its range.
 
     Example:
         >>> from keras_siamim.evaluation.linear_probe import ShuffledBatches
@@ -147,7 +147,8 @@ def fine_tune(
         raise ValueError(f"`warmup_epochs` must be 0 or more and below `epochs`, {epochs}. Received: {warmup_epochs}.")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"`label_smoothing` must be 0 or more and below 1. Received: {label_smoothing}.")
-    targets = np.asarray(next(iter(train))[1])
+    images, targets = first_batch(train, "train")
+    first_batch(test, "test")  # before the training
     if targets.ndim != 2 or targets.shape[1] != num_classes or not np.allclose(targets.sum(axis=1), 1, atol=1e-3):
         raise ValueError(
             f"`train` must yield targets (batch, {num_classes}) whose rows sum to 1. Received: shape {targets.shape}, "
@@ -159,7 +160,7 @@ def fine_tune(
     with stopwatch() as seconds:
         classifier = Classifier(copy_to_train(encoder, drop_path_rate), num_classes, pooling)
         if not classifier.built:
-            classifier.build((None, *np.asarray(next(iter(train))[0]).shape[1:]))
+            classifier.build((None, *images.shape[1:]))
         classifier.compile(
             optimizer=LayerDecayAdamW(
                 warmup_cosine(peak, warmup_epochs * steps, epochs * steps),

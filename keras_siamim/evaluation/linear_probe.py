@@ -7,11 +7,13 @@ The recipe of Masked Autoencoders (He et al., CVPR 2022, arXiv 2111.06377, appen
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_siamim.evaluation.checks import check_labels
+from keras_siamim.evaluation.checks import check_labels, first_batch
+from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.ops.pooling import check_pooling, pool_tokens
@@ -57,6 +59,22 @@ class ShuffledBatches(keras.utils.PyDataset):
         self.order = self.random.permutation(len(self.labels))
 
 
+def in_batches(split: Any, batch_size: int = 1024) -> Any:
+    """Return a split as an iterable of batches.
+
+    Args:
+        split: Tuple (inputs, labels) of NumPy arrays, or an iterable of such batches, which is returned unchanged.
+        batch_size: Integer. Rows per batch of arrays. Defaults to 1024.
+
+    Example:
+        >>> [len(labels) for _, labels in in_batches((np.zeros((5, 3)), np.arange(5)), batch_size=4)]
+        [4, 1]
+    """
+    if isinstance(split, tuple | list) and len(split) == 2 and isinstance(split[0], np.ndarray):
+        return [tuple(part[i : i + batch_size] for part in split) for i in range(0, len(split[1]), batch_size)]
+    return split
+
+
 def build_probe(
     input_shape: tuple[int, ...],
     num_classes: int,
@@ -89,7 +107,7 @@ def build_probe(
     inputs = x = keras.Input(input_shape)
     if encoder is not None:
         # In half precision, a mean over many patches would lose digits.
-        x = pool_tokens(keras.ops.cast(encoder(inputs, training=False), "float32"), pooling)
+        x = pool_tokens(keras.ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32"), pooling)
     x = keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="probe_norm"
     )(x)
@@ -160,7 +178,7 @@ def linear_probe(
         An `EvaluationResult` with `top1`, and `train_loss` of the last epoch.
 
     Raises:
-        ValueError: If labels are out of range, the split is empty, or a setting is out of its range.
+        ValueError: If labels are out of range, a split is empty, or a setting is out of its range.
 
     Example:
         >>> split = (np.eye(2, dtype="float32"), np.array([0, 1]))
@@ -182,8 +200,6 @@ def linear_probe(
             notes.append(f"The batch of {batch_size} was reduced to {len(inputs)}, the number of training images.")
             batch_size = len(inputs)
         train = ShuffledBatches(inputs, labels, batch_size, seed)
-    if isinstance(test, tuple | list) and isinstance(test[0], np.ndarray):
-        test = [tuple(part[i : i + 1024] for part in test) for i in range(0, len(test[1]), 1024)]
     steps = len(train)  # type: ignore[arg-type]  # both kinds of data set have a length
     if not steps:
         raise ValueError(f"`train` must yield at least one batch of {batch_size}. Received: none.")
@@ -196,15 +212,16 @@ def linear_probe(
             f"change the weights by only {max_change:.2g} times their norm. Increase the epochs or the base learning "
             "rate."
         )
+    test_batches = in_batches(test)
+    shape = first_batch(test_batches, "test")[0].shape[1:]
     with stopwatch() as seconds, frozen(encoder):
-        shape = next(iter(test))[0].shape[1:]
-        model = build_probe(tuple(shape), num_classes, encoder, pooling, seed)
+        model = build_probe(shape, num_classes, encoder, pooling, seed)
         model.compile(
             optimizer=LARS(warmup_cosine(peak, warmup_epochs * steps, epochs * steps), _MOMENTUM, _TRUST),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         history = model.fit(train, epochs=epochs, shuffle=False, verbose=verbose)
-        logits, labels = predict_logits(model, test)
+        logits, labels = predict_logits(model, test_batches)
     check_labels(labels, len(labels), "test labels", num_classes)
     return EvaluationResult(
         protocol="linear_probe",

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.evaluation.classifier import Classifier
+from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.objectives.base import Objective
 from keras_siamim.ops.pooling import pool_tokens
 from keras_siamim.types import Tensor
@@ -100,9 +101,7 @@ def named_outputs(
         >>> list(named_outputs(encoder, None, "mean", keras.ops.zeros((1, 16, 16, 3))))
         ['class_token', 'patch_tokens', 'pooled']
     """
-    if getattr(encoder, "data_format", "channels_last") == "channels_first":
-        images = ops.transpose(images, (0, 3, 1, 2))
-    tokens = encoder(images, training=False)
+    tokens = encoder(in_data_format_of(encoder, images), training=False)
     outputs = {"class_token": tokens[:, 0], "patch_tokens": tokens[:, 1:], "pooled": pool_tokens(tokens, pooling)}
     if head is not None:
         outputs["logits"] = head(outputs["pooled"], training=False)

@@ -1,45 +1,30 @@
 """SavedModel export for TensorFlow Serving, from a model on any backend."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.arguments import height_and_width
 from keras_siamim.export.outputs import components, keras_outputs, largest_difference, probe_images, to_float32
+from keras_siamim.export.versions import (
+    Export,
+    check_version,
+    export_under_tensorflow,
+    publish,
+    refuse_above_tolerance,
+    size_of,
+    staging_directory,
+)
+from keras_siamim.files import write_atomically
 from keras_siamim.ops.pooling import check_pooling
 from keras_siamim.types import PathLike, Size
 
-TOLERANCE = 1e-4
 WEIGHTS_DTYPES = ("float32", "bfloat16", "float16")
-
-
-class Export(NamedTuple):
-    """Result of an export.
-
-    Attributes:
-        path: `Path` of the version's directory.
-        error: Float. Largest relative difference of the exported graph's outputs from Keras's, with float32 weights.
-        rounding_error: Float. Likewise, with weights in `weights_dtype`.
-        size: Integer. Bytes of all files.
-
-    Example:
-        >>> from pathlib import Path
-        >>> Export(Path("saved_models/digits/1"), 1e-6, 1e-6, 2_000_000).path.name
-        '1'
-    """
-
-    path: Path
-    error: float
-    rounding_error: float
-    size: int
 
 
 def export_saved_model(
@@ -102,14 +87,14 @@ def export_saved_model(
         raise ValueError(f"`crop_fraction` must be above 0 and at most 1. Received: {crop_fraction}.")
     if head is not None and not head.built:
         raise ValueError(f"`head` must be built. Received: {head.name!r}, which has no weights yet.")
-    _check_version(directory, version)
+    check_version(directory, version)
     image_size = image_size or getattr(encoder, "image_size", None)
     if image_size is None:
         raise ValueError(
             f"`image_size` must be given for a model without this attribute. Received: None for a "
             f"{type(encoder).__name__}."
         )
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = height_and_width("image_size", image_size)
     settings = {
         "directory": str(directory.absolute()),
         "version": version,
@@ -123,23 +108,6 @@ def export_saved_model(
     if keras.config.backend() == "tensorflow":
         return write_version(encoder, head, reference, settings)
     return _write_in_new_process(encoder, head, reference, settings)
-
-
-def _check_version(directory, version):
-    if version is None:
-        return
-    if not isinstance(version, int) or version < 1:
-        raise ValueError(f"`version` must be an integer of at least 1. Received: {version!r}.")
-    if (directory / str(version)).exists():
-        raise _version_exists(directory, version)
-
-
-def _version_exists(directory, version):
-    return ValueError(f"`version` must not exist yet. Received: {version}, which {directory} has.")
-
-
-def _next_version(directory):
-    return max([int(child.name) for child in directory.iterdir() if child.name.isdigit()], default=0) + 1
 
 
 def write_version(
@@ -167,63 +135,37 @@ def write_version(
     from keras_siamim.export import serving, warmup
 
     directory, image_size = Path(settings["directory"]), tuple(settings["image_size"])
-    directory.mkdir(parents=True, exist_ok=True)
     fraction = settings["crop_fraction"]
     frame = None if fraction is None else preprocessing.frame_of(image_size, fraction)
     build = {"pooling": settings["pooling"], "image_size": image_size, "frame": frame}
-    staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
-    try:
+    with staging_directory(directory) as staging:
         probe = ("serving_default", "images", probe_images(image_size))
         served = serving.ServedModel(encoder, head, weights_dtype="float32", **build)
         error = largest_difference(_probe_outputs(served, probe[2]), reference)
-        if not error <= TOLERANCE:  # also true for NaN
-            raise RuntimeError(
-                f"The export was refused: its outputs must equal Keras's to {TOLERANCE:.0e} of the largest magnitude. "
-                f"Received: a difference of {error:.1e}."
-            )
+        refuse_above_tolerance(error)
         if settings["weights_dtype"] != "float32":
             served = serving.ServedModel(encoder, head, weights_dtype=settings["weights_dtype"], **build)
         served.save(staging)
         written = serving.run_signature(staging, probe)
         expected = {name: value.numpy() for name, value in served.signatures["serving_default"](probe[2]).items()}
-        if not (difference := largest_difference(written, expected)) <= TOLERANCE:
-            raise RuntimeError(
-                f"The export was refused: the outputs of the written file must equal the graph's to {TOLERANCE:.0e} of "
-                f"the largest magnitude. Received: a difference of {difference:.1e}."
-            )
+        refuse_above_tolerance(
+            largest_difference(written, expected), "the outputs of the written file must equal the graph's"
+        )
         warmup.write_warmup_requests(staging, directory.name, image_size)
         (staging / "assets.extra" / "preprocessing.json").write_text(
             json.dumps({"image_size": image_size, "frame": frame})
         )
-        staging.chmod(0o755)  # temporary directories are private
-        path = _publish(staging, directory, settings["version"])
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        path = publish(staging, directory, settings["version"])
     parameters = directory / "batching_parameters.txt"
     if not parameters.exists():
-        parameters.write_text(warmup.batching_parameters())
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return Export(path, error, largest_difference(_probe_outputs(served, probe[2]), reference), size)
+        with write_atomically(parameters) as file:
+            file.write(warmup.batching_parameters().encode())
+    return Export(path, error, largest_difference(_probe_outputs(served, probe[2]), reference), size_of(path))
 
 
 def _probe_outputs(served, images):
     # Not by a signature, because resizing is no part of the Keras model.
     return {name: value.numpy() for name, value in served.outputs(images).items()}
-
-
-def _publish(staging, directory, version):
-    """Rename a complete version to its number, and never replace another version."""
-    while True:
-        path = directory / str(version or _next_version(directory))
-        if not path.exists():  # a rename would replace an empty directory
-            try:
-                return staging.rename(path)
-            except OSError:
-                if not path.exists():
-                    raise
-        # Another process has published this number meanwhile.
-        if version:
-            raise _version_exists(directory, version)
 
 
 def _modules_of(config):
@@ -264,18 +206,4 @@ def _write_in_new_process(encoder, head, reference, settings):
                 np.savez(folder / f"{name}.npz", **weights)
         np.savez(folder / "reference.npz", **reference)
         (folder / "settings.json").write_text(json.dumps(settings))
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": "tensorflow",
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "CUDA_VISIBLE_DEVICES": "-1",  # this process occupies the accelerator
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-        command = [sys.executable, "-m", "keras_siamim.export.worker", str(folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if not (folder / "result.json").exists():
-            raise RuntimeError(f"The process that exports under TensorFlow failed:\n{done.stderr[-4000:]}")
-        result = json.loads((folder / "result.json").read_text())
-    if "error_message" in result:
-        raise RuntimeError(result["error_message"])
-    return Export(Path(result["path"]), result["error"], result["rounding_error"], result["size"])
+        return export_under_tensorflow("keras_siamim.export.worker", folder)

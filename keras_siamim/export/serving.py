@@ -1,6 +1,6 @@
 """Graph of an exported model. Needs Keras on TensorFlow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -9,6 +9,30 @@ import tensorflow as tf
 from keras_siamim.data.images import preprocessing
 from keras_siamim.export.outputs import named_outputs
 from keras_siamim.types import PathLike, Tensor
+
+
+class StoredWeights:
+    """Copies of weights as TensorFlow variables, the only ones that are saved.
+
+    Args:
+        weights: Keras variables.
+        dtype: String. Dtype of the stored floats. Computation is in the dtype of the weights.
+
+    Attributes:
+        stored: List of `tf.Variable`.
+    """
+
+    def __init__(self, weights: Sequence[keras.Variable], dtype: str) -> None:
+        self._weights = list(weights)
+        self.stored = [
+            tf.Variable(_cast_floats(weight.value, dtype), trainable=False, name=weight.path.replace("/", "."))
+            for weight in self._weights
+        ]
+
+    def scope(self) -> keras.StatelessScope:
+        """Return a scope in which Keras computes with the stored weights."""
+        pairs = zip(self._weights, self.stored, strict=True)
+        return keras.StatelessScope(state_mapping=[(weight, tf.cast(stored, weight.dtype)) for weight, stored in pairs])
 
 
 class ServedModel:
@@ -45,11 +69,8 @@ class ServedModel:
         weights_dtype: str,
     ) -> None:
         self._networks = encoder, head, pooling
-        self._keras_weights = [*encoder.weights, *(head.weights if head is not None else [])]
-        self._stored = [
-            tf.Variable(_cast_floats(weight.value, weights_dtype), trainable=False, name=weight.path.replace("/", "."))
-            for weight in self._keras_weights
-        ]
+        weights = [*encoder.weights, *(head.weights if head is not None else [])]
+        self._weights = StoredWeights(weights, weights_dtype)
         pixels = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
         normalized = tf.TensorSpec((None, *image_size, 3), tf.float32, name="images")
         files = tf.TensorSpec((None,), tf.string, name="image_bytes")
@@ -80,18 +101,13 @@ class ServedModel:
         Returns:
             Dictionary of float32 tensors by output name, see `named_outputs`.
         """
-        with self._stored_weights():
+        with self._weights.scope():
             return named_outputs(*self._networks, preprocessing.normalize(pixels))
 
     def _tokens(self, images):
-        with self._stored_weights():
+        with self._weights.scope():
             outputs = named_outputs(*self._networks, images)
         return {"tokens": tf.concat([outputs["class_token"][:, None], outputs["patch_tokens"]], axis=1)}
-
-    def _stored_weights(self):
-        """Return a scope in which Keras computes with the stored weights."""
-        pairs = zip(self._keras_weights, self._stored, strict=True)
-        return keras.StatelessScope(state_mapping=[(weight, tf.cast(stored, weight.dtype)) for weight, stored in pairs])
 
     def save(self, directory: PathLike) -> None:
         """Write the SavedModel.
@@ -100,7 +116,7 @@ class ServedModel:
             directory: String or path. An empty or new directory.
         """
         module = tf.Module(name="siamim")
-        module.weights = self._stored
+        module.weights = self._weights.stored
         module.functions = self.signatures
         tf.saved_model.save(module, str(directory), signatures=self.signatures)
 

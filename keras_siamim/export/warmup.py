@@ -4,6 +4,7 @@ Messages of TensorFlow Serving are encoded by their field numbers (`prediction_l
 `model.proto`), which avoids a dependency on `tensorflow-serving-api`. `TensorProto` belongs to TensorFlow.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,16 +55,29 @@ def write_warmup_requests(directory: Path, model_name: str, image_size: tuple[in
         image_size: (height, width) of the encoder in pixels.
     """
     rng = np.random.default_rng(0)
+    requests: list[tuple[str, dict[str, ArrayLike]]] = []
+    for batch in WARMUP_BATCH_SIZES:
+        images = rng.integers(0, 256, (batch, *image_size, 3), "uint8")
+        files = [tf.io.encode_jpeg(image).numpy() for image in images]
+        requests.append(("serving_default", {"images": images}))
+        requests.append(("image_bytes", {"image_bytes": tf.constant(files)}))
+    normalized = rng.normal(size=(1, *image_size, 3)).astype("float32")
+    write_warmup(directory, model_name, [*requests, ("tokens", {"images": normalized})])
+
+
+def write_warmup(directory: Path, model_name: str, requests: Sequence[tuple[str, dict[str, ArrayLike]]]) -> None:
+    """Write requests as `assets.extra/tf_serving_warmup_requests`.
+
+    Args:
+        directory: `Path`. Directory of the version.
+        model_name: String. Name of the served model.
+        requests: Sequence of tuples: the name of a signature, and its inputs by name.
+    """
     extra = directory / "assets.extra"
     extra.mkdir()
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for batch in WARMUP_BATCH_SIZES:
-            images = rng.integers(0, 256, (batch, *image_size, 3), "uint8")
-            files = [tf.io.encode_jpeg(image).numpy() for image in images]
-            writer.write(prediction_log(model_name, "serving_default", {"images": images}))
-            writer.write(prediction_log(model_name, "image_bytes", {"image_bytes": tf.constant(files)}))
-        normalized = rng.normal(size=(1, *image_size, 3)).astype("float32")
-        writer.write(prediction_log(model_name, "tokens", {"images": normalized}))
+        for signature_name, inputs in requests:
+            writer.write(prediction_log(model_name, signature_name, inputs))
 
 
 def batching_parameters() -> str:

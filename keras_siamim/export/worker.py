@@ -16,6 +16,7 @@ import numpy as np
 
 import keras_siamim  # noqa: F401  registers the classes that the configurations name
 from keras_siamim.export.saved_model import write_version
+from keras_siamim.export.versions import write_result
 
 
 def load(folder: Path, name: str) -> keras.Model | None:
@@ -50,12 +51,11 @@ def main(folder: Path) -> None:
             importlib.import_module(module)
         export = write_version(load(folder, "encoder"), load(folder, "head"), reference, settings)
     except RuntimeError as error:
-        result = {"error_message": str(error)}
+        write_result(folder, str(error))
     except ImportError as error:
-        result = {"error_message": f"The exporting process cannot import the module of a class of the model: {error}."}
+        write_result(folder, f"The exporting process cannot import the module of a class of the model: {error}.")
     else:
-        result = {**export._asdict(), "path": str(export.path)}
-    (folder / "result.json").write_text(json.dumps(result))
+        write_result(folder, export)
 
 
 if __name__ == "__main__":

@@ -1,69 +1,12 @@
-"""Validation of constructor arguments."""
+"""Old place of `keras_siamim.arguments`, for branches that are not merged yet."""
 
-import math
-import numbers
 from typing import Any
 
+from keras_siamim.arguments import height_and_width, number_in, whole_number
 
-def whole_number(name: str, value: Any, minimum: int = 1) -> int:
-    """Return an integer argument as a Python int.
-
-    Args:
-        name: str. Name of the argument, for the error.
-        value: Python or NumPy integer.
-        minimum: int. Smallest valid value. Defaults to 1.
-
-    Raises:
-        ValueError: For smaller values and other types, booleans and floats included.
-
-    Example:
-        >>> from keras_siamim.layers.arguments import whole_number
-        >>> whole_number("depth", np.int64(12))
-        12
-    """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"`{name}` must be a whole number, {minimum} or more. Received: {value!r}.")
-    return int(value)  # Keras cannot serialize NumPy's integers
+__all__ = ["height_and_width", "positive_number", "whole_number"]
 
 
 def positive_number(name: str, value: Any) -> float:
-    """Return a finite number above 0 unchanged.
-
-    Args:
-        name: str. Name of the argument, for the error.
-        value: Python or NumPy number.
-
-    Raises:
-        ValueError: For other numbers and types, booleans included.
-
-    Example:
-        >>> from keras_siamim.layers.arguments import positive_number
-        >>> positive_number("mlp_ratio", 4)
-        4
-    """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}.")
-    return value
-
-
-def height_and_width(name: str, value: Any) -> tuple[int, int]:
-    """Return an image size as a tuple (height, width) of Python ints.
-
-    Args:
-        name: str. Name of the argument, for the error.
-        value: Integer, or tuple or list of two integers.
-
-    Raises:
-        ValueError: For other values.
-
-    Example:
-        >>> from keras_siamim.layers.arguments import height_and_width
-        >>> height_and_width("image_size", 224)
-        (224, 224)
-    """
-    sides = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(sides) != 2:
-        raise ValueError(f"`{name}` must be one whole number or (height, width). Received: {value!r}.")
-    height, width = (whole_number(name, side) for side in sides)
-    return height, width
+    """Return a finite number above 0 unchanged, see `number_in`."""
+    return number_in(name, value, "(0, inf)")

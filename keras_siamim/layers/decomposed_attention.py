@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_siamim._backend.kernels import biased_self_attention
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 from keras_siamim.layers.attention import Attention
 from keras_siamim.ops.windows import decomposed_position_logits, join_windows, split_windows
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_siamim._backend.kernels import dense
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 

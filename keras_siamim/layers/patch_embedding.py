@@ -6,8 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 from keras_siamim.ops import gather_tokens, patchify
+from keras_siamim.ops.tokens import check_data_format
 
 
 def checked_grid(height: int | None, width: int | None, patch_size: int) -> tuple[int, int]:
@@ -54,7 +55,8 @@ class PatchEmbedding(keras.layers.Layer):
         (batch, patches, width).
 
     Raises:
-        ValueError: If `width` or `patch_size` is not a positive integer, or `patch_size` does not divide the images.
+        ValueError: If `width` or `patch_size` is not a positive integer, `data_format` is unknown, or `patch_size` does
+            not divide the images.
 
     Example:
         >>> from keras_siamim.layers import PatchEmbedding
@@ -67,7 +69,7 @@ class PatchEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.width = whole_number("width", width)
         self.patch_size = whole_number("patch_size", patch_size)
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = check_data_format(keras.config.image_data_format() if data_format is None else data_format)
 
     def grid(self, image_shape: Sequence[int | None]) -> tuple[int, int]:
         """Return the patch grid (rows, columns) of images of the static shape `image_shape`, batch axis included."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_siamim._backend.kernels import biased_self_attention
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 from keras_siamim.layers.attention import Attention
 
 

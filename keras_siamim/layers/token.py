@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_siamim.layers.arguments import whole_number
+from keras_siamim.arguments import whole_number
 from keras_siamim.types import Tensor
 
 

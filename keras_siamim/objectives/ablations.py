@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.layers.arguments import height_and_width
+from keras_siamim.arguments import height_and_width
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import normalize_pixels
 from keras_siamim.objectives.siamese_im import SiameseIM

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
+from keras_siamim.arguments import whole_number
 from keras_siamim.layers import MlpHead
-from keras_siamim.layers.arguments import whole_number
 from keras_siamim.losses import InfoNCE
 from keras_siamim.objectives.momentum import MomentumObjective
 from keras_siamim.objectives.validation import require_float, require_keys

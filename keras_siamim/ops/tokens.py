@@ -4,6 +4,24 @@ from keras import ops
 
 from keras_siamim.types import Tensor
 
+DATA_FORMATS = ("channels_last", "channels_first")
+
+
+def check_data_format(data_format: str) -> str:
+    """Return `data_format` after checking that it is one of `DATA_FORMATS`.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> from keras_siamim.ops.tokens import check_data_format
+        >>> check_data_format("channels_first")
+        'channels_first'
+    """
+    if data_format not in DATA_FORMATS:
+        raise ValueError(f"`data_format` must be one of {DATA_FORMATS}. Received: {data_format!r}.")
+    return data_format
+
 
 def patchify(images: Tensor, patch_size: int, data_format: str = "channels_last") -> Tensor:
     """Split images into flat, non-overlapping square patches, row by row.
@@ -18,12 +36,15 @@ def patchify(images: Tensor, patch_size: int, data_format: str = "channels_last"
         (batch, rows * columns, patch_size * patch_size * channels), same dtype. Within a patch the order is
         (row, column, channel) for both data formats.
 
+    Raises:
+        ValueError: If `data_format` is unknown.
+
     Example:
         >>> from keras_siamim.ops import patchify
         >>> tuple(patchify(keras.ops.zeros((2, 8, 12, 3)), patch_size=4).shape)
         (2, 6, 48)
     """
-    if data_format == "channels_first":
+    if check_data_format(data_format) == "channels_first":
         images = ops.transpose(images, (0, 2, 3, 1))
     _, height, width, channels = images.shape
     rows, columns = height // patch_size, width // patch_size

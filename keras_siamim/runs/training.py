@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 import keras
 
 from keras_siamim.callbacks.divergence import Diverged, StopWhenDiverged
-from keras_siamim.objectives import Objective
+from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.runs.checkpoint_files import Progress
 from keras_siamim.runs.exact_checkpoint import EndOnSignal, ExactCheckpoint
 from keras_siamim.runs.first_bad_tensor import first_bad_tensor
-from keras_siamim.runs.plan import Stage
 from keras_siamim.runs.training_state import MODEL
 from keras_siamim.types import Batch
 
@@ -21,13 +20,13 @@ class TrainingFailed(Exception):
 
 
 def resume(
-    model: Objective, stage: Stage, checkpoint: ExactCheckpoint, report: Callable[[str], object] = print
+    model: SkipNonFiniteSteps, stage: int, checkpoint: ExactCheckpoint, report: Callable[[str], object] = print
 ) -> Progress:
     """Restore a new model from the newest intact checkpoint of its run, if there is one.
 
     Args:
-        model: Objective with its initial weights, compiled for `stage`.
-        stage: Current `Stage` of the run.
+        model: Objective, or model of a task, with its initial weights, compiled for `stage`.
+        stage: Integer. Number of the current `Stage` of the run, 0 for a run without further stages.
         checkpoint: `ExactCheckpoint` of the run.
         report: Function of one line of text. Defaults to `print`.
 
@@ -52,22 +51,22 @@ def resume(
             f"Received: damaged files only in {checkpoint.files.folder}. "
             "Restore one, or delete the folder to start again."
         )
-    if path is None and stage.number:
+    if path is None and stage:
         raise ValueError(
             f"`checkpoint` must have an intact file to continue a run. Received: none in {checkpoint.files.folder}."
         )
-    if progress.stage == stage.number:
+    if progress.stage == stage:
         checkpoint.start_at(progress, model, path)
     else:
-        checkpoint.start_at(progress.reshuffled(stage=stage.number), model, path, groups=(MODEL,))
+        checkpoint.start_at(progress.reshuffled(stage=stage), model, path, groups=(MODEL,))
         model.restart_schedule()
-    if path is None or progress.stage != stage.number:
+    if path is None or progress.stage != stage:
         checkpoint.save_and_wait(model)  # for a rollback before the first regular checkpoint
     return checkpoint.progress
 
 
 def train(
-    model: Objective,
+    model: SkipNonFiniteSteps,
     batches_from: Callable[[Progress], Iterable[Batch]],
     checkpoint: ExactCheckpoint,
     last_epoch: int,
@@ -83,7 +82,7 @@ def train(
     data order. If it diverges again at the same point, it rolls back to an older checkpoint.
 
     Args:
-        model: Objective that `resume` restored.
+        model: Model that `resume` restored.
         batches_from: Function from a `Progress` to an infinite dataset of the training batches that follow.
         checkpoint: `ExactCheckpoint` that was given to `resume`.
         last_epoch: Integer. Total number of epochs of the run.

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_siamim.arguments import height_and_width
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.backbones.dense import check_encoder, copy_blocks, position_table
 from keras_siamim.layers import LearnedPositions, PatchEmbedding, RelativeAttention, Token
-from keras_siamim.layers.arguments import height_and_width
 from keras_siamim.layers.block import encoder_blocks
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.ops import interpolate_positions

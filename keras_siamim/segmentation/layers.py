@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_siamim.arguments import whole_number
 from keras_siamim.layers import TokenBatchNorm
-from keras_siamim.layers.arguments import whole_number
 from keras_siamim.layers.convolution import CHANNELS_LAST
 from keras_siamim.types import Tensor
 

@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_siamim._backend import TrainStep
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.evaluation.features import check_images
 from keras_siamim.evaluation.mean_iou import IGNORE
 from keras_siamim.evaluation.patch_features import grid_of, patch_token_function
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.evaluation.segmentation_protocol import class_numbers
 from keras_siamim.layers import TokenBatchNorm
-from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.optimizers import AdamW
 from keras_siamim.segmentation.layers import CHANNELS_LAST, class_logits, resize_bilinear

@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.evaluation.mean_iou import IGNORE
-from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.segmentation.backbone import feature_maps_of
 from keras_siamim.segmentation.heads import POOL_SCALES, AuxiliaryHead, MultiScaleNeck, UPerHead
@@ -86,6 +86,11 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         if 0 <= ignore < num_classes:
             raise ValueError(f"`ignore` must be no class, outside [0, {num_classes}). Received: {ignore}.")
         self.crop_size = height_and_width("crop_size", crop_size)
+        patch_size = getattr(encoder, "patch_size", 1)
+        if any(side % patch_size for side in self.crop_size):
+            raise ValueError(
+                f"`crop_size` must be multiples of the encoder's patch size, {patch_size}. Received: {crop_size}."
+            )
         policy = self.dtype_policy
         self.backbone = feature_maps_of(encoder, self.crop_size, taps, drop_path_rate, dtype=policy, name="backbone")
         if len(self.backbone.taps) != 4:

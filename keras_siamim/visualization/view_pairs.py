@@ -2,15 +2,14 @@
 
 import colorsys
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_siamim.data.views import color, geometry
-from keras_siamim.files import write_atomically
 from keras_siamim.types import ArrayLike, PathLike
+from keras_siamim.visualization.writing import save_image
 
 if TYPE_CHECKING:
     from keras_siamim.data.masking import Masking
@@ -51,11 +50,12 @@ def save_pairs(
     Raises:
         ValueError: If no image of the source can be read, or no image format has the suffix. No file is written.
     """
+    return save_image(path, lambda: _draw_pairs(source, views, masking, count, seed, epoch))
+
+
+def _draw_pairs(source, views, masking, count, seed, epoch):
     from keras_siamim.data.error_handling import decoded
 
-    suffix = Path(path).suffix.lower()
-    if suffix not in Image.registered_extensions():
-        raise ValueError(f"`path` must end in the suffix of an image format, such as .png. Received: {path}.")
     rows = []
     for example in (
         source.examples(seed, epoch, shuffle=True).map(decoded).ignore_errors().take(count).as_numpy_iterator()
@@ -68,9 +68,7 @@ def save_pairs(
         rows.append(draw_pair(image, boxes.numpy(), np.asarray(view_1[0]), np.asarray(view_2[0]), grid, masks))
     if not rows:
         raise ValueError(f"`source` must hold readable images. Received: {source.name}, without a readable image.")
-    with write_atomically(path) as file:
-        sheet(rows).save(file, Image.registered_extensions()[suffix])
-    return path
+    return sheet(rows)
 
 
 def sheet(rows: list[Image.Image]) -> Image.Image:

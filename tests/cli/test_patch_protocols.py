@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate
-from tests.evaluation.stand_in import write_images
+from tests.evaluation.stand_in import write_images, write_label_maps
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -24,8 +24,8 @@ def encoder(tmp_path_factory):
     return path
 
 
-def run(encoder, data, protocols, output):
-    options = ["--encoder", str(encoder), "--data", str(data), "--protocols", protocols, "--batch-size", "16"]
+def run(encoder, data, protocols, output, *others):
+    options = ["--encoder", str(encoder), "--data", str(data), "--protocols", protocols, "--batch-size", "16", *others]
     evaluate.main([*options, "--cache", str(output / "cache"), "--output", str(output)])
     return json.loads((output / "evaluation.json").read_text())["rows"]
 
@@ -74,3 +74,19 @@ def test_object_discovery_refuses_encoders_without_keys(tmp_path):
     options = ["--encoder", str(tmp_path / "other.keras"), "--data", str(tmp_path), "--protocols", "corloc"]
     with pytest.raises(ValueError, match="`--encoder` must be a ViTEncoder for corloc, which needs the keys"):
         evaluate.main([*options, "--image-size", "8", "--output", str(tmp_path / "out")])
+
+
+def test_images_with_label_maps(encoder, tmp_path, capsys):
+    write_label_maps(tmp_path / "data", train=12, val=4)
+    (tmp_path / "data" / "classes.txt").write_text("dark\nbright\n")
+
+    protocols = "segmentation_knn,segmentation_logistic,segmentation_linear"
+    rows = run(encoder, tmp_path / "data", protocols, tmp_path, "--steps", "20", "--crop-size", "8")
+
+    assert list(rows) == ROWS
+    for results in rows.values():
+        assert [result["protocol"].removesuffix("_segmentation") for result in results] == ["knn", "logistic", "linear"]
+    assert min(result["numbers"]["miou"] for result in rows["raw patches"][:2]) > 0.7
+    assert "iou bright" in rows["encoder"][0]["numbers"]
+    assert rows["encoder"][2]["settings"]["short_side"] == 8
+    assert "| mIoU (knn) | mIoU (logistic) | mIoU (linear) |" in capsys.readouterr().out

@@ -47,6 +47,14 @@ def test_plain_pytorch_computes_the_same_features(variant, rng):
     assert np.abs(tokens(theirs, images) - ours).max() <= 1e-5 * np.abs(ours).max()
 
 
+@pytest.mark.one_backend
+def test_equal_encoders_give_equal_files(tmp_path):
+    encoder = randomized()
+    for number in range(5):
+        convert.save_encoder(encoder, tmp_path / f"{number}.safetensors")
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_layer_scale_does_not_exist_in_hugging_face_s_vit():
     with pytest.raises(ValueError, match="Received: 'blocks.0.ls1.gamma', which that model lacks"):
         convert.encoder_weights(randomized(layer_scale_init=0.1), "hugging_face")

@@ -62,5 +62,5 @@ def test_an_unreadable_image_is_named_or_left_out(folder):
 
 @pytest.mark.parametrize(("size", "batch"), [(0, 2), ((8, 0), 2), (8, 0)])
 def test_sizes_below_one_are_refused(folder, size, batch):
-    with pytest.raises(ValueError, match="must be 1 or more"):
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
         box_batches(open_boxes(folder), size, batch)

@@ -76,6 +76,8 @@ def test_a_count_outside_the_grid_is_refused(count):
 def test_unknown_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Masking((4, 6), 10, **arguments)
+    with pytest.raises(ValueError, match="`grid` must be a whole number, 1 or more. Received: -4"):
+        Masking((-4, -6), 10)
 
 
 @pytest.mark.parametrize("ratio", [0, 1, 1.5])

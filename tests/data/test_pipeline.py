@@ -147,7 +147,7 @@ def test_evaluation_images_come_in_order_and_all_of_them(kind, request):
     [
         ({"batch_size": 23}, "`batch_size` must be at most 22, the number of images of array per worker. Received: 23"),
         ({"batch_size": 12, "workers": 2}, "`batch_size` must be at most 11"),
-        ({"batch_size": 0}, "`batch_size` must be 1 or more"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number, 1 or more"),
         ({"batch_size": 4, "worker": 1}, r"`worker` must be in \[0, 0\]"),
         ({"batch_size": 4, "start_step": 6}, r"`start_step` must be in \[0, 5\]"),
     ],

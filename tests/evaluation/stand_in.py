@@ -55,5 +55,19 @@ def write_images(folder, **splits):
             Image.fromarray(np.clip(128 + 40 * image, 0, 255).astype("uint8")).save(place / f"{number}.png")
 
 
+def write_label_maps(folder, **counts):
+    """Write images whose bright lower part is class 1, as `folder/SPLIT/{images,masks}/*.png`."""
+    random = np.random.default_rng(0)
+    for split, count in counts.items():
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for number in range(count):
+            labels = np.zeros((20, 24), "uint8")
+            labels[random.integers(8, 13) :] = 1
+            pixels = random.integers(0, 40, (20, 24, 3)) + 180 * labels[..., None]
+            for kind, content in (("images", pixels), ("masks", labels)):
+                Image.fromarray(content.astype("uint8")).save(folder / split / kind / f"{number}.png")
+
+
 def batches_of(images, labels, size):
     return [(images[i : i + size], labels[i : i + size]) for i in range(0, len(images), size)]

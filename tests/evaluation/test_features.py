@@ -1,4 +1,5 @@
 import os
+import time
 
 import keras
 import numpy as np
@@ -6,9 +7,12 @@ import pytest
 
 from keras_siamim import ViTEncoder
 from keras_siamim.evaluation.baselines import RawPixels, random_initialized
+from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.evaluation.features import extract_features, fingerprint
 from keras_siamim.evaluation.fine_tuning import copy_to_train
+from keras_siamim.evaluation.linear_probe import build_probe
 from keras_siamim.evaluation.suite import PROTOCOLS
+from keras_siamim.files import STAGING
 from tests.evaluation.stand_in import PatchMeans, batches_of, make_encoder, make_images
 
 IMAGES, LABELS = make_images(22)
@@ -173,17 +177,48 @@ def test_a_callable_without_tokens_or_fingerprint_is_refused(tmp_path):
         extract_features(lambda images: images, [(IMAGES, LABELS)], tmp_path)
 
 
+@pytest.mark.one_backend
+def test_a_cache_drops_the_staging_files_of_killed_processes(tmp_path):
+    encoder = Counting()
+    extract_features(encoder, [(IMAGES, LABELS)], tmp_path)
+    folder = cached_files(tmp_path)[0].parent
+    for name, age in (("old", 7200), ("new", 0)):
+        path = folder / f"{STAGING}{name}"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+
+    extract_features(encoder, [(IMAGES, LABELS)], tmp_path)
+
+    assert [path.name for path in cached_files(tmp_path) if path.name.startswith(STAGING)] == [f"{STAGING}new"]
+
+
 def test_pooling_is_one_of_two():
     features = extract_features(Counting(), [(IMAGES, LABELS)])
     with pytest.raises(ValueError, match="`pooling` must be one of"):
         features.pooled("max")
 
 
-def test_an_encoder_with_its_channels_first_sees_the_same_images():
+@pytest.fixture
+def both_data_formats():
+    """Two encoders with the same weights, one with its channels last, one with its channels first."""
     sizes = {"image_size": (8, 12), "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2}
     last, first = (ViTEncoder(**sizes, data_format=f"channels_{order}") for order in ("last", "first"))
     first.set_weights(last.get_weights())
-    images = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype("float32")
-    found = [extract_features(encoder, [(images, np.arange(3))]) for encoder in (last, first)]
-    np.testing.assert_allclose(found[0].mean, found[1].mean, atol=1e-5)
-    assert random_initialized(first, (8, 12, 3)).data_format == "channels_first"
+    return last, first
+
+
+def test_an_encoder_with_its_channels_first_sees_the_same_images(both_data_formats, rng):
+    images = rng.normal(size=(3, 8, 12, 3)).astype("float32")
+    last, first = (extract_features(encoder, [(images, np.arange(3))]).mean for encoder in both_data_formats)
+    np.testing.assert_allclose(first, last, atol=1e-5)
+    assert random_initialized(both_data_formats[1], (8, 12, 3)).data_format == "channels_first"
+
+
+@pytest.mark.parametrize("build", [lambda encoder: build_probe((8, 12, 3), 3, encoder), lambda e: Classifier(e, 3)])
+def test_a_head_on_an_encoder_with_its_channels_first_gives_the_same_logits(build, both_data_formats, rng):
+    images = rng.normal(size=(3, 8, 12, 3)).astype("float32")
+    logits = []
+    for encoder in both_data_formats:
+        keras.utils.set_random_seed(0)
+        logits.append(keras.ops.convert_to_numpy(build(encoder)(images)))
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-4)

@@ -81,6 +81,19 @@ def test_settings_out_of_range_are_refused(message, changes):
         linear_probe(TRAIN, TEST, encoder=make_encoder(), **QUICK | changes)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("test", [(TEST[0][:0], TEST[1][:0]), [], [(TEST[0][:0], TEST[1][:0])]])
+def test_an_empty_test_split_is_refused(test):
+    with pytest.raises(ValueError, match="`test` must hold at least one image. Received: an empty split"):
+        linear_probe(TRAIN, test, encoder=make_encoder(), **QUICK)
+
+
+@pytest.mark.one_backend
+def test_an_iterator_which_can_be_read_only_once_is_refused():
+    with pytest.raises(ValueError, match="`test` must be a list or data set of batches.*Received: an iterator"):
+        linear_probe(TRAIN, iter(batches_of(*TEST, 16)), encoder=make_encoder(), **QUICK)
+
+
 def test_nan_inputs_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         linear_probe((TRAIN[0] * np.nan, TRAIN[1]), TEST, encoder=make_encoder(), **QUICK)

@@ -1,7 +1,9 @@
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
+from keras_siamim.layers import PatchEmbedding
 from keras_siamim.ops import gather_tokens, patchify, standardize, unpatchify
 
 
@@ -16,6 +18,14 @@ def test_patchify_gives_the_same_for_both_data_formats(rng):
     images = rng.normal(size=(2, 8, 12, 3)).astype("float32")
     first = patchify(images.transpose(0, 3, 1, 2), 4, "channels_first")
     np.testing.assert_array_equal(ops.convert_to_numpy(first), ops.convert_to_numpy(patchify(images, 4)))
+
+
+@pytest.mark.one_backend
+def test_an_unknown_data_format_is_refused():
+    for build in (lambda name: patchify(np.zeros((1, 4, 4, 3)), 4, name), lambda name: PatchEmbedding(8, 4, name)):
+        for name in ("NCHW", ""):
+            with pytest.raises(ValueError, match=f"`data_format` must be one of .*Received: '{name}'"):
+                build(name)
 
 
 def test_unpatchify_undoes_patchify(rng):

@@ -78,7 +78,7 @@ def train_to_end(folder, pipe=None, images=False):
     with FolderLock(folder):
         model = build_model()
         checkpoint = ExactCheckpoint(CheckpointFiles(folder / "checkpoints"), BATCHES, every_batches=SAVE_EVERY)
-        progress = resume(model, STAGE, checkpoint, report=lambda line: print(f"    {line}", flush=True))
+        progress = resume(model, STAGE.number, checkpoint, report=lambda line: print(f"    {line}", flush=True))
         callbacks = [RunLog(folder)]
         if pipe is not None:
             pipe.send(progress.batches)

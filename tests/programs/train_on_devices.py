@@ -17,6 +17,7 @@ from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_co
 from keras_siamim._backend import mean_over_replicas
 from keras_siamim.distribution import set_up
 from keras_siamim.objectives import MAE, MoCoV3
+from keras_siamim.segmentation import UPerNet
 from tests.nano import IMAGE_SIZE, PATCH_SIZE, nano_batch
 
 STEPS, BATCH, BAD = 5, 8, 2
@@ -51,6 +52,20 @@ OBJECTIVES = {
     "MAE": lambda: NoisyMAE(encoder(final_norm=True), **decoder),
     "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
 }
+# Its BatchNorms and losses are the only ones over maps; two devices are enough to see that they span all replicas.
+SEGMENTER, SEGMENTER_SETTINGS = "UPerNet", ("1", "2")
+
+
+def segmenter():
+    """Create a UPerNet without random layers."""
+    heads = {"head_width": 4, "auxiliary_width": 4, "taps": (1, 1, 1, 1), "pool_scales": (1, 2)}
+    return UPerNet(encoder(), 3, crop_size=IMAGE_SIZE, drop_path_rate=0.0, dropout=0.0, **heads)
+
+
+def segmented(batch):
+    """Return the images of a batch and labels that depend on them, 255 for some pixels of most images."""
+    images = batch["view_1"]
+    return images, np.digitize(np.nan_to_num(images[..., 0]), [-0.5, 0.5, 2.0]).choose([0, 1, 2, 255]).astype("uint8")
 
 
 def fit(model, batches, distribution):
@@ -58,10 +73,10 @@ def fit(model, batches, distribution):
     if TENSORFLOW:
         import tensorflow as tf
 
-        stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+        stacked = tf.nest.map_structure(lambda *values: np.stack(values), *batches)
         data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
     else:
-        data = ((batch,) for batch in batches)
+        data = (batch if isinstance(batch, tuple) else (batch,) for batch in batches)
     return model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
 
 
@@ -83,7 +98,8 @@ def train(setting, folder):
         for batch in global_batches(with_bad_one=distribution.replicas > 1)
     ]
     results = {"name": distribution.name}
-    for name, build in OBJECTIVES.items():
+    builders = OBJECTIVES if setting not in SEGMENTER_SETTINGS else {**OBJECTIVES, SEGMENTER: segmenter}
+    for name, build in builders.items():
         if cut and name == "MoCoV3":
             continue
         keras.utils.set_random_seed(3)
@@ -93,7 +109,7 @@ def train(setting, folder):
             model.gradient_checkpointing = name == "MAE" and distribution.replicas > 1
             # With a small epsilon, Adam would amplify rounding errors and hide gradients of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
-            logs = fit(model, batches, distribution)
+            logs = fit(model, [*map(segmented, batches)] if name == SEGMENTER else batches, distribution)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
             if name == "MAE":
                 results["random/spread"] = keras.ops.convert_to_numpy(model.spread)

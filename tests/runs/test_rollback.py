@@ -19,7 +19,7 @@ BATCHES = 6
 def test_non_finite_batches_are_skipped_then_reordered_then_reported(tmp_path):
     lines, checkpoint = [], ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, every_batches=2, background=False)
     model = compiled_nano_model()
-    resume(model, STAGE, checkpoint)
+    resume(model, STAGE.number, checkpoint)
     bad_orders, first_bad = {0}, 4
 
     def batches_from(progress):

@@ -6,10 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_siamim.recipes import Recipe
 from keras_siamim.runs.checkpoint_files import CheckpointFiles
 from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
-from keras_siamim.runs.plan import Stage
 from keras_siamim.runs.training import TrainingFailed, resume, train
 
 EPOCHS, BATCHES = 2, 6
@@ -38,7 +36,6 @@ def model():
 @pytest.fixture
 def run(model, tmp_path):
     """Function that trains with skipped steps and returns (order, batches) of every dataset, and the reports."""
-    recipe = Recipe(epochs=EPOCHS, warmup_epochs=0, batch_size=1, base_learning_rate=1.0)
 
     def run(batch=5, orders=(), save_every=3, **arguments):
         starts, lines = [], []
@@ -48,7 +45,7 @@ def run(model, tmp_path):
             return ((np.full((1, 3), progress.order + n), np.ones((1, 1))) for n in itertools.count(progress.batches))
 
         checkpoint = ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES, save_every, background=False)
-        resume(model, Stage(0, 0, recipe), checkpoint, lines.append)
+        resume(model, 0, checkpoint, lines.append)
         skip = SkipFrom(batch, orders, checkpoint)
         try:
             train(model, batches_from, checkpoint, EPOCHS, [skip], 2, report=lines.append, verbose=0, **arguments)
@@ -98,7 +95,6 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_at_every_start(run, 
     checkpoint = run()[2]
     for path in checkpoint.files.paths():
         (path / "manifest.json").write_text("{")
-    recipe = Recipe(epochs=EPOCHS, warmup_epochs=0, batch_size=1, base_learning_rate=1.0)
     for _ in range(2):
         with pytest.raises(ValueError, match="must have an intact file. Received: damaged files only"):
-            resume(model, Stage(0, 0, recipe), ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES), lambda line: None)
+            resume(model, 0, ExactCheckpoint(CheckpointFiles(tmp_path), BATCHES), lambda line: None)

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from keras_siamim.verification import replay_recording
 # JAX takes longest to compile those of one backend. `keras-siamim verify` compares them on every backend.
 RECORDINGS = (
     "backbone",
+    pytest.param("dense_augmentation", marks=pytest.mark.one_backend),
     "dense_boxes",
     "dense_masks",
     "dense_miou",
@@ -44,9 +47,34 @@ def altered(path, changes, folder):
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize(("name", "numbers"), [("dense_coco_eval", 26), ("dense_lvis_eval", 26)])
+def test_average_precision_equals_that_of_coco_and_lvis(name, numbers, reference, tmp_path):
+    rows = replay_recording(reference(f"{name}.json"))
+    assert len(rows) == numbers
+    assert [row for row in rows if not row.passed] == []
+
+    recording = json.loads(reference(f"{name}.json").read_text())
+    recording["detections"] = recording["detections"][::2]
+    (tmp_path / "altered.json").write_text(json.dumps(recording))
+    failing = {row.quantity for row in replay_recording(tmp_path / "altered.json") if not row.passed}
+    assert {"bbox AP", "segm AP"} <= failing
+
+
+@pytest.mark.one_backend
+def test_json_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "other.json").write_text('{"name": "no recording"}')
+    with pytest.raises(ValueError, match="a recording of a known kind"):
+        replay_recording(tmp_path / "other.json")
+
+
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("name", "key", "failing"),
     [
+        ("dense_augmentation", "jitter/rows", "jitter"),
+        ("dense_augmentation", "crop/rows", "crop"),
+        ("dense_augmentation", "repeat/factors", "repeat factors"),
+        ("dense_augmentation", "photometric/case5/draws", "photometric"),
         ("dense_upernet_head", "features1", "scaled1"),
         ("mae_normpix", "images", "prediction"),
         ("mae_normpix", "loss", "loss"),

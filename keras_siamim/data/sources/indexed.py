@@ -190,13 +190,13 @@ def array_source(
             ranges of `decoding.as_bytes`, such as floats in [0, 1].
         labels: `(images,)` integers from 0, or None. Defaults to None.
         name: String. Name in messages. Defaults to `"array"`.
-        class_names: Strings. Names of the classes. Defaults to the labels as strings.
+        class_names: Strings, one per class, in the order of the labels. Defaults to the labels as strings.
 
     Returns:
         An `IndexedSource`.
 
     Raises:
-        ValueError: If `pixels` or `labels` has another shape, dtype or range.
+        ValueError: If `pixels` or `labels` has another shape, dtype or range, or a label has no name in `class_names`.
 
     Example:
     >>> source = array_source(np.zeros((2, 8, 8), "uint8"), labels=[0, 1])
@@ -214,4 +214,10 @@ def array_source(
             )
         columns[LABEL] = tf.constant(labels.astype("int32"))
         class_names = tuple(class_names) or tuple(str(k) for k in range(labels.max() + 1))
+        if labels.max() >= len(class_names):
+            raise ValueError(
+                f"`class_names` must name every class, {labels.max() + 1} or more. Received: {len(class_names)} names."
+            )
+    elif class_names:
+        raise ValueError(f"`class_names` must be empty without `labels`. Received: {tuple(class_names)}.")
     return IndexedSource(name, len(pixels), columns_of(columns), tuple(class_names), pixels.shape[1:3], reads_many=True)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_siamim import batch
+from keras_siamim.arguments import height_and_width
 from keras_siamim.data.views import color, crops
 from keras_siamim.data.views.recipe import ONLINE, TARGET, ViewRecipe
 from keras_siamim.types import Size
@@ -38,6 +38,9 @@ class RenderViews(keras.layers.Layer):
         view_2: `ViewRecipe`, dict of its arguments or None. Target view; None for single views. Defaults to `TARGET`.
         **kwargs: Of `keras.layers.Layer`.
 
+    Raises:
+        ValueError: If `image_size` is not positive.
+
     Example:
         >>> raw = {"cut": np.zeros((2, 2, 32, 32, 3), "uint8"), "numbers": np.zeros((2, 2, 13), "float32")}
         >>> views = RenderViews(32)(raw)
@@ -53,8 +56,7 @@ class RenderViews(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", "autocast": False, **kwargs})
-        height, width = (image_size, image_size) if isinstance(image_size, int | np.integer) else image_size
-        self.image_size = (height, width)
+        self.image_size = height_and_width("image_size", image_size)
         self.view_1 = ViewRecipe.of(view_1)
         self.view_2 = None if view_2 is None else ViewRecipe.of(view_2)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import keras_cv
-import numpy as np
 import tensorflow as tf
 
 from keras_siamim import batch
+from keras_siamim.arguments import height_and_width
 from keras_siamim.data import random
 from keras_siamim.data.images import decoding
 from keras_siamim.data.python_calls import numpy_function
@@ -51,7 +51,8 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         **kwargs: Of the keras-cv layer.
 
     Raises:
-        ValueError: If the rank, number of channels, value range or dtype of the images is not one of these.
+        ValueError: If `image_size` is not positive, or the rank, number of channels, value range or dtype of the images
+            is not one of these.
 
     Example:
         >>> views = PairedViews(32, seed=1)
@@ -69,10 +70,7 @@ class PairedViews(keras_cv.layers.BaseImageAugmentationLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed=seed, **kwargs)
-        sides = (image_size, image_size) if isinstance(image_size, int | np.integer) else tuple(image_size)
-        if len(sides) != 2 or min(sides) < 1:
-            raise ValueError(f"`image_size` must be one or two positive ints. Received: {image_size!r}.")
-        self.image_size = (sides[0], sides[1])
+        self.image_size = height_and_width("image_size", image_size)
         self.view_1 = ViewRecipe.of(view_1)
         self.view_2 = None if view_2 is None else ViewRecipe.of(view_2)
         self.seed = seed

@@ -148,6 +148,10 @@ def test_arrays():
     for labels in ([0], [0.5, 1.0], [-1, 0]):
         with pytest.raises(ValueError, match="`labels` must be 2 integers from 0"):
             sources.array_source(photographs(), labels=labels)
+    with pytest.raises(ValueError, match="`class_names` must name every class, 3 or more. Received: 2 names"):
+        sources.array_source(photographs(), labels=[0, 2], class_names=("ant", "bee"))
+    with pytest.raises(ValueError, match="`class_names` must be empty without `labels`"):
+        sources.array_source(photographs(), class_names=("ant", "bee"))
 
 
 def test_digits_have_a_fixed_split_without_overlap():

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_siamim.data.views import color, crops, geometry
+from keras_siamim.data.views.on_device_views import RenderViews
 from keras_siamim.data.views.paired_views import PairedViews
 from keras_siamim.data.views.recipe import NUM_COLOR_SAMPLES, ONLINE, TARGET, ViewRecipe
 from tests.data.images.photographs import photographs
@@ -208,10 +209,12 @@ def test_recipes_out_of_range_raise(arguments, message):
         ViewRecipe(**arguments)
 
 
-@pytest.mark.parametrize("size", [0, (3, -1), (1, 2, 3)])
-def test_an_image_size_without_pixels_raises(size):
-    with pytest.raises(ValueError, match="`image_size` must be one or two positive ints"):
-        PairedViews(size)
+@pytest.mark.one_backend
+@pytest.mark.parametrize("size", [0, (3, -1), (1, 2, 3), 2.5])
+@pytest.mark.parametrize("layer", [PairedViews, RenderViews])
+def test_an_image_size_without_pixels_raises(layer, size):
+    with pytest.raises(ValueError, match="`image_size` must be .*whole number"):
+        layer(size)
 
 
 @pytest.mark.one_backend
