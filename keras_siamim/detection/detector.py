@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.detection import losses
 from keras_siamim.detection.backbone import WINDOW_SIZE, windowed_vit_of
@@ -20,8 +21,8 @@ from keras_siamim.detection.proposals import ProposalHead, select_proposals
 from keras_siamim.detection.pyramid import RELATIVE_STRIDES, SimpleFeaturePyramid
 from keras_siamim.detection.regions import RegionHeads
 from keras_siamim.detection.settings import DetectorSettings
-from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
+from keras_siamim.objectives.validation import require_keys
 from keras_siamim.types import Batch, Size, Tensor
 
 
@@ -133,6 +134,8 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         self.built = True
 
     def call(self, batch, training=False):
+        objects = (keys.BOXES, keys.CLASSES, *([keys.MASKS] if self.masks else []))
+        require_keys(batch, (keys.IMAGES, keys.SIZES, *(objects if training else ())))
         maps = self.feature_maps(batch, training)
         return self.losses_of(maps, batch) if training else self.detect(maps, batch)
 

@@ -155,6 +155,14 @@ def test_validation_data_is_refused_with_the_reason():
 
 
 @pytest.mark.one_backend
+def test_missing_masks_are_named():
+    batch = square_images(1)
+    del batch["masks"]
+    with pytest.raises(ValueError, match="masks"):
+        detector()(batch, training=True)
+
+
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -174,7 +182,7 @@ def test_bad_arguments_are_refused(changes, message):
     [
         ({"anchor_sizes": (8, 16)}, "`anchor_sizes` must be five numbers"),
         ({"detections": 0}, "`detections` must be a whole number, 1 or more. Received: 0"),
-        ({"nms_threshold": 1.5}, r"`nms_threshold` must be in \[0, 1\]. Received: 1.5"),
+        ({"nms_threshold": 1.5}, r"`nms_threshold` must be a number in \[0, 1\]. Received: 1.5"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
