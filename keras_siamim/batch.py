@@ -1,6 +1,6 @@
-"""Schema of a training batch: keys, shapes and dtypes.
+"""Schemas of training batches: keys, shapes and dtypes.
 
-`keras_siamim.data` writes these dictionaries and `keras_siamim.objectives` reads them; neither imports the other. In
+`keras_siamim.data` writes these dictionaries, and objectives and detectors read them; neither imports the other. In
 shapes, `batch` is the number of images. A view has `patches = rows * columns` patches, indexed row by row from 0.
 
 | key | shape | dtype | meaning |
@@ -18,6 +18,19 @@ of view 2 to view 1: `x_1 = offset + scale * x_2` per axis. `scale_x` is negativ
 The four values carry the six geometry numbers of the authors' program: `offset_y = delta_i` and `scale_y = delta_h`.
 Without a relative flip, `offset_x = delta_j` and `scale_x = delta_w`. With one, `offset_x = flip_delta_j` and
 `scale_x = -delta_w`.
+
+A batch of detection has other keys. Its images are resized, and padded at the right and bottom to squares of `size`
+pixels. `objects` is the same number in every batch.
+
+| key | shape | dtype | meaning |
+|---|---|---|---|
+| `IMAGES` | (batch, size, size, 3) | float32 | images, normalized; 0 in the padding |
+| `SIZES` | (batch, 2) | int32 | height and width of the resized images, without padding |
+| `BOXES` | (batch, objects, 4) | float32 | training: x1, y1, x2, y2 in pixels of `IMAGES`, padded with 0 |
+| `CLASSES` | (batch, objects) | int32 | training: classes, padded with -1 |
+| `MASKS` | (batch, objects, size, size) | uint8 | training, optional: 1 inside an object, padded with 0 |
+| `ORIGINAL_SIZES` | (batch, 2) | int32 | height and width of the stored images |
+| `IMAGE_IDS` | (batch,) | int32 | ids of the images in files of detections |
 """
 
 import numpy as np
@@ -28,6 +41,14 @@ RELATIVE_AFFINE = "relative_affine"
 VISIBLE_IDS = "visible_ids"
 TARGET_IDS = "target_ids"
 LABEL = "label"
+
+IMAGES = "images"
+SIZES = "sizes"
+BOXES = "boxes"
+CLASSES = "classes"
+MASKS = "masks"
+ORIGINAL_SIZES = "original_sizes"
+IMAGE_IDS = "image_ids"
 
 RELATIVE_AFFINE_SIZE = 4
 

@@ -1,12 +1,13 @@
 """Compare this package with reference values from the authors' programs.
 
-    keras-siamim verify FILE.npz [FILE.npz ...]
+    keras-siamim verify FILE [FILE ...]
 
 Builds the model that each file describes, loads its weights, replays its inputs and prints one row per quantity. The
 exit status is 1 if a quantity is out of tolerance or a file cannot be replayed.
 """
 
 import argparse
+import json
 import sys
 import zipfile
 import zlib
@@ -17,8 +18,8 @@ import keras
 from keras_siamim.cli.options import name_option
 from keras_siamim.verification import format_report, replay_recording
 
-# Errors of NumPy and `zipfile` for damaged files.
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
+# Errors of NumPy, `zipfile` and `json` for damaged files.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, json.JSONDecodeError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,13 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="keras-siamim verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", type=name_option, nargs="+", metavar="FILE.npz", help="files of reference values")
+    parser.add_argument(
+        "files", type=name_option, nargs="+", metavar="FILE", help="files of reference values, .npz or JSON"
+    )
     failed = False
     for file in parser.parse_args(arguments).files:
         title = f"{file} on {keras.config.backend()}"
         try:
             rows = replay_recording(file)
-        except (ValueError, OSError, KeyError, *DAMAGE) as error:
+        except (ValueError, OSError, KeyError, ImportError, *DAMAGE) as error:
             print(f"{title}\n  {_reason(error)}")
             failed = True
             continue

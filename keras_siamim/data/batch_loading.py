@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch
 from keras_siamim.data.images import decoding
 from keras_siamim.data.views import on_device_views
-from keras_siamim.types import Batch
+from keras_siamim.types import Batch, Tensor
 
 if TYPE_CHECKING:
     from keras_siamim.data.bad_images import Ledger
@@ -53,7 +53,7 @@ def loader(source: Source, ledger: Ledger, views: PairedViews, on_device: bool) 
 
     def cut(entries):
         slots, rows = fill_batch(source, ledger, entries, lambda entry: _cut(views, _read(source, entry)))
-        return _in_full(entries, slots, rows)
+        return in_full(entries, slots, rows)
 
     def either(entries):
         # Both branches of `tf.cond` must return the same tensors: those of the other strategy are empty.
@@ -66,17 +66,26 @@ def loader(source: Source, ledger: Ledger, views: PairedViews, on_device: bool) 
         }
         return tf.cond(
             tf.size(slots) == entries[INDEX].shape[0],
-            lambda: {**_draw_for_batch(views, _in_full(entries, slots, rows)), **no_cut},
+            lambda: {**_draw_for_batch(views, in_full(entries, slots, rows)), **no_cut},
             lambda: {**cut(entries), **no_images},
         )
 
     if not small:
         return cut
-    return (lambda entries: _draw_for_batch(views, _in_full(entries, *whole(entries)))) if stated else either
+    return (lambda entries: _draw_for_batch(views, in_full(entries, *whole(entries)))) if stated else either
 
 
-def _in_full(entries, slots, rows):
-    # Rows of static size. One is missing only if a file changes while it is read.
+def in_full(entries: dict, slots: Tensor, rows: dict) -> dict:
+    """Return the rows of a complete batch, with static shapes.
+
+    Args:
+        entries: Batch of entries.
+        slots: (batch,) int32, from `error_handling.fill_batch`.
+        rows: Dictionary of tensors (batch, ...), from `error_handling.fill_batch`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: At run time, if a row is missing: a file changed while it was read.
+    """
     size = entries[INDEX].shape[0]
     complete = tf.debugging.assert_equal(tf.size(slots), size, "images changed while they were read")
     with tf.control_dependencies([complete]):

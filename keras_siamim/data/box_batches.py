@@ -6,13 +6,13 @@ import tensorflow as tf
 
 from keras_siamim import batch as batch_keys
 from keras_siamim.arguments import height_and_width
+from keras_siamim.batch import BOXES
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.error_handling import IMAGE, INDEX, decoded
 from keras_siamim.data.images import preprocessing
 from keras_siamim.data.pipeline import prepared_batches
 from keras_siamim.data.sources.boxes import BoxSource
 
-BOXES = "boxes"
 BOX_LABELS = "box_labels"
 POSITION = "position"
 

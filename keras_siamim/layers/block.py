@@ -150,6 +150,10 @@ class TransformerBlock(keras.layers.Layer):
         """Return the keys of the block's attention for its input (batch, tokens, width), in inference mode."""
         return self.attention.keys(self._norm(self.norm_1, x, training=False))
 
+    def class_attention(self, x: Tensor) -> Tensor:
+        """Return the attention of the class token for the block's input, (batch, heads, tokens), in inference mode."""
+        return self.attention.class_weights(self._norm(self.norm_1, x, training=False))
+
     def _norm(self, norm, x, training):
         return norm(x, training=training) if self.norm == "batch" else norm(x)
 

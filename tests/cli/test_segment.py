@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.callbacks import LogSchedules
-from keras_siamim.cli import segment
+from keras_siamim.cli import segment, segmentation_run
 from tests.evaluation.stand_in import write_label_maps
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -70,7 +70,7 @@ def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, mon
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(segment, "LogSchedules", Interrupted)
+        patched.setattr(segmentation_run, "LogSchedules", Interrupted)
         assert segment.main([*arguments, "--run", str(tmp_path)]) == 75
     assert f"resume with: keras-siamim segment --run {tmp_path}" in capsys.readouterr().out
     assert segment.main(["--run", str(tmp_path)]) == 0
@@ -87,7 +87,7 @@ def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, mon
 
 def test_a_frozen_encoder_keeps_its_weights(arguments, encoder, rng):
     options = segment.build_parser().parse_args([*arguments, "--frozen"])
-    model = segment.build_segmenter(keras.saving.load_model(encoder), 2, options)
+    model = segmentation_run.build_segmenter(keras.saving.load_model(encoder), 2, options)
     model.run_eagerly = True
     before = model.backbone.get_weights(), model.head.get_weights()
 

@@ -27,6 +27,16 @@ def test_a_missing_file_fails_with_a_reason(tmp_path, capsys):
     assert "`path` must be an existing recording" in capsys.readouterr().out
 
 
+@pytest.mark.one_backend
+def test_json_is_compared_and_damaged_json_fails_with_one_line(reference, tmp_path, capsys):
+    path = reference("dense_coco_eval.json")
+    assert main([str(path)]) == 0
+    assert "26 of 26 passed" in capsys.readouterr().out
+    (tmp_path / "damaged.json").write_text(path.read_text()[:500])
+    assert main([str(tmp_path / "damaged.json")]) == 1
+    assert capsys.readouterr().out.splitlines()[1].startswith("  The file is damaged: ")
+
+
 # NumPy leaves a truncated file open.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["bits", "end", "all"])

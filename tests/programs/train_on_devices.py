@@ -1,11 +1,13 @@
-"""Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER SETTING...`.
+"""Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER GROUP...`.
 
-A setting is a number of devices of this machine (`2`; processes on PyTorch), a number of devices with model parallelism
-(`4x2`), or `workers` for the devices that the environment names. Each objective takes five steps with global batches of
+A group is one or more settings, separated by commas, of one process. A setting is a number of devices of this machine
+(`2`; a number of processes on PyTorch, one setting per group), a number of devices with model parallelism (`4x2`), or
+`workers` for two processes with one device each. Each objective takes five steps with global batches of
 8 images, distributed to the workers as by `training_batches`. On more than one device there is a sixth batch with an
 image of NaNs, which must be skipped. Writes `FOLDER/SETTING.npz`.
 """
 
+import json
 import os
 import socket
 import sys
@@ -17,10 +19,12 @@ from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_co
 from keras_siamim._backend import mean_over_replicas
 from keras_siamim.distribution import set_up
 from keras_siamim.objectives import MAE, MoCoV3
+from keras_siamim.segmentation import UPerNet
 from tests.nano import IMAGE_SIZE, PATCH_SIZE, nano_batch
+from tests.programs import hide_tensorflow
 
 STEPS, BATCH, BAD = 5, 8, 2
-TENSORFLOW = keras.config.backend() == "tensorflow"
+BACKEND = keras.config.backend()
 
 
 def encoder(**settings):
@@ -51,17 +55,31 @@ OBJECTIVES = {
     "MAE": lambda: NoisyMAE(encoder(final_norm=True), **decoder),
     "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
 }
+# Its BatchNorms and losses are the only ones over maps; two devices are enough to see that they span all replicas.
+SEGMENTER, SEGMENTER_SETTINGS = "UPerNet", ("1", "2")
+
+
+def segmenter():
+    """Create a UPerNet without random layers."""
+    heads = {"head_width": 4, "auxiliary_width": 4, "taps": (1, 1, 1, 1), "pool_scales": (1, 2)}
+    return UPerNet(encoder(), 3, crop_size=IMAGE_SIZE, drop_path_rate=0.0, dropout=0.0, **heads)
+
+
+def segmented(batch):
+    """Return the images of a batch and labels that depend on them, 255 for some pixels of most images."""
+    images = batch["view_1"]
+    return images, np.digitize(np.nan_to_num(images[..., 0]), [-0.5, 0.5, 2.0]).choose([0, 1, 2, 255]).astype("uint8")
 
 
 def fit(model, batches, distribution):
     """Train one epoch on these batches; return its logs."""
-    if TENSORFLOW:
+    if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
+        stacked = tf.nest.map_structure(lambda *values: np.stack(values), *batches)
         data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
     else:
-        data = ((batch,) for batch in batches)
+        data = (batch if isinstance(batch, tuple) else (batch,) for batch in batches)
     return model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
 
 
@@ -83,7 +101,8 @@ def train(setting, folder):
         for batch in global_batches(with_bad_one=distribution.replicas > 1)
     ]
     results = {"name": distribution.name}
-    for name, build in OBJECTIVES.items():
+    builders = OBJECTIVES if setting not in SEGMENTER_SETTINGS else {**OBJECTIVES, SEGMENTER: segmenter}
+    for name, build in builders.items():
         if cut and name == "MoCoV3":
             continue
         keras.utils.set_random_seed(3)
@@ -93,7 +112,7 @@ def train(setting, folder):
             model.gradient_checkpointing = name == "MAE" and distribution.replicas > 1
             # With a small epsilon, Adam would amplify rounding errors and hide gradients of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
-            logs = fit(model, batches, distribution)
+            logs = fit(model, [*map(segmented, batches)] if name == SEGMENTER else batches, distribution)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
             if name == "MAE":
                 results["random/spread"] = keras.ops.convert_to_numpy(model.spread)
@@ -105,38 +124,59 @@ def train(setting, folder):
         np.savez(os.path.join(folder, setting), **results)
 
 
-def train_in_processes(setting, folder):
-    """Fork the processes of the setting, each with the environment of `torchrun`."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
-    children = []
-    for rank in range(int(setting)):
-        child = os.fork()
-        if not child:
-            os.environ |= {**address, "WORLD_SIZE": setting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            train(setting, folder)
-            os._exit(0)
-        children.append(child)
-    if any(os.waitpid(child, 0)[1] for child in children):
-        sys.exit(f"a process of {setting} failed")
+def addresses(count):
+    """Return addresses of this machine that no process uses."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+    for server in servers:
+        server.close()
+    return found
 
 
-def main(folder, *settings):
-    """Train with all settings, one after the other."""
-    if TENSORFLOW:
+def environments(settings):
+    """Return the environment variables of each process of a group, as a launcher sets them."""
+    if BACKEND == "torch":
+        host, port = addresses(1)[0].split(":")
+        common = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": settings}
+        return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(int(settings))]
+    if settings != "workers":
+        return [{"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"}]
+    workers = addresses(2)
+    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}} for rank in range(2)]
+    common = {"JAX_COORDINATOR_ADDRESS": workers[0], "JAX_NUM_PROCESSES": "2"}
+    return [{**common, "TF_CONFIG": json.dumps(tasks[rank]), "JAX_PROCESS_ID": str(rank)} for rank in range(2)]
+
+
+def train_with_all(settings, folder):
+    """Train with all settings of a group, one after the other."""
+    if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        tf.config.optimizer.set_experimental_options(
-            {"disable_meta_optimizer": True}
-        )  # it takes longer than it saves here
-    if TENSORFLOW and "workers" not in settings:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
-    for setting in settings:
-        if keras.config.backend() == "torch":
-            train_in_processes(setting, folder)
-        else:
-            train(setting, folder)
+        # It takes longer than it saves here.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        if settings != "workers":
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    for setting in settings.split(","):
+        train(setting, folder)
+
+
+def main(folder, *groups):
+    """Train with all groups at once, each in processes of its own."""
+    hide_tensorflow()
+    # Imports take longer than training. The forked processes share those of this one, which has not used the backend.
+    processes = [(group, environment) for group in groups for environment in environments(group)]
+    children = []
+    for group, environment in processes:
+        child = os.fork()
+        if not child:
+            os.environ |= environment
+            train_with_all(group, folder)
+            return
+        children.append(child)
+    failed = [group for (group, _), child in zip(processes, children, strict=True) if os.waitpid(child, 0)[1]]
+    if failed:
+        sys.exit(f"processes of {', '.join(failed)} failed")
 
 
 if __name__ == "__main__":

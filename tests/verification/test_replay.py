@@ -1,16 +1,28 @@
+import json
+
+import keras
 import numpy as np
 import pytest
 
 from keras_siamim.verification import replay_recording
 
+# Compilation takes longest, above all on JAX: some run on one backend only, or where nothing is compiled.
+# `keras-siamim verify` compares them on every backend.
+NOT_COMPILED = pytest.mark.skipif(keras.config.backend() != "torch", reason="compiled on other backends")
 RECORDINGS = (
     "backbone",
     pytest.param("dense_augmentation", marks=pytest.mark.one_backend),
+    "dense_boxes",
+    "dense_masks",
     "dense_miou",
+    pytest.param("dense_roi_align", marks=pytest.mark.one_backend),
+    pytest.param("dense_roi_heads", marks=NOT_COMPILED),
+    pytest.param("dense_roi_heads_lvis", marks=NOT_COMPILED),
+    pytest.param("dense_rpn", marks=NOT_COMPILED),
     "dense_schedules",
     "dense_upernet",
-    # JAX takes longest to compile these two. `keras-siamim verify` compares them on every backend.
     pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
+    pytest.param("dense_vitdet", marks=pytest.mark.one_backend),
     pytest.param("dense_vitdet_backbone", marks=pytest.mark.one_backend),
     "mae_normpix",
     "mae_pixels",
@@ -42,6 +54,27 @@ def altered(path, changes, folder):
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize(("name", "numbers"), [("dense_coco_eval", 26), ("dense_lvis_eval", 26)])
+def test_average_precision_equals_that_of_coco_and_lvis(name, numbers, reference, tmp_path):
+    rows = replay_recording(reference(f"{name}.json"))
+    assert len(rows) == numbers
+    assert [row for row in rows if not row.passed] == []
+
+    recording = json.loads(reference(f"{name}.json").read_text())
+    recording["detections"] = recording["detections"][::2]
+    (tmp_path / "altered.json").write_text(json.dumps(recording))
+    failing = {row.quantity for row in replay_recording(tmp_path / "altered.json") if not row.passed}
+    assert {"bbox AP", "segm AP"} <= failing
+
+
+@pytest.mark.one_backend
+def test_json_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "other.json").write_text('{"name": "no recording"}')
+    with pytest.raises(ValueError, match="a recording of a known kind"):
+        replay_recording(tmp_path / "other.json")
+
+
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("name", "key", "failing"),
     [
@@ -50,6 +83,7 @@ def altered(path, changes, folder):
         ("dense_augmentation", "repeat/factors", "repeat factors"),
         ("dense_augmentation", "photometric/case5/draws", "photometric"),
         ("dense_upernet_head", "features1", "scaled1"),
+        ("dense_masks", "paste/probabilities", "paste/soft"),
         ("mae_normpix", "images", "prediction"),
         ("mae_normpix", "loss", "loss"),
         ("mocov3", "k1", "k1"),

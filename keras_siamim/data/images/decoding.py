@@ -29,6 +29,7 @@ call: for a complete array in `array_source`, for one file, or for the images of
 TensorFlow decodes 8-bit JPEG and PNG, the bulk of most data sets, without leaving the graph. Pillow decodes the rest.
 """
 
+import functools
 import io
 import math
 import re
@@ -72,6 +73,18 @@ def decode(encoded: Tensor) -> Tensor:
     TensorShape([8, 6, 3])
     """
     encoded = tf.convert_to_tensor(encoded)
+    return _decode(encoded) if tf.executing_eagerly() else _decode_in_graphs()(encoded)
+
+
+@functools.cache
+def _decode_in_graphs() -> Callable[[Tensor], Tensor]:
+    # Tracing takes a second, and one pipeline decodes in several places, so all graphs call one function. It is traced
+    # outside of any graph, because the graph of the first caller may be gone when others call it.
+    with tf.init_scope(), tf.device("CPU:0"):
+        return tf.function(_decode, [tf.TensorSpec([], tf.string)], autograph=False).get_concrete_function()
+
+
+def _decode(encoded: Tensor) -> Tensor:
     plain = headers.is_plain_jpeg(encoded, PIXEL_LIMIT) | headers.is_plain_png(encoded, PIXEL_LIMIT)
     image = tf.cond(plain, lambda: _decode_plain(encoded), lambda: _decode_other(encoded))
     return tf.ensure_shape(image, (None, None, 3))

@@ -366,39 +366,48 @@ def resize_and_center(images: Tensor, size: tuple[int, int], frame: tuple[int, .
     return tf.reshape(tf.slice(rows, [0, top, 3 * left], [-1, size[0], 3 * size[1]]), (-1, *size, 3))
 
 
-def resize(images: Tensor, size: tuple[int, int] | Tensor) -> Tensor:
-    """Resize images of one size, bicubic with antialiasing.
+def resize(
+    images: Tensor,
+    size: tuple[int, int] | Tensor,
+    kernel: str = "keyscubic",
+    window: tuple[int, int, int, int] | Tensor | None = None,
+) -> Tensor:
+    """Resize images of one size, with antialiasing, and possibly crop the result.
 
     Args:
         images: `(batch, height, width, 3)` uint8.
-        size: `(height, width)` of the result, integers or an int32 tensor.
+        size: `(height, width)` of the resized images, integers or an int32 tensor.
+        kernel: String. Kernel of `tf.image`, such as `"triangle"` for bilinear. Defaults to `"keyscubic"`, bicubic.
+        window: `(top, left, height, width)` of the part of the resized images to return, integers or an int32 tensor.
+            Nothing else is computed. Defaults to None, the resized images.
 
     Returns:
-        `(batch, *size, 3)` uint8.
+        `(batch, *size, 3)` uint8, or a window of it.
 
     Example:
     >>> resize(tf.fill((1, 4, 4, 3), tf.constant(9, tf.uint8)), (2, 1)).numpy().ravel().tolist()
     [9, 9, 9, 9, 9, 9]
     """
+    top, left, height, width = (0, 0, size[0], size[1]) if window is None else tf.unstack(window)
     # TensorFlow's kernel is fast for rows with many channels and slow for pixels with three. So each axis in turn is
     # resized as rows, with all other axes as channels, and a transposition between. This is two to three times faster.
-    rows = _resize_rows(images, size[0])
-    columns = _resize_rows(tf.transpose(rows, (0, 2, 1, 3)), size[1])
+    rows = _resize_rows(images, size[0], kernel, top, height)
+    columns = _resize_rows(tf.transpose(rows, (0, 2, 1, 3)), size[1], kernel, left, width)
     # Halves are rounded up, as in Pillow.
     return tf.cast(tf.clip_by_value(tf.transpose(columns, (0, 2, 1, 3)), 0.0, 255.0) + 0.5, tf.uint8)
 
 
-def _resize_rows(images: Tensor, rows: Tensor | int) -> Tensor:
+def _resize_rows(images: Tensor, rows: Tensor | int, kernel: str, first: Tensor | int, count: Tensor | int) -> Tensor:
     shape = tf.shape(images)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=tf.reshape(images, (shape[0], shape[1], 1, shape[2] * shape[3])),
-        size=tf.stack([rows, 1]),
+        size=tf.stack([count, 1]),
         scale=tf.stack([tf.cast(rows, tf.float32) / tf.cast(shape[1], tf.float32), 1.0]),
-        translation=[0.0, 0.0],
-        kernel_type="keyscubic",
+        translation=tf.stack([-tf.cast(first, tf.float32), 0.0]),
+        kernel_type=kernel,
         antialias=True,
     )
-    return tf.reshape(resized, (shape[0], rows, shape[2], 3))
+    return tf.reshape(resized, (shape[0], count, shape[2], 3))
 
 
 def normalize(images: Tensor) -> Tensor:

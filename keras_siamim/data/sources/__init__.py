@@ -5,8 +5,8 @@ files of records from front to back. Both yield encoded images in a defined orde
 them. `open_boxes` opens images with boxes.
 """
 
-from keras_siamim.data.sources.boxes import BoxSource, open_boxes, tfds_boxes
-from keras_siamim.data.sources.coco import coco_source
+from keras_siamim.data.sources.boxes import BoxSource, open_boxes
+from keras_siamim.data.sources.coco import coco_source, ground_truth
 from keras_siamim.data.sources.derived import Source, has_labels, match_classes, sample_of, with_gaps
 from keras_siamim.data.sources.digits import digits_source
 from keras_siamim.data.sources.folder import EXTENSIONS, folder_source
@@ -14,6 +14,8 @@ from keras_siamim.data.sources.indexed import IndexedSource, array_source, cache
 from keras_siamim.data.sources.opening import open_held_out, open_source
 from keras_siamim.data.sources.records import RecordSource, record_source
 from keras_siamim.data.sources.tfds import tfds_source
+from keras_siamim.data.sources.tfds_objects import tfds_boxes
+from keras_siamim.data.sources.training_objects import with_objects
 
 __all__ = [
     "EXTENSIONS",
@@ -26,6 +28,7 @@ __all__ = [
     "coco_source",
     "digits_source",
     "folder_source",
+    "ground_truth",
     "has_labels",
     "match_classes",
     "open_boxes",
@@ -36,4 +39,5 @@ __all__ = [
     "tfds_boxes",
     "tfds_source",
     "with_gaps",
+    "with_objects",
 ]

@@ -6,22 +6,25 @@ Boxes are x1, y1, x2, y2 in pixels of the upright stored image, from its top lef
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim.data.error_handling import IMAGE, INDEX
-from keras_siamim.data.images import decoding
 from keras_siamim.data.sources.derived import Source
 from keras_siamim.data.sources.opening import tfds_builder
-from keras_siamim.data.sources.records import FILE_STRIDE, RECORD, RecordSource
-from keras_siamim.data.sources.tfds import tfds_source
+from keras_siamim.data.sources.records import FILE_STRIDE, RecordSource
+from keras_siamim.files import listed
 from keras_siamim.types import PathLike, Tensor
+
+if TYPE_CHECKING:
+    from keras_siamim.data.bad_images import Ledger
 
 # A box that exceeds its image by less than this, in pixels, was rounded. It is clipped without a remark.
 _ROUNDING = 1e-2
+# Annotations that a note names; it counts the others.
+_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,27 @@ class Annotations:
     areas: np.ndarray
     image_sizes: np.ndarray
     segmentations: tuple[Any, ...] = ()
+
+    def kept(self, objects: np.ndarray, images: np.ndarray) -> Annotations:
+        """Return the annotations of some objects and images.
+
+        Args:
+            objects: (objects,) bool. True for those to keep.
+            images: (kept images,) int64, ascending. Positions of the images to keep, with all images of these objects.
+
+        Returns:
+            `Annotations`, whose images have new positions: those in `images`.
+        """
+        rows = np.flatnonzero(objects)
+        return Annotations(
+            self.boxes[rows],
+            self.labels[rows],
+            np.searchsorted(images, self.image_index[rows]),
+            self.crowd[rows],
+            self.areas[rows],
+            self.image_sizes[images],
+            tuple(self.segmentations[row] for row in rows) if self.segmentations else (),
+        )
 
     @property
     def counts(self) -> np.ndarray:
@@ -115,6 +139,7 @@ def annotations_of(
     crowd: Sequence[bool] | np.ndarray | None = None,
     areas: np.ndarray | None = None,
     segmentations: Sequence[Any] = (),
+    names: Sequence[Any] = (),
 ) -> tuple[Annotations, tuple[str, ...]]:
     """Clip boxes to their images, leave out those without area, and sort them by image.
 
@@ -126,9 +151,10 @@ def annotations_of(
         crowd: (objects,) booleans, or `None` for none. Defaults to `None`.
         areas: (objects,) floats, or `None` for the areas of the boxes. Defaults to `None`.
         segmentations: Sequence of one object per box, or empty. Defaults to `()`.
+        names: Sequence of the names of the boxes in the notes, or empty. Defaults to `()`.
 
     Returns:
-        The `Annotations`, and a tuple of notes with the numbers of clipped and of left out boxes.
+        The `Annotations`, and a tuple of notes with the numbers and the first names of clipped and of left out boxes.
 
     Example:
         >>> annotations_of(np.array([[-2, 0, 4, 2], [1, 5, 3, 9]]), [0, 0], [0, 0], [[8, 8]])[1]
@@ -146,10 +172,17 @@ def annotations_of(
     areas = np.prod(sizes, axis=1) if areas is None else np.asarray(areas, "float64")
     order = np.flatnonzero(kept)[np.argsort(image_index[kept], kind="stable")]
     notes = []
-    if count := int(np.sum(outside & kept)):
-        notes.append(f"{count:,} of {len(boxes):,} boxes were clipped to their images")
-    if count := int(np.sum(~kept)):
-        notes.append(f"{count:,} of {len(boxes):,} boxes were left out, since they have no area inside their images")
+    for chosen, what in (
+        (outside & kept, "were clipped to their images"),
+        (~kept, "were left out, since they have no area inside their images"),
+    ):
+        if count := int(np.sum(chosen)):
+            first = (
+                f": {listed((str(names[row]) for row in np.flatnonzero(chosen).tolist()), most=_NAMED)}"
+                if names
+                else ""
+            )
+            notes.append(f"{count:,} of {len(boxes):,} boxes {what}{first}")
     found = Annotations(
         clipped[order].astype("float32"),
         labels[order],
@@ -170,17 +203,19 @@ class BoxSource:
         images: Source of the images. Its order without shuffling is that of `annotations`.
         annotations: `Annotations` of all images.
         class_names: Tuple of strings. Names of the classes.
-        category_ids: Tuple of integers. Number of each class in the file, or empty. Defaults to `()`.
-        image_ids: Tuple of integers. Number of each image in the file, or empty. Defaults to `()`.
+        category_ids: Tuple of integers. Id of each class in files of detections.
+        image_ids: Tuple of integers. Id of each image in files of detections.
         notes: Tuple of strings. Remarks for the user, such as the number of boxes that were left out. Defaults to `()`.
+        annotation_file: String. Path of the JSON file of the annotations, or empty. Defaults to `""`.
     """
 
     images: Source
     annotations: Annotations
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...] = ()
-    image_ids: tuple[int, ...] = ()
+    category_ids: tuple[int, ...]
+    image_ids: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    annotation_file: str = ""
 
     @property
     def name(self) -> str:
@@ -192,6 +227,20 @@ class BoxSource:
         """Number of images."""
         return self.images.size
 
+    @property
+    def images_per_class(self) -> np.ndarray:
+        """Number of images that have each class, (classes,) int64."""
+        pairs = np.unique(np.stack([self.annotations.image_index, self.annotations.labels], axis=1), axis=0)
+        return np.bincount(pairs[:, 1], minlength=len(self.class_names))
+
+    def indices(self, positions: np.ndarray) -> np.ndarray:
+        """Return the indices of images in their source from their positions in `annotations`, (images,) int64."""
+        if not isinstance(self.images, RecordSource):
+            return np.asarray(positions, "int64")
+        ends = np.cumsum(self.images.lengths)
+        files = np.searchsorted(ends, positions, side="right")
+        return files * FILE_STRIDE + positions - (ends - np.array(self.images.lengths))[files]
+
     def positions(self, index: Tensor) -> Tensor:
         """Return the positions of images in `annotations` from their indices in the source, int64 tensors."""
         if not isinstance(self.images, RecordSource):
@@ -200,110 +249,33 @@ class BoxSource:
         return tf.gather(starts, index // FILE_STRIDE) + index % FILE_STRIDE
 
 
-def open_boxes(data: PathLike, split: str = "train") -> BoxSource:
+def open_boxes(data: PathLike, split: str = "train", lvis: bool = False, ledger: Ledger | None = None) -> BoxSource:
     """Open images with boxes.
 
     Args:
         data: String or path: `"tfds:NAME"`, `"tfds_dir:PATH"` or the path of a directory that TFDS prepared, see
-            `tfds_boxes`; or a folder in the layout of COCO, see `coco.coco_folder`.
+            `tfds_boxes`; or a folder in the layout of COCO or LVIS, see `coco.coco_folder`.
         split: String. Name of a split; `val` replaces a missing `test`. Defaults to `"train"`.
+        lvis: Whether to read the annotations of LVIS, in a folder. Defaults to `False`.
+        ledger: `Ledger` of missing and unreadable images of a folder, which are left out. Defaults to `None`: the first
+            one is an error.
 
     Returns:
         A `BoxSource`.
 
     Raises:
-        ValueError: If `data` or `split` does not exist, or the data set has no boxes.
+        ValueError: If `data` or `split` does not exist, or the data set has no boxes; or for `lvis` and a data set of
+            TFDS.
     """
-    from keras_siamim.data.sources.coco import coco_folder  # it imports this module
+    # These modules import this one.
+    from keras_siamim.data.sources.coco import coco_folder
+    from keras_siamim.data.sources.tfds_objects import tfds_boxes
 
     builder = tfds_builder(data)
-    return coco_folder(data, split) if builder is None else tfds_boxes(builder, split)
-
-
-def tfds_boxes(builder: Any, split: str = "train") -> BoxSource:
-    """Return the images and boxes of a data set that TFDS prepared as TFRecords.
-
-    The boxes are those of a feature `objects`, a sequence of `bbox`, `label` and possibly `is_crowd` and `area`. Or
-    they are those of a feature `bbox`, one box per image, whose class is the feature `label`.
-
-    Args:
-        builder: A `tfds.core.DatasetBuilder`.
-        split: String. Name of a split; `val` replaces a missing `test`. Defaults to `"train"`.
-
-    Returns:
-        A `BoxSource`. Without labels, all boxes have class 0, `"object"`.
-
-    Raises:
-        ValueError: If the data set has no such split or boxes, or an image or a box can't be read.
-    """
-    info = builder.info
-    images = tfds_source(builder, split)
-    features, prefix = dict(info.features.items()), ""
-    objects = getattr(features.get("objects"), "feature", None)
-    if objects is not None and hasattr(objects, "items"):
-        features, prefix = dict(objects.items()), "objects/"
-    if "bbox" not in features or not hasattr(features["bbox"], "bbox_format"):
+    if builder is None:
+        return coco_folder(data, split, lvis, ledger)
+    if lvis:
         raise ValueError(
-            f"`builder` must have boxes as feature 'bbox' or 'objects/bbox'. Received: {info.full_name} with "
-            f"{', '.join(sorted(dict(info.features.items())))}."
+            f"`data` must be a folder with LVIS's JSON files. Received: {str(data)!r}, a data set of TFDS."
         )
-    convert = _box_format(features["bbox"].bbox_format, info.full_name)
-    scalars = {key: features[key].np_dtype for key in ("label", "is_crowd", "area") if key in features}
-    boxes, sizes, columns = _read_records(images, prefix, scalars)
-    index = np.repeat(np.arange(len(boxes)), [len(of_image) // 4 for of_image in boxes])
-    flat = np.concatenate([np.zeros(0), *boxes]).reshape(-1, 4)
-    labels = columns.get("label", np.zeros(len(flat)))
-    names = tuple(getattr(features.get("label"), "names", None) or ())
-    if not names:
-        names = tuple(map(str, range(int(labels.max(initial=0)) + 1))) if "label" in columns else ("object",)
-    annotations, notes = annotations_of(
-        convert(flat, sizes[index]), labels, index, sizes, columns.get("is_crowd"), columns.get("area")
-    )
-    return BoxSource(images, annotations, names, notes=(*images.notes, *notes))
-
-
-def _box_format(box_format: Any, name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Return a function from boxes of a format of TFDS and the sizes of their images to x1, y1, x2, y2 in pixels."""
-    value = getattr(box_format, "value", None)
-    if value not in ("REL_YXYX", "YXYX", "REL_XYXY", "XYXY"):
-        raise ValueError(f"`builder` must have boxes of two corners. Received: {name}, with the format {value}.")
-
-    def convert(boxes, sizes):
-        boxes = boxes[:, [1, 0, 3, 2]] if value.endswith("YXYX") else boxes
-        return boxes * np.tile(sizes[:, ::-1], 2) if value.startswith("REL") else boxes
-
-    return convert
-
-
-def _read_records(
-    images: RecordSource, prefix: str, scalars: dict[str, Any]
-) -> tuple[list[np.ndarray], np.ndarray, dict[str, np.ndarray]]:
-    """Read the boxes of each image, the sizes of the images, and the scalars of all boxes, in the source's order."""
-    kinds = {key: tf.float32 if np.issubdtype(dtype, np.floating) else tf.int64 for key, dtype in scalars.items()}
-    kinds = {f"{prefix}{key}": tf.io.RaggedFeature(kind) for key, kind in {"bbox": tf.float32, **kinds}.items()}
-    boxes, sizes = [], []
-    columns: dict[str, list[np.ndarray]] = {key: [] for key in scalars}
-    for entries in images.order(0, 0, shuffle=False).batch(256):
-        places = [images.locate(int(index)) for index in entries[INDEX]]
-        if damaged := [place for place, record in zip(places, entries[RECORD].numpy(), strict=True) if not record]:
-            raise ValueError(f"`builder` must have intact records. Received: {damaged[0]}, which is damaged.")
-        parsed = {key: value.to_list() for key, value in tf.io.parse_example(entries[RECORD], kinds).items()}
-        encoded = images.load_all(entries)[IMAGE].numpy()
-        for row, place in enumerate(places):
-            found = np.array(parsed[f"{prefix}bbox"][row], "float64")
-            if len(found) % 4 or not np.isfinite(found).all():
-                raise ValueError(f"`builder` must have boxes of four finite numbers. Received: {found} in {place}.")
-            size = images.image_shape or decoding.shape_of(encoded[row])
-            if size is None:
-                raise ValueError(f"`builder` must have readable images. Received: {place}, which can't be read.")
-            for key in scalars:
-                values = parsed[f"{prefix}{key}"][row]
-                if len(values) != len(found) // 4:
-                    raise ValueError(
-                        f"`builder` must have one {key} per box. Received: {len(values)} for {len(found) // 4} boxes "
-                        f"in {place}."
-                    )
-                columns[key].append(np.array(values))
-            boxes.append(found)
-            sizes.append(size)
-    return boxes, np.array(sizes, "int32"), {key: np.concatenate(values) for key, values in columns.items()}
+    return tfds_boxes(builder, split)

@@ -20,8 +20,13 @@ def encoded(image, kind, **options):
     return buffer.getvalue()
 
 
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def decode_in_graph(data):
+    return decoding.decode(data)
+
+
 def decoded(data):
-    return next(iter(tf.data.Dataset.from_tensors(data).map(decoding.decode))).numpy()
+    return decode_in_graph(data).numpy()
 
 
 RGB = Image.fromarray(PHOTO)
@@ -121,6 +126,14 @@ def test_resize_and_center_equals_pil():
     left = round((resized.width - 224) / 2)
     expected = np.asarray(resized.crop((left, 16, left + 224, 240)))
     assert np.abs(found.astype(int) - expected).mean() < 0.5
+
+
+@pytest.mark.parametrize("kernel", ["keyscubic", "triangle"])
+def test_a_window_is_a_part_of_the_resized_image(kernel):
+    image = tf.constant(photographs()[:1])
+    whole = preprocessing.resize(image, (150, 97), kernel)
+    part = preprocessing.resize(image, (150, 97), kernel, tf.constant([31, 12, 80, 70]))
+    assert np.abs(part.numpy().astype(int) - whole[:, 31:111, 12:82].numpy()).max() <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 300), (300, 7), (32, 32)])

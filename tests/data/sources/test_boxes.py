@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_siamim.data.sources.boxes import annotations_of, open_boxes
+from keras_siamim.data.sources.boxes import BoxSource, annotations_of, open_boxes
+from keras_siamim.data.sources.coco import ground_truth
+from keras_siamim.data.sources.records import RecordSource
+from keras_siamim.data.sources.training_objects import with_objects
 
 pytestmark = pytest.mark.one_backend
 
@@ -72,6 +76,18 @@ def test_objects_of_tfds_become_boxes_in_pixels(tmp_path):
     assert len(images) == 3
     with pytest.raises(ValueError, match="`annotations` must have at most one box per image.* up to 2 boxes"):
         found.single()
+    truth = ground_truth(source)
+    assert truth["images"][1] == {"id": 1, "height": 10, "width": 4}
+    assert truth["categories"] == [{"id": 0, "name": "ant"}, {"id": 1, "name": "bee"}]
+    expected = {"id": 2, "image_id": 0, "category_id": 1, "bbox": [0, 0, 16, 8], "area": 128, "iscrowd": 1}
+    assert truth["annotations"][1] == expected
+    selected = with_objects(source)
+    assert selected.image_ids == (0, 2)
+    assert tf.io.decode_png(selected.images.load({"index": 1})["image"])[0, 0, 0] == 2
+    with pytest.raises(ValueError, match="`data` must be a folder with LVIS"):
+        open_boxes(path, lvis=True)
+    with pytest.raises(ValueError, match="`source` must have segmentations"):
+        with_objects(source, masks=True)
 
 
 def test_one_box_per_image_has_the_label_of_the_image(tmp_path):
@@ -100,16 +116,31 @@ def test_data_sets_without_boxes_are_refused(tmp_path):
 def test_boxes_are_clipped_sorted_and_counted():
     boxes = np.array([[1, 1, 2, 2], [-5, 0, 4, 9], [9, 9, 12, 12], [0, 0, 4.001, 8]])
 
-    found, notes = annotations_of(boxes, [0, 1, 2, 3], [1, 0, 0, 0], [[8, 4], [8, 4]], segmentations="abcd")
+    found, notes = annotations_of(
+        boxes, [0, 1, 2, 3], [1, 0, 0, 0], [[8, 4], [8, 4]], segmentations="abcd", names="abcd"
+    )
 
     assert found.boxes.tolist() == [[0, 0, 4, 8], [0, 0, 4, 8], [1, 1, 2, 2]]
     assert found.labels.tolist() == [1, 3, 0]
     assert found.segmentations == ("b", "d", "a")
     # The third box is outside, and the last one exceeds its image by rounding only.
     assert notes == (
-        "1 of 4 boxes were clipped to their images",
-        "1 of 4 boxes were left out, since they have no area inside their images",
+        "1 of 4 boxes were clipped to their images: b",
+        "1 of 4 boxes were left out, since they have no area inside their images: c",
     )
+
+
+def test_positions_and_indices_of_images_in_several_files_belong_together():
+    images = RecordSource("photos", ("a.tfrecord", "b.tfrecord", "c.tfrecord"), (2, 1, 3), parse=lambda record: record)
+    found = annotations_of(np.zeros((0, 4)), [], [], [[1, 1]] * 6)[0]
+    source = BoxSource(images, found, (), (), ())
+    indices = source.indices(np.arange(6))
+    assert [images.locate(int(index)) for index in indices][1:4] == [
+        "a.tfrecord, record 1",
+        "b.tfrecord, record 0",
+        "c.tfrecord, record 0",
+    ]
+    assert source.positions(tf.constant(indices)).numpy().tolist() == list(range(6))
 
 
 def test_scaled_boxes_follow_their_images_and_padding_marks_the_rest():

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_siamim.data.bad_images import Ledger, TooManyBadImages
 from keras_siamim.data.sources.boxes import open_boxes
-from keras_siamim.data.sources.coco import coco_source
+from keras_siamim.data.sources.coco import coco_source, ground_truth
+from keras_siamim.data.sources.training_objects import with_objects
 
 pytestmark = pytest.mark.one_backend
 
@@ -59,8 +61,8 @@ def test_a_file_of_annotations_and_its_images_are_read(folder):
     assert found.areas.tolist() == [8, 40, 2.5]
     assert found.segmentations == (None, None, POLYGON)
     assert source.notes == (
-        "1 of 4 boxes were clipped to their images",
-        "1 of 4 boxes were left out, since they have no area inside their images",
+        "1 of 4 boxes were clipped to their images: annotation 3",
+        "1 of 4 boxes were left out, since they have no area inside their images: annotation 4",
     )
     assert source.images.locate(1) == str(folder / "images" / "sub" / "a.jpg")
 
@@ -102,9 +104,9 @@ def changed(key, position, **changes):
         ("unique ids.*image 7 twice", changed("images", 1, id=7)),
         ("unique ids.*category 2 twice", changed("categories", 0, id=2)),
         ("an integer id per image.*with 'x' for image 1", changed("images", 1, id="x")),
-        ("file_name, height and width.*image 3 with 'sub/a.jpg', 0 and 4", changed("images", 1, height=0)),
-        ("images' without 'gone.png', image 5", changed("images", 2, file_name="gone.png")),
-        ("empty.png', which has 6 x 6 where 6 x 7", changed("images", 2, width=7)),
+        ("file_name or coco_url, height and width.*image 3 with 'sub/a.jpg', 0 and 4", changed("images", 1, height=0)),
+        ("gone.png', image 5, which is missing", changed("images", 2, file_name="gone.png")),
+        ("empty.png', image 5, which has 6 x 6 where 6 x 7", changed("images", 2, width=7)),
         ("must have a list 'categories'", {"categories": None}),
         ("must have categories. Received", {"categories": []}),
         ("must have images. Received", {"images": []}),
@@ -117,10 +119,96 @@ def test_errors_name_the_file_and_the_entry(folder, message, changes):
 
 def test_files_that_are_no_annotations_are_refused(folder):
     (folder / "images" / "empty.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="empty.png', which can't be read"):
+    with pytest.raises(ValueError, match="empty.png', image 5, which can't be read"):
         coco_source(write(folder), folder / "images")
     (folder / "bad.json").write_text("{")
     with pytest.raises(ValueError, match="must be a JSON file. Received: .*bad.json"):
         coco_source(folder / "bad.json", folder / "images")
     with pytest.raises(ValueError, match="must be a readable file. Received: .*none.json"):
         coco_source(folder / "none.json", folder / "images")
+
+
+def test_a_ledger_lists_bad_images_which_are_left_out_with_their_annotations(folder):
+    path = write(folder)
+    (folder / "images" / "b.png").unlink()
+
+    ledger = Ledger(folder / "bad.jsonl", limit=0.5)
+    source = coco_source(path, folder / "images", ledger)
+
+    assert source.image_ids == (3, 5)
+    assert source.annotations.boxes.tolist() == [[1, 1, 3, 3]]
+    assert source.notes == ("1 of 3 images were left out: image 7 is missing",)
+    assert [(entry["image"], entry["reason"]) for entry in ledger.entries()] == [
+        (str(folder / "images" / "b.png"), "is missing")
+    ]
+    truth = ground_truth(source)
+    assert [image["id"] for image in truth["images"]] == [3, 5]
+    assert truth["annotations"] == content()["annotations"][:1]
+    with pytest.raises(TooManyBadImages, match="1 of the 3 images"):
+        coco_source(path, folder / "images", Ledger(limit=0.1))
+    # The same ledger still knows which image it was, and not the one that now has its index.
+    assert ledger.entries(source.images) == []
+
+
+def lvis_content():
+    found = content()
+    for image in found["images"]:
+        image["coco_url"] = f"http://images.cocodataset.org/train2017/{image.pop('file_name').split('/')[-1]}"
+        image |= {"neg_category_ids": [2], "not_exhaustive_category_ids": []}
+    for category, frequency in zip(found["categories"], "rf", strict=True):
+        category["frequency"] = frequency
+    return found
+
+
+def test_lvis_finds_its_images_by_their_urls(folder):
+    (folder / "images" / "sub" / "a.jpg").rename(folder / "images" / "a.jpg")
+    (folder / "images").rename(folder / "train2017")
+    (folder / "lvis_v1_train.json").write_text(json.dumps(lvis_content()))
+
+    source = open_boxes(folder, lvis=True)
+
+    assert source.images.locate(1) == str(folder / "train2017" / "a.jpg")
+    assert source.images_per_class.tolist() == [1, 1]
+    assert ground_truth(source)["categories"][0] == {"id": 90, "name": "cat", "frequency": "r"}
+    assert ground_truth(source) == lvis_content()
+    with pytest.raises(ValueError, match="a folder with annotations/instances_NAME.json"):
+        open_boxes(folder)
+    # All images in one folder are found, too.
+    assert coco_source(folder / "lvis_v1_train.json", folder / "train2017").size == 3
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "changes"),
+    [
+        ("a frequency r, c or f per category.*category 90 with 'x'", "categories", {"frequency": "x"}),
+        ("a list neg_category_ids of known categories.*image 7 with \\[4\\]", "images", {"neg_category_ids": [4]}),
+        ("a list not_exhaustive.*image 7 with None", "images", {"not_exhaustive_category_ids": None}),
+    ],
+)
+def test_errors_of_lvis_name_the_entry(folder, message, kind, changes):
+    found = lvis_content()
+    found[kind][0] |= changes
+    (folder / "lvis.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=message):
+        coco_source(folder / "lvis.json", folder / "images")
+
+
+def test_training_uses_images_with_objects_that_are_no_crowds(folder):
+    selected = with_objects(coco_source(write(folder), folder / "images"))
+
+    assert selected.image_ids == (7, 3)
+    assert selected.annotations.boxes.tolist() == [[10, 0, 16, 2], [1, 1, 3, 3]]
+    assert selected.annotations.image_sizes.tolist() == [[8, 16], [10, 4]]
+    assert selected.notes[-1] == "1 of 3 images were left out, without objects"
+    assert [selected.images.locate(index).rpartition("/")[2] for index in range(2)] == ["b.png", "a.jpg"]
+
+
+def test_objects_without_a_valid_mask_are_left_out_and_named(folder):
+    selected = with_objects(coco_source(write(folder), folder / "images"), masks=True)
+
+    assert selected.image_ids == (3,)
+    assert selected.annotations.segmentations == (POLYGON,)
+    assert selected.notes[-2].startswith("1 of 3 objects were left out, since they have no valid mask; the first, in ")
+    assert selected.notes[-2].endswith("b.png, has no polygons or run lengths")
+    with pytest.raises(ValueError, match="`source` must have images with objects"):
+        with_objects(coco_source(write(folder, annotations=content()["annotations"][1:2]), folder / "images"))
