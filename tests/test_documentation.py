@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_siamim.cli import pretrain
+from keras_siamim import ViTEncoder
+from keras_siamim.cli import pretrain, segment
 from keras_siamim.cli.main import COMMANDS, main
 from keras_siamim.cli.run_folder import describe_run
+from keras_siamim.data.sources.opening_label_maps import open_label_maps
 from keras_siamim.recipes import recipe_names
 from tests.conftest import REFERENCE
+from tests.evaluation.stand_in import write_label_maps
 
 pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
 
@@ -45,6 +48,8 @@ TOY_MODEL = {
 SUBSTITUTES = {
     "tfds:cifar10": "path/to/images",
     "tfds:imagenet2012": "path/to/images",
+    "tfds:scene_parse150": "path/to/data",
+    "path/to/images_and_masks": "path/to/data",
     "RUN_OR_FILE": "runs/digits_tiny/1",
     "DATA": "path/to/images",
     "NAME": "siamese_im_vit_tiny_32px",
@@ -105,6 +110,8 @@ def user_folder(tmp_path_factory):
         head = keras.Sequential([keras.Input((24,)), keras.layers.Dense(2)])
         head.save("head.keras")
         (root / "encoder.keras").write_bytes((root / "runs/digits_tiny/1/encoder.keras").read_bytes())
+    write_label_maps(root / "path/to/data", train=4, val=1, test=2)
+    (root / "path/to/data/classes.txt").write_text("dark\nlight\n")
     return root
 
 
@@ -126,6 +133,9 @@ def test_every_command_runs(page, command, user_folder, monkeypatch, tmp_path):
     arguments = [SUBSTITUTES.get(word, word) for word in words[2:]]
     if words[1] == "pretrain":
         check_pretraining(arguments, page)
+        return
+    if words[1] == "segment":
+        check_segmentation(arguments, page, tmp_path)
         return
     if words[1] == "finetune":
         arguments = shrink(arguments, {"--epochs": "1"}) + ["--warmup-epochs", "0", "--batch-size", "8"]
@@ -165,6 +175,18 @@ def check_pretraining(arguments, page):
     described, source = describe_run(options)
     assert source.size > 0
     assert described["recipe"]["epochs"] >= 1
+
+
+def check_segmentation(arguments, page, folder):
+    """Parse a command and open its data; the README's command is run from end to end, with a deeper toy encoder."""
+    if page != "README.md":
+        options = segment.build_parser().parse_args(arguments)
+        assert options.run or open_label_maps(options.data).size
+        return
+    ViTEncoder(image_size=16, patch_size=8, width=8, depth=4, num_heads=2).save(folder / "deeper.keras")
+    sizes = {"--crop-size": "16", "--steps": "2", "--encoder": str(folder / "deeper.keras")}
+    few = ["--batch-size", "2", "--validations", "1", "--run", str(folder / "run")]
+    assert main(["segment", *shrink(arguments, sizes), *few]) == 0
 
 
 def blocks():

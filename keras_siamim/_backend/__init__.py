@@ -10,6 +10,7 @@
 `gradient_replicas(model)`: number of replicas among which the model's optimizer must reduce gradients.
 `local_batch_shards(model)`: number of shards into which `fit` splits each batch of this process.
 `broadcast_initial_state(model)`: copy the state of the first process's model and optimizer to all processes.
+`compile_inference(layer, function)`: `function`, which calls `layer`, compiled for NumPy arrays; it changes no state.
 """
 
 import importlib
@@ -37,11 +38,13 @@ set_up = _backend.set_up
 gradient_replicas = _backend.gradient_replicas
 local_batch_shards = _backend.local_batch_shards
 broadcast_initial_state = _backend.broadcast_initial_state
+compile_inference = _backend.compile_inference
 
 __all__ = [
     "Distribution",
     "TrainStep",
     "all_replicas_true",
+    "compile_inference",
     "concat_over_replicas",
     "mean_over_replicas",
     "gradient_replicas",

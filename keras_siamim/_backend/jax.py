@@ -4,6 +4,7 @@ Arrays are global, so the functions that reduce over replicas are no-ops.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -94,6 +95,29 @@ def local_batch_shards(model: keras.Model) -> int:
 
 def broadcast_initial_state(model: keras.Model) -> None:
     """No-op: processes create equal global arrays from the same seed, and JAX verifies that."""
+
+
+def compile_inference(layer: keras.Layer, function: Callable) -> Callable:
+    """Compile a function that calls a layer in inference mode. It changes no state, so that training goes on as before.
+
+    Args:
+        layer: Built layer. Each call reads the variables that it has at that time.
+        function: Function from tensors, or dictionaries of tensors, to tensors or structures of them.
+
+    Returns:
+        The same function from NumPy arrays to NumPy arrays.
+    """
+    variables = layer.variables
+
+    @jax.jit
+    def compiled(values, arrays):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*arrays)
+
+    def run(*arrays):
+        return jax.tree.map(np.asarray, compiled([variable.value for variable in variables], arrays))
+
+    return run
 
 
 def set_up(devices: int | None = None, layout: tuple[int, dict[str, Any]] | None = None) -> Distribution:

@@ -6,6 +6,7 @@ weights stay equal because all replicas apply the same reduced gradients. Copies
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -118,6 +119,25 @@ def local_batch_shards(model: keras.Model) -> int:
 
 def broadcast_initial_state(model: keras.Model) -> None:
     """No-op: `tf.distribute` initializes variables with the values of the first worker."""
+
+
+def compile_inference(layer: keras.Layer, function: Callable) -> Callable:
+    """Compile a function that calls a layer in inference mode. It changes no state, so that training goes on as before.
+
+    Args:
+        layer: Built layer. Each call reads the variables that it has at that time.
+        function: Function from tensors, or dictionaries of tensors, to tensors or structures of them.
+
+    Returns:
+        The same function from NumPy arrays to NumPy arrays.
+    """
+    compiled = tf.function(function, autograph=False)
+
+    def run(*arrays):
+        tensors = tf.nest.map_structure(tf.convert_to_tensor, arrays)
+        return tf.nest.map_structure(np.asarray, compiled(*tensors))
+
+    return run
 
 
 def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:

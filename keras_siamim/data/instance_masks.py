@@ -175,7 +175,7 @@ def masks_in_window(
 
 
 def boxes_of_masks(masks: ArrayLike) -> np.ndarray:
-    """Return the boxes around masks (METHOD_DENSE.md section 3.5).
+    """Return the boxes around masks (ViTDet, arXiv 2203.16527).
 
     Args:
         masks: (objects, height, width) array, not 0 inside.

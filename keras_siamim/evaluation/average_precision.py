@@ -1,4 +1,4 @@
-"""Average precision of detections, as COCO and LVIS measure it (METHOD_DENSE.md section 3.7).
+"""Average precision of detections, as COCO and LVIS measure it.
 
 `faster-coco-eval` computes all numbers.
 """

@@ -110,6 +110,55 @@ def uniformity(features: ArrayLike, t: float = 2.0) -> float:
     return float(np.log(total / (len(unit) * (len(unit) - 1))))
 
 
+def dead_channels(features: ArrayLike, limit: float = 0.01) -> float:
+    """Return the share of channels that are the same for all images.
+
+    A channel is dead if its standard deviation over the images is below `limit` times the root mean square of all
+    values. In a collapsed representation all channels are dead, also those whose constant value is large.
+
+    Args:
+        features: (images, width) floats.
+        limit: Float above 0. Defaults to 0.01.
+
+    Returns:
+        Float in [0, 1].
+
+    Example:
+        >>> dead_channels([[1.0, 5.0], [3.0, 5.0]])
+        0.5
+    """
+    features = np.asarray(features, "float64")
+    scale = max(float(np.sqrt(np.mean(features**2))), np.finfo("float64").tiny)
+    return float(np.mean(features.std(axis=0) < limit * scale))
+
+
+def same_image_rank(features: ArrayLike, paired_features: ArrayLike) -> float:
+    """Return how often the other crop of the same image is nearer than a crop of another image.
+
+    The share is over all triples of a crop, the other crop of its image, and the other crop of another image, by cosine
+    similarity after the mean over the images is subtracted; ties count one half. The value is 1 if features tell images
+    apart, and about 0.5 if they depend on positions alone.
+
+    Args:
+        features: (images, width) floats of one crop per image, two images or more.
+        paired_features: (images, width) floats of another crop of the same images.
+
+    Returns:
+        Float in [0, 1].
+
+    Example:
+        >>> same_image_rank([[1.0, 0.0], [0.0, 1.0]], [[2.0, 1.0], [1.0, 2.0]])
+        1.0
+    """
+    first, second = (np.asarray(x, "float64") for x in (features, paired_features))
+    unit_1, unit_2 = (normalize(x - x.mean(axis=0)) for x in (first, second))
+    similarity = unit_1 @ unit_2.T
+    own = np.diag(similarity)[:, None]
+    nearer = (own > similarity) + 0.5 * (own == similarity)
+    count = len(similarity)
+    return float((nearer.sum() - 0.5 * count) / (count * (count - 1)))
+
+
 def health(
     features: ArrayLike, paired_features: ArrayLike | None = None, max_pairs_from: int = 10_000, seed: int = 0
 ) -> EvaluationResult:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_siamim._backend.kernels import self_attention
+from keras_siamim._backend.kernels.heads import split_heads
 from keras_siamim.arguments import whole_number
 from keras_siamim.layers.dense import Dense
 from keras_siamim.types import Tensor
@@ -50,6 +52,12 @@ class Attention(keras.layers.Layer):
         """Return the keys of tokens (batch, tokens, width), of the same shape; channels are ordered (head, channel)."""
         width = x.shape[-1]
         return self.qkv(x)[..., width : 2 * width]
+
+    def class_weights(self, x: Tensor) -> Tensor:
+        """Return the attention of the first token to all tokens, (batch, heads, tokens) float32 that sum to 1."""
+        query, key, _ = split_heads(self.qkv(x), self.num_heads)
+        logits = ops.sum(query[:, :, :1] * key, axis=-1) * query.shape[-1] ** -0.5
+        return ops.softmax(ops.cast(logits, "float32"))
 
     def compute_output_shape(self, input_shape):
         return input_shape

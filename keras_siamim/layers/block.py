@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_siamim._backend.kernels import gelu
-from keras_siamim.arguments import positive_number, whole_number
+from keras_siamim.arguments import number_in, whole_number
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularization import LayerScale, StochasticDepth
@@ -118,7 +118,7 @@ class TransformerBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = whole_number("num_heads", num_heads)
-        self.mlp_ratio = positive_number("mlp_ratio", mlp_ratio)
+        self.mlp_ratio = number_in("mlp_ratio", mlp_ratio, "(0, inf)")
         self.norm = norm
         self.layer_scale_init = layer_scale_init
         self.drop_path_rate = drop_path_rate
@@ -149,6 +149,10 @@ class TransformerBlock(keras.layers.Layer):
     def attention_keys(self, x: Tensor) -> Tensor:
         """Return the keys of the block's attention for its input (batch, tokens, width), in inference mode."""
         return self.attention.keys(self._norm(self.norm_1, x, training=False))
+
+    def class_attention(self, x: Tensor) -> Tensor:
+        """Return the attention of the class token for the block's input, (batch, heads, tokens), in inference mode."""
+        return self.attention.class_weights(self._norm(self.norm_1, x, training=False))
 
     def _norm(self, norm, x, training):
         return norm(x, training=training) if self.norm == "batch" else norm(x)

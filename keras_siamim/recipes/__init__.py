@@ -9,6 +9,7 @@ import pkgutil
 from typing import Any
 
 from keras_siamim.recipes._as_json import recipe_differences, recipe_from_json, recipe_to_json
+from keras_siamim.recipes._bands import reference_band
 from keras_siamim.recipes._build import build_masking, build_model, build_views, compile_model
 from keras_siamim.recipes._recipe import OBJECTIVES, Recipe
 
@@ -24,6 +25,7 @@ __all__ = [
     "recipe_from_json",
     "recipe_names",
     "recipe_to_json",
+    "reference_band",
 ]
 
 

@@ -1,9 +1,6 @@
 """Log of a run: one row per epoch, as a CSV table and for TensorBoard."""
 
 import csv
-import os
-import socket
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_siamim.files import write_atomically
+from keras_siamim.visualization.events import EventWriter
 
 
 class RunLog(keras.callbacks.Callback):
@@ -18,6 +16,9 @@ class RunLog(keras.callbacks.Callback):
 
     Event files need TensorFlow; without it, the callback writes the table alone. If a run resumes from an earlier
     epoch, the callback first deletes the rows of the epochs that will be trained again.
+
+    Attributes:
+        events: `EventWriter` of the event files, for images of other callbacks.
 
     Args:
         folder: `pathlib.Path` of the run folder.
@@ -27,9 +28,8 @@ class RunLog(keras.callbacks.Callback):
     def __init__(self, folder: Path, writes: bool = True) -> None:
         super().__init__()
         self.path = folder / "log.csv"
-        self.events = folder / "tensorboard"
+        self.events = EventWriter(folder / "tensorboard")
         self.writes = writes
-        self._events = None
 
     def on_train_begin(self, logs=None):
         self._first = True
@@ -48,24 +48,7 @@ class RunLog(keras.callbacks.Callback):
         row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
         rows = read_rows(self.path) if self.path.exists() else []
         write_rows(self.path, [*rows, row])
-        self._write_events(epoch, row)
-
-    def _write_events(self, epoch, row):
-        # An event file is a TFRecord of `Event` messages, so it can be written without the package TensorBoard.
-        try:
-            import tensorflow as tf
-        except ImportError:
-            return
-        now, message = time.time(), tf.compat.v1.Event
-        if self._events is None:
-            self.events.mkdir(exist_ok=True)
-            name = f"events.out.tfevents.{int(now)}.{socket.gethostname()}.{os.getpid()}"
-            self._events = tf.io.TFRecordWriter(str(self.events / name))
-            self._events.write(message(wall_time=now, file_version="brain.Event:2").SerializeToString())
-        values = [{"tag": name, "simple_value": value} for name, value in row.items() if name != "epoch"]
-        event = message(wall_time=now, step=epoch, summary={"value": values})
-        self._events.write(event.SerializeToString())
-        self._events.flush()
+        self.events.scalars(epoch, {name: value for name, value in row.items() if name != "epoch"})
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -48,12 +48,21 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
         assert part in printed
     run = runs / "digits_tiny" / "1"
     assert {path.name for path in run.iterdir()} == {
-        *("run.json", "lock", "views.png", "log.csv", "tensorboard", "checkpoints", "model.keras", "encoder.keras")
+        *("run.json", "lock", "views.png", "log.csv", "tensorboard", "checkpoints", "model.keras", "encoder.keras"),
+        "figures",
     }
+    names = ("attention", "correspondence", "prediction", "token_pca")
+    assert {path.name for path in (run / "figures").iterdir()} == {
+        "curves.png",
+        *(f"{name}-{epoch:04d}.png" for name in names for epoch in (1, 2)),
+    }
+    assert "epoch 2/2 · loss" in printed
     with open(run / "log.csv") as file:
         log = list(csv.DictReader(file))
     assert len(log) == 2
-    assert {"loss", "learning_rate", "target_momentum"} <= set(log[0])
+    assert {"loss", "learning_rate", "target_momentum", "rank", "same_image", "retrieval"} <= set(log[0])
+    assert 0 <= float(log[1]["knn"]) <= 1
+    assert 0 <= float(log[1]["probe"]) <= 1
     encoder = keras.saving.load_model(run / "encoder.keras")
     assert encoder(np.zeros((1, 28, 28, 3), "float32")).shape == (1, 17, 24)
     assert (exports / "digits_tiny" / "1" / "saved_model.pb").is_file()
@@ -89,12 +98,12 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
         (["--set", "epochs"], "KEY=VALUE"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--continue-epochs", "3"], "`--run` must be a finished run"),
-        (["--data", ""], "`data` must be a name or a path. Received: ''"),
+        (["--data", ""], "argument --data: must not be empty. Received: ''"),
         (["--set", "base_learning_rate=nan"], "base_learning_rate"),
         (["--set", "optimizer.beta_1=1"], "`optimizer.beta_1` must be a number in"),
-        (["--images", "0"], "`size` must be 1 or more"),
-        (["--run", ""], "argument --run: must be a non-empty path. Received: ''"),
-        (["--export", ""], "argument --export: must be a non-empty path. Received: ''"),
+        (["--images", "0"], "argument --images: must be a whole number, 1 or more"),
+        (["--run", ""], "argument --run: must not be empty. Received: ''"),
+        (["--export", ""], "argument --export: must not be empty. Received: ''"),
     ],
 )
 def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path, capsys):

@@ -15,7 +15,7 @@ from keras_siamim.data.sources.indexed import IndexedSource
 
 
 def with_objects(source: BoxSource, masks: bool = False) -> BoxSource:
-    """Return the images that have objects, without crowd regions (METHOD_DENSE.md section 3.5).
+    """Return the images that have objects, without crowd regions (ViTDet, arXiv 2203.16527).
 
     Args:
         source: `BoxSource`, from `open_boxes`.
