@@ -10,9 +10,9 @@ from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.detection_batches import detection_batches, detection_test_batches
 from keras_siamim.data.detection_recipe import DetectionRecipe, detection_steps_per_epoch
 from keras_siamim.data.instance_masks import encode_mask
+from keras_siamim.data.sources.box_selection import with_objects
 from keras_siamim.data.sources.boxes import open_boxes
 from keras_siamim.data.sources.indexed import IndexedSource
-from keras_siamim.data.sources.training_objects import with_objects
 from keras_siamim.data.views.color import denormalize
 
 pytestmark = pytest.mark.one_backend

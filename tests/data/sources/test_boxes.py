@@ -3,10 +3,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_siamim.data.sources.box_selection import with_objects
 from keras_siamim.data.sources.boxes import BoxSource, annotations_of, open_boxes
 from keras_siamim.data.sources.coco import ground_truth
 from keras_siamim.data.sources.records import RecordSource
-from keras_siamim.data.sources.training_objects import with_objects
 
 pytestmark = pytest.mark.one_backend
 
