@@ -30,3 +30,18 @@ def rng():
 def reference():
     """Return a function from the name of a reference file to its path."""
     return REFERENCE.joinpath
+
+
+@pytest.fixture
+def batches_in_memory(monkeypatch):
+    """Let commands read each split once: their protocols iterate often, and a pipeline takes long to start."""
+    from keras_siamim.cli.labeled_batches import Batches
+
+    read = Batches.__iter__
+
+    def iterate(batches):
+        if not hasattr(batches, "in_memory"):
+            batches.in_memory = list(read(batches))
+        return iter(batches.in_memory)
+
+    monkeypatch.setattr(Batches, "__iter__", iterate)

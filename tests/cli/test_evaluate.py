@@ -14,7 +14,7 @@ from keras_siamim.cli.labeled_batches import cropped_epochs, open_for_classifier
 from keras_siamim.evaluation.linear_probe import linear_probe
 from tests.evaluation.stand_in import write_images
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("batches_in_memory")]
 
 
 @pytest.fixture(scope="module")
