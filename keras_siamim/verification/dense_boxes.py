@@ -119,4 +119,10 @@ def _anchors(recording):
 def _sizes_and_ratios(anchors):
     """Return the sizes and aspect ratios of anchors, which the file does not name."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
-    return [list(dict.fromkeys(np.round(values, 2).tolist())) for values in (np.sqrt(width * height), height / width)]
+    found = []
+    for values in (np.sqrt(width * height), height / width):
+        first: dict[float, float] = {}
+        for value in values.tolist():
+            first.setdefault(round(value, 2), value)
+        found.append(list(first.values()))
+    return found

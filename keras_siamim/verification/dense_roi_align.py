@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_siamim.detection.pyramid import FIRST_LEVEL
 from keras_siamim.ops.boxes import box_levels
-from keras_siamim.ops.roi_align import roi_align
+from keras_siamim.ops.roi_align import GATHERED_CELLS, roi_align
 from keras_siamim.optimizers import GradientKeepingAdamW
 from keras_siamim.verification.program import run_compiled
 from keras_siamim.verification.report import Row, error_row
@@ -40,9 +40,11 @@ class _Cases:
         for name in [*names, "empty"]:
             self.maps[f"{name}/pooled"] = [recording["features"]]
         pyramid = [recording[f"pyramid/{level}"] for level in self.levels()]
-        self.maps |= {f"pyramid/pooled{way}": pyramid for way in WAYS}
-        # Gathering differs in the choice of cells only: one case without and one with a fixed number of samples.
-        self.maps |= {f"{name}/pooled gathered": [recording["features"]] for name in names[:2]}
+        self.maps["pyramid/pooled"] = pyramid
+        # Gathering is exact for maps of this size. It differs in the choice of cells only, so that two cases suffice.
+        if max(max(x.shape[1:3]) for x in [recording["features"], *pyramid]) <= GATHERED_CELLS:
+            self.maps["pyramid/pooled gathered"] = pyramid
+            self.maps |= {f"{name}/pooled gathered": [recording["features"]] for name in names[:2]}
 
     def levels(self):
         return sorted(key for key in section(self.recording, "pyramid") if key[0] == "p" and key[1:].isdigit())
