@@ -19,6 +19,9 @@ REMEDIES = (
 )
 
 
+# Measures that are logged, and the names of the branches in alarms.
+LOGGED = ("rank", "spread", "dead_channels", "same_image")
+NAMES = {"encoder": "Features of the encoder", "target": "Targets of the prediction"}
 # Largest difference of normalized pixels between images that look the same.
 _SAME = 1e-3
 
@@ -72,7 +75,8 @@ class FeatureHealth(Observer):
     """Callback that measures the features of fixed unlabeled images, and prints an alarm when they collapse.
 
     It measures before the first step and then every `every_steps` batches, and logs `rank`, `spread`, `dead_channels`
-    and `same_image` of the latest `Health` after every epoch. The features count as collapsed in a measurement if
+    and `same_image` of the latest `Health` after every epoch, and `target_rank` and so on of the target branch. Targets
+    often collapse while the encoder still passes pixels on. Features count as collapsed in a measurement if
 
     - their effective rank is below `min_rank` times the largest possible one, or
     - half of the channels or more are dead, or
@@ -83,7 +87,7 @@ class FeatureHealth(Observer):
     unchanged, bit by bit.
 
     Attributes:
-        history: List of tuples (batches seen by this callback, `Health`).
+        history: List of tuples (batches seen by this callback, dictionary from `"encoder"` and `"target"` to `Health`).
         alarms: List of strings. Alarms so far.
 
     Args:
@@ -93,6 +97,7 @@ class FeatureHealth(Observer):
         min_same_image: Float in [0, 1]; 0.5 is chance. Defaults to 0.55.
         patience: Integer, 1 or more. Measurements in a row before an alarm. Defaults to 3.
         encoder: `LiveEncoder`. Defaults to one for the encoder of the model that trains.
+        target: `LiveEncoder` of the target branch, such as `LiveEncoder(model.target)`. Defaults to None, not measured.
         report: Function of one line of text. Defaults to `print`.
 
     Raises:
@@ -115,6 +120,7 @@ class FeatureHealth(Observer):
         min_same_image: float = 0.55,
         patience: int = 3,
         encoder: LiveEncoder | None = None,
+        target: LiveEncoder | None = None,
         report: Callable[[str], object] = print,
     ):
         super().__init__(report)
@@ -131,8 +137,8 @@ class FeatureHealth(Observer):
         self.min_rank = min_rank
         self.min_same_image = min_same_image
         self.patience = patience
-        self.encoder = encoder or LiveEncoder()
-        self.history: list[tuple[int, Health]] = []
+        self.encoders = {"encoder": encoder or LiveEncoder()} | ({} if target is None else {"target": target})
+        self.history: list[tuple[int, dict[str, Health]]] = []
         self.alarms: list[str] = []
         self._steps = self._bad = 0
 
@@ -146,37 +152,39 @@ class FeatureHealth(Observer):
             self.attempt("health of the features", self._measure)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.history and logs is not None:
-            latest = dataclasses.asdict(self.history[-1][1])
-            logs.update({name: value for name, value in latest.items() if name != "highest_rank"})
+        if not self.history or logs is None:
+            return
+        for name, health in self.history[-1][1].items():
+            prefix = "target_" if name == "target" else ""
+            logs.update({prefix + key: getattr(health, key) for key in LOGGED})
 
     def _measure(self):
         if self.crops.shape[1] > 1 and np.ptp(self.crops, axis=1).max() < _SAME:
             raise ValueError("all images look the same, so that no features could tell them apart")
-        health = measure(np.stack([self.encoder.features(self.model, crops) for crops in self.crops]))
-        self.history.append((self._steps, health))
-        problem = self.problem(health)
-        self._bad = self._bad + 1 if problem else 0
+        found = {
+            name: measure(np.stack([encoder.features(self.model, crops) for crops in self.crops]))
+            for name, encoder in self.encoders.items()
+        }
+        self.history.append((self._steps, found))
+        problems = [f"{NAMES[name]}: {problem}" for name in found if (problem := self.problem(found[name]))]
+        self._bad = self._bad + 1 if problems else 0
         if self._bad == self.patience:
             first = self.history[-self.patience][0]
             self.alarms.append(
-                f"Alarm: the features have collapsed. {problem}, in {self.patience} measurements in a row, steps "
-                f"{first} to {self._steps}. {REMEDIES}"
+                f"Alarm: the features have collapsed, in {self.patience} measurements in a row, steps {first} to "
+                f"{self._steps}. {'; '.join(problems)}. {REMEDIES}"
             )
             self.report(self.alarms[-1])
 
     def problem(self, health: Health) -> str | None:
-        """Return a sentence without a full stop that tells why features count as collapsed, or None if they do not."""
+        """Return a phrase that tells why features count as collapsed, or None if they do not."""
         if health.rank < self.min_rank * health.highest_rank:
-            return (
-                f"Their effective rank is {health.rank:.1f} of {health.highest_rank}, below the limit of "
-                f"{self.min_rank:.0%}"
-            )
+            return f"effective rank {health.rank:.1f} of {health.highest_rank}, below the limit of {self.min_rank:.0%}"
         if health.dead_channels >= 0.5:
-            return f"{health.dead_channels:.0%} of their channels are the same for all images"
+            return f"{health.dead_channels:.0%} of the channels are the same for all images"
         if health.same_image < self.min_same_image:
             return (
-                "They hardly depend on the image: the other crop of an image is nearer than a crop of another image in "
-                f"only {health.same_image:.0%} of all cases, where 50% is chance"
+                "they hardly depend on the image, since the other crop of an image is nearer than a crop of another "
+                f"image in only {health.same_image:.0%} of all cases, where 50% is chance"
             )
         return None

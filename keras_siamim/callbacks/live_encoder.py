@@ -22,8 +22,8 @@ class LiveEncoder:
     model. Several callbacks can share one object, and so the compiled program.
 
     Args:
-        encoder: `keras.Model` from images to tokens. Defaults to None, the attribute `encoder` of the model that
-            trains.
+        encoder: Layer or `keras.Model` from images to tokens, or to one vector per image. Defaults to None, the
+            attribute `encoder` of the model that trains.
         pooling: `"mean"` of the patch tokens, or the class `"token"`. Defaults to `"mean"`.
         batch_size: Integer, 1 or more. Images per forward pass. Defaults to 128.
 
@@ -36,13 +36,13 @@ class LiveEncoder:
         (3, 8)
     """
 
-    def __init__(self, encoder: keras.Model | None = None, pooling: str = "mean", batch_size: int = 128):
+    def __init__(self, encoder: keras.Layer | None = None, pooling: str = "mean", batch_size: int = 128):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more. Received: {batch_size}.")
         self.encoder = encoder
         self.pooling = check_pooling(pooling)
         self.batch_size = batch_size
-        self._compiled: tuple[keras.Model, Callable] | None = None
+        self._compiled: tuple[keras.Layer, Callable] | None = None
 
     def features(self, model: Any, images: np.ndarray) -> np.ndarray:
         """Return the features of images by the present weights.
@@ -66,8 +66,8 @@ class LiveEncoder:
         return np.concatenate([run_padded(run, images[i : i + self.batch_size], self.batch_size)[0] for i in starts])
 
     def _pool(self, encoder, images):
-        tokens = check_tokens_of(encoder(in_data_format_of(encoder, images), training=False))
-        return pool_tokens(ops.cast(tokens, "float32"), self.pooling)
+        output = ops.cast(encoder(in_data_format_of(encoder, images), training=False), "float32")
+        return output if len(output.shape) == 2 else pool_tokens(check_tokens_of(output), self.pooling)
 
 
 class LabeledSplits:

@@ -344,7 +344,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--shots", type=name_option, default="1%,10%", help="few-shot: percentages of the labels, or labels per class"
     )
     parser.add_argument(
-        "--shots-list", type=path_option, help="few-shot: file with the names of the labeled images of a folder"
+        "--shots-list", type=name_option, help="few-shot: file with the names of the labeled images of a folder"
     )
     parser.add_argument(
         "--penalty", type=number_option("(0, inf)"), default=0.1, help="few-shot: 0.1 for ViT-Base, 0.01 for ViT-Large"

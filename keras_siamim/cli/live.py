@@ -32,6 +32,7 @@ from keras_siamim.data.pipeline import evaluation_batches, training_batches
 from keras_siamim.data.sources import Source, sample_of
 from keras_siamim.data.views.paired_views import PairedViews
 from keras_siamim.data.views.recipe import ViewRecipe
+from keras_siamim.objectives import MomentumObjective
 from keras_siamim.recipes import Recipe, build_masking, build_views, reference_band
 from keras_siamim.runs.curves import Curves
 from keras_siamim.runs.log import RunLog
@@ -177,8 +178,11 @@ def observers(
     def health():
         low = max(0.5, recipe.keys()["view_1.area"][0])
         crops = two_crops(source, model.encoder.image_size, (low, 1.0), WATCHED_IMAGES)
-        steps = _every(crops.shape[0] * crops.shape[1], recipe.batch_size)
-        return [FeatureHealth(crops, max(steps, MIN_STEPS), report=report)]
+        # Objectives without a momentum branch have no target to watch.
+        branch = model.target if isinstance(model, MomentumObjective) else None
+        target = None if branch is None else LiveEncoder(branch)
+        steps = _every((1 if target is None else 2) * crops.shape[0] * crops.shape[1], recipe.batch_size)
+        return [FeatureHealth(crops, max(steps, MIN_STEPS), target=target, report=report)]
 
     def figures():
         batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES)

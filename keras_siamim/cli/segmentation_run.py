@@ -51,7 +51,7 @@ def build_segmenter(encoder: ViTEncoder, num_classes: int, options: argparse.Nam
         A compiled `UPerNet`. With `frozen`, the weights from the encoder are not trained.
 
     Raises:
-        ValueError: If the encoder is not a `ViTEncoder`, or the crop size is no multiple of its patch size.
+        ValueError: If the encoder is not a `ViTEncoder`, or its patch size does not divide the crop size.
     """
     keras.utils.set_random_seed(options.seed)
     model = UPerNet(

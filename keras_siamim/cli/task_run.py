@@ -91,7 +91,7 @@ def open_task(folder: Path, name: str, settings: dict[str, Any]) -> tuple[dict[s
             encoder.save(staging)
         digest = weights_digest(encoder)
         run = {"name": name, "settings": settings, "encoder_sha256": digest, "starts": [], "results": {}}
-        descriptions.write(folder, run)  # comes last: without a description, the folder is no run yet
+        descriptions.write(folder, run)  # written last: it turns the folder into a run
         return run, encoder
     if recorded.get("name") != name or "settings" not in recorded:
         raise ValueError(f"`--run` must be a new folder or a run of this command. Received: {folder}.")

@@ -28,6 +28,14 @@ CROPS = np.stack([IMAGES, IMAGES + 0.01])
 EPOCHS, STEPS = 2, 3
 
 
+class HealthOfModel(FeatureHealth):
+    """Health of encoder and target of the model that trains."""
+
+    def on_train_begin(self, logs=None):
+        self.encoders["target"] = LiveEncoder(self.model.target, batch_size=12)
+        super().on_train_begin(logs)
+
+
 class FiguresOfModel(Figures):
     """Figures of the model that trains."""
 
@@ -42,7 +50,7 @@ def observers(lines, folder):
         LogSchedules(),
         OnlineKNN(splits, k=3, report=lines.append),
         OnlineProbe(splits, report=lines.append),
-        FeatureHealth(CROPS, every_steps=2, encoder=encoder, report=lines.append),
+        HealthOfModel(CROPS, every_steps=2, encoder=encoder, report=lines.append),
         FiguresOfModel(folder, {}, every_epochs=2, report=lines.append),
         ReferenceCurve(band_of_losses([[1.0, 0.5], [1.1, 0.6]]), report=None),
         LogLine(every_seconds=1e6, report=lines.append),
@@ -83,7 +91,17 @@ def test_every_logged_loss_is_bit_identical(both):
 
 def test_the_observers_measured_and_said_nothing_but_one_line_per_epoch(both):
     _, (_, observed, _), lines, folder = both
-    names = {"knn", "probe", "rank", "spread", "dead_channels", "same_image", "learning_rate", "reference_low"}
+    names = {
+        "knn",
+        "probe",
+        "rank",
+        "spread",
+        "dead_channels",
+        "same_image",
+        "target_rank",
+        "learning_rate",
+        "reference_low",
+    }
     assert names <= set(observed)
     assert all(len(observed[name]) == EPOCHS for name in names)
     assert [line.split(" · ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]

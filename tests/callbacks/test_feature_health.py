@@ -44,7 +44,7 @@ def test_features_that_tell_images_apart_are_healthy():
     health, lines = observe(Features(pixels=1.0), steps=5)
     assert lines == health.alarms == []
     assert [step for step, _ in health.history] == [0, 1, 2, 3, 4, 5]
-    latest = health.history[-1][1]
+    latest = health.history[-1][1]["encoder"]
     assert latest.same_image > 0.9
     assert latest.dead_channels == 0
     logs = {}
@@ -60,9 +60,9 @@ def test_features_that_tell_images_apart_are_healthy():
 @pytest.mark.parametrize(
     ("encoder", "words"),
     [
-        (Features(pixels=1e-4, constant=1.0), "effective rank is 1."),
-        (Features(pixels=1e-4, positions=1.0), "effective rank is 1."),
-        (Features(pixels=1.0, live_channels=24), "50% of their channels are the same for all images"),
+        (Features(pixels=1e-4, constant=1.0), "Features of the encoder: effective rank 1."),
+        (Features(pixels=1e-4, positions=1.0), "Features of the encoder: effective rank 1."),
+        (Features(pixels=1.0, live_channels=24), "50% of the channels are the same for all images"),
     ],
     ids=["constant", "positions alone", "dead channels"],
 )
@@ -115,7 +115,7 @@ def test_images_that_cannot_be_measured_are_reported_once(crops, reason):
 def test_three_images_are_enough():
     health, lines = observe(Features(pixels=1.0), steps=3, crops=CROPS[:, :3])
     assert lines == []
-    assert 1 <= health.history[-1][1].rank <= 3.01
+    assert 1 <= health.history[-1][1]["encoder"].rank <= 3.01
 
 
 @pytest.mark.parametrize(
