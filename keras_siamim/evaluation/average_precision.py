@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from keras_siamim import files
+from keras_siamim.arguments import whole_number
 from keras_siamim.data.instance_masks import encode_mask, mask_tools, valid_segmentation
 from keras_siamim.types import ArrayLike, PathLike
 
-# Detections per image that count.
+# Detections that count, per image and class in COCO and per image in LVIS.
 COCO_DETECTIONS = 100
 LVIS_DETECTIONS = 300
 _SIZES = ("small", "medium", "large")
@@ -47,6 +48,7 @@ def average_precision(
     detections: Sequence[Mapping[str, Any]],
     kind: str = "bbox",
     lvis: bool = False,
+    max_detections: int | None = None,
 ) -> AveragePrecision:
     """Compare detections with annotations.
 
@@ -57,19 +59,24 @@ def average_precision(
             `category_id`, `score`, and `bbox` or `segmentation`.
         kind: String. `"bbox"` to compare boxes or `"segm"` to compare masks, whose areas decide over sizes. Defaults to
             `"bbox"`.
-        lvis: Whether to follow LVIS: 300 detections per image over all classes, classes without a verdict for an image
-            ignored, and numbers by frequency. Defaults to `False`: COCO, 100 detections per image and class.
+        lvis: Whether to follow LVIS: classes without a verdict for an image are ignored, and there are numbers by
+            frequency. Defaults to `False`, COCO.
+        max_detections: Integer. Detections with the highest scores that count, per image and class in COCO, and per
+            image over all classes in LVIS. Defaults to `None`: 100 for COCO and 300 for LVIS.
 
     Returns:
         `AveragePrecision`.
 
     Raises:
         ImportError: If `faster-coco-eval` is not installed.
-        ValueError: If `kind` is unknown; a detection has an unknown image or category or lacks a field; masks
-            are compared and an annotation has none; or `lvis` is true and a category has no frequency.
+        ValueError: If `kind` is unknown, or `max_detections` is below 1; a detection has an unknown image or category
+            or lacks a field; masks are compared and an annotation has none; or `lvis` is true and a category has no
+            frequency.
     """
     if kind not in _FIELDS:
         raise ValueError(f"`kind` must be 'bbox' or 'segm'. Received: {kind!r}.")
+    limit = (LVIS_DETECTIONS if lvis else COCO_DETECTIONS) if max_detections is None else max_detections
+    whole_number("max_detections", limit)
     mask_tools()  # its error says how to install the library
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -84,12 +91,15 @@ def average_precision(
         if unknown := {detection[field] for detection in found} - {entry["id"] for entry in copied[entries]}:
             raise ValueError(f"`detections` must have ids of `truth`. Received: {field} {min(unknown)}.")
     expected = COCO({**copied, "annotations": annotations})
-    evaluation = COCOeval_faster(expected, expected.loadRes(_best(found) if lvis else found), kind, lvis_style=lvis)
-    limits = evaluation.params.maxDets = [LVIS_DETECTIONS] if lvis else [1, 10, COCO_DETECTIONS]
+    evaluation = COCOeval_faster(
+        expected, expected.loadRes(_best(found, limit) if lvis else found), kind, lvis_style=lvis
+    )
+    limits = [limit] if lvis else [*(fewer for fewer in (1, 10) if fewer < limit), limit]
+    evaluation.params.maxDets = limits
     evaluation.run()
 
     # LVIS has places for three limits, too.
-    recalls = [f"AR{limit}" for limit in limits] + [""] * (3 - len(limits))
+    recalls = [f"AR{limit}" for limit in limits] + (["", ""] if lvis else [])
     names = ["AP", "AP50", "AP75", *(f"AP_{size}" for size in _SIZES), *recalls, *(f"AR_{size}" for size in _SIZES)]
     names += ["", "", *(["AP_rare", "AP_common", "AP_frequent"] if lvis else [])]
     values = evaluation.stats_as_dict.values()
@@ -124,13 +134,13 @@ def _checked(detection: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {field: detection[field] for field in needed}
 
 
-def _best(detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _best(detections: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
     """Return the detections that LVIS counts: those of each image with the highest scores."""
     of_image: dict[int, list[dict[str, Any]]] = {}
     for detection in detections:
         of_image.setdefault(detection["image_id"], []).append(detection)
     ranked = (sorted(found, key=lambda detection: -detection["score"]) for found in of_image.values())
-    return [detection for found in ranked for detection in found[:LVIS_DETECTIONS]]
+    return [detection for found in ranked for detection in found[:limit]]
 
 
 def image_detections(

@@ -15,10 +15,9 @@ _NAMES = {
     "APr": "AP_rare",
     "APc": "AP_common",
     "APf": "AP_frequent",
-    "AR@300": "AR300",
-    "ARs@300": "AR_small",
-    "ARm@300": "AR_medium",
-    "ARl@300": "AR_large",
+    "ARs": "AR_small",
+    "ARm": "AR_medium",
+    "ARl": "AR_large",
 }
 _TOLERANCE = 1e-9
 
@@ -50,11 +49,18 @@ def replay(recording: dict[str, Any]) -> list[Row]:
     for kind in ("bbox", "segm"):
         if kind not in recording:
             continue
-        found = average_precision(recording["truth"], recording["detections"], kind, lvis)
+        limit = recording.get("max_detections")
+        found = average_precision(recording["truth"], recording["detections"], kind, lvis, limit)
         for name, value in recording[kind].items():
-            error = abs(found.numbers[_NAMES.get(name, name)] - value)
+            error = abs(found.numbers[_name(name)] - value)
             rows.append(Row(f"{kind} {name}", error, _TOLERANCE, f"{value:.4f}"))
         if by_category := recording.get(f"{kind}_AP_by_category"):
             error = abs(np.array(list(found.by_category.values())) - by_category).max()
             rows.append(Row(f"{kind} AP by category", float(error), _TOLERANCE, f"{len(by_category)} categories"))
     return rows
+
+
+def _name(recorded):
+    """Return the name in `AveragePrecision.numbers` of a recorded number, such as `AR@300` or `ARs@300`."""
+    name, _, limit = recorded.partition("@")
+    return f"AR{limit}" if limit and name == "AR" else _NAMES.get(name, name)

@@ -61,6 +61,9 @@ def test_missed_and_false_detections_cost_precision():
     # A false ant before the two true ones halves the precision of the first and makes the other's 2 / 3.
     false = image_detections(9, [[150, 0, 190, 40]], [1.0], [0], [3])
     assert average_precision(truth(), detections + false).by_category[3] == pytest.approx(2 / 3)
+    # With one detection per image, the false one replaces the true one of its image.
+    result = average_precision(truth(), detections + false, max_detections=1)
+    assert result.by_category[3] == pytest.approx(51 / 101 / 2)
     # 28 of 30 pixels are above the IoU of 0.9.
     moved = image_detections(4, [[10, 10, 38, 40]], [0.9], [0], [3])
     result = average_precision(truth(annotations=truth()["annotations"][:1]), moved)
@@ -100,6 +103,9 @@ def test_lvis_counts_300_detections_of_an_image_over_all_classes():
     many = image_detections(4, [[0, 0, 5, 5]] * 300, [0.85] * 300, [0] * 300, [3])
     result = average_precision(lvis_truth(), found() + many, lvis=True)
     assert result.by_category == pytest.approx({3: result.by_category[3], 8: 0})  # the bee is number 302
+    result = average_precision(lvis_truth(), found() + many, lvis=True, max_detections=1)
+    assert result.by_category == pytest.approx({3: 1, 8: 0})
+    assert result.numbers["AR1"] == pytest.approx(0.5)
     with pytest.raises(ValueError, match="`truth` must have a frequency per category"):
         average_precision(truth(), found(), lvis=True)
 
