@@ -1,6 +1,5 @@
 """Validation of arguments that many packages share."""
 
-import math
 import numbers
 from typing import Any
 
@@ -26,24 +25,27 @@ def whole_number(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)  # Keras cannot serialize NumPy's integers
 
 
-def positive_number(name: str, value: Any) -> float:
-    """Return a finite number above 0 unchanged.
+def number_in(name: str, value: Any, interval: str) -> float:
+    """Return a number in an interval unchanged.
 
     Args:
         name: str. Name of the argument, for the error.
         value: Python or NumPy number.
+        interval: str. Two ends, each with a bracket if it is valid and a parenthesis if it is not: `"[0, 1)"`.
 
     Raises:
-        ValueError: For other numbers and types, booleans included.
+        ValueError: For other numbers and types, NaN and booleans included.
 
     Example:
-        >>> from keras_siamim.arguments import positive_number
-        >>> positive_number("mlp_ratio", 4)
-        4
+        >>> from keras_siamim.arguments import number_in
+        >>> number_in("dropout", 0.1, "[0, 1)")
+        0.1
     """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    valid_ends = [end for end, bracket in ((low, interval[0]), (high, interval[-1])) if bracket in "[]"]
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number above 0. Received: {value!r}.")
+    if not is_number or not (low < value < high or value in valid_ends):
+        raise ValueError(f"`{name}` must be a number in {interval}. Received: {value!r}.")
     return value
 
 

@@ -28,14 +28,21 @@ NO_TESTS = 5  # pytest's exit status
 def environment(backend, folder):
     """Return the environment variables for the processes of one backend."""
     claims = folder / backend
-    claims.mkdir(exist_ok=True)
-    common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "TEST_CLAIMS": str(claims)}
+    shared = folder / "shared"
+    for new in (claims, shared):
+        new.mkdir(exist_ok=True)
+    common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    common |= {"TEST_CLAIMS": str(claims), "TEST_SHARED": str(shared)}
     # Compilation takes most of the time: skip expensive optimizations.
     if backend == "tensorflow":
-        common["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        common["XLA_FLAGS"] = (
+            "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+            "--xla_cpu_use_fusion_emitters=false"
+        )
     if backend == "jax":
         # Compile each program once.
         common |= {
+            "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",  # halves the time of compilation
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "jax_programs"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -1,5 +1,6 @@
 """Models and checkpoints of one backend, loaded on the two others."""
 
+import fcntl
 import os
 import pathlib
 import subprocess
@@ -31,17 +32,24 @@ def outputs_and_next_losses(model):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Folder of a model saved by each other backend, with the outputs and next losses that its own backend gives."""
-    folder = tmp_path_factory.mktemp("saved")
-    running = []
+    """Folder of a model saved by each other backend, with the outputs and next losses that its own backend gives.
+
+    The tests of all backends share one folder if `TEST_SHARED` names it, so that each program runs once.
+    """
+    folder = pathlib.Path(os.environ.get("TEST_SHARED") or tmp_path_factory.mktemp("saved"))
     for backend in BACKENDS:
-        command = [sys.executable, "-m", "tests.programs.train_and_save", str(folder / backend)]
-        environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-        running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+        with open(folder / f"{backend}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / f"{backend}.npz").exists():
+                train_and_save(backend, folder / backend)
     return folder
+
+
+def train_and_save(backend, path):
+    command = [sys.executable, "-m", "tests.programs.train_and_save", str(path)]
+    environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

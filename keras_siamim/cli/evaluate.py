@@ -36,6 +36,7 @@ from keras_siamim.cli.labeled_batches import (
     plain_batches,
     second_views,
 )
+from keras_siamim.cli.options import count_option, name_option, non_negative_option, number_option, path_option
 from keras_siamim.cli.patch_protocols import PATCH_PROTOCOLS, evaluate_patches
 from keras_siamim.cli.segmentation_protocols import add_segmentation_options
 from keras_siamim.data.sources import Source
@@ -320,34 +321,44 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="keras-siamim evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", help=".keras file, SavedModel or run folder")
-    parser.add_argument("--classifier", help=".keras file of a fine-tuned classifier, for robustness protocols")
+    parser.add_argument("--encoder", type=name_option, help=".keras file, SavedModel or run folder")
+    parser.add_argument(
+        "--classifier", type=name_option, help=".keras file of a fine-tuned classifier, for robustness protocols"
+    )
     parser.add_argument(
         "--data",
+        type=name_option,
         required=True,
         help="tfds:NAME, a directory prepared by TFDS, or a folder",
     )
-    parser.add_argument("--train-split", default="train")
-    parser.add_argument("--test-split", default="test")
+    parser.add_argument("--train-split", type=name_option, default="train")
+    parser.add_argument("--test-split", type=name_option, default="test")
     parser.add_argument(
         "--protocols",
+        type=name_option,
         default="knn,linear,few_shot,health",
         help=f"comma-separated names: {', '.join((*suite.PROTOCOLS, AUGMENTED_PROBE, *PATCH_PROTOCOLS))}",
     )
     parser.add_argument("--pooling", choices=FEATURES, help="default: that of the paper's protocol")
-    parser.add_argument("--shots", default="1%,10%", help="few-shot: percentages of the labels, or labels per class")
-    parser.add_argument("--shots-list", help="few-shot: file with the names of the labeled images of a folder")
-    parser.add_argument("--penalty", type=float, default=0.1, help="few-shot: 0.1 for ViT-Base, 0.01 for ViT-Large")
-    parser.add_argument("--image-size", type=int, help="default: that of the encoder")
-    parser.add_argument("--resize", type=int, help="image side before the center crop; default: size / 0.875")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--max-images", type=int, help="use a random sample of each split")
+    parser.add_argument(
+        "--shots", type=name_option, default="1%,10%", help="few-shot: percentages of the labels, or labels per class"
+    )
+    parser.add_argument(
+        "--shots-list", type=name_option, help="few-shot: file with the names of the labeled images of a folder"
+    )
+    parser.add_argument(
+        "--penalty", type=number_option("(0, inf)"), default=0.1, help="few-shot: 0.1 for ViT-Base, 0.01 for ViT-Large"
+    )
+    parser.add_argument("--image-size", type=count_option, help="default: that of the encoder")
+    parser.add_argument("--resize", type=count_option, help="image side before the center crop; default: size / 0.875")
+    parser.add_argument("--batch-size", type=count_option, default=256)
+    parser.add_argument("--max-images", type=count_option, help="use a random sample of each split")
     add_segmentation_options(parser)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--name", help="name in the table; default: the name of the file")
+    parser.add_argument("--seed", type=non_negative_option, default=0)
+    parser.add_argument("--name", type=name_option, help="name in the table; default: the name of the file")
     parser.add_argument("--no-baselines", action="store_true", help="leave out raw pixels and random initialization")
-    parser.add_argument("--cache", type=Path, default=Path("runs/feature_cache"))
-    parser.add_argument("--output", type=Path, default=Path("runs/evaluation"))
+    parser.add_argument("--cache", type=path_option, default=Path("runs/feature_cache"))
+    parser.add_argument("--output", type=path_option, default=Path("runs/evaluation"))
     return parser.parse_args(arguments)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import keras
 
 import keras_siamim  # noqa: F401  registers the classes that saved files refer to
+from keras_siamim.cli.options import count_option, name_option, number_option, path_option
 from keras_siamim.export import export_saved_model
 from keras_siamim.export.saved_model import WEIGHTS_DTYPES
 from keras_siamim.ops.pooling import POOLINGS
@@ -36,16 +37,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="keras-siamim export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="RUN_OR_FILE", help=".keras file or run folder")
-    parser.add_argument("--to", required=True, metavar="DIRECTORY", help="directory of the numbered versions")
-    parser.add_argument("--version", type=int, help="number of the version; default: the next free one")
-    parser.add_argument("--classifier", metavar="HEAD.keras", help=".keras file that maps pooled features to logits")
+    parser.add_argument("source", type=name_option, metavar="RUN_OR_FILE", help=".keras file or run folder")
+    parser.add_argument(
+        "--to", type=path_option, required=True, metavar="DIRECTORY", help="directory of the numbered versions"
+    )
+    parser.add_argument("--version", type=count_option, help="number of the version; default: the next free one")
+    parser.add_argument(
+        "--classifier", type=name_option, metavar="HEAD.keras", help=".keras file that maps pooled features to logits"
+    )
     parser.add_argument("--pooling", choices=POOLINGS, help="pooling of the tokens; default: mean")
     parser.add_argument(
-        "--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: that of the encoder"
+        "--image-size", type=count_option, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: that of the encoder"
     )
     parser.add_argument(
-        "--crop-fraction", type=float, help="default: 0.875, as in `evaluate` (resize to 256, crop to 224)"
+        "--crop-fraction",
+        type=number_option("(0, 1]"),
+        help="default: 0.875, as in `evaluate` (resize to 256, crop to 224)",
     )
     parser.add_argument("--weights-dtype", choices=WEIGHTS_DTYPES, default="float32")
     return parser.parse_args(arguments)

@@ -16,6 +16,7 @@ import keras
 
 from keras_siamim.cli.evaluate import parse_image_size
 from keras_siamim.cli.labeled_batches import Epochs, cropped_epochs, open_labeled_pair, plain_batches
+from keras_siamim.cli.options import count_option, name_option, non_negative_option, number_option, path_option
 from keras_siamim.data.augmentation import fine_tuning_batches
 from keras_siamim.data.sources import Source
 from keras_siamim.data.views import color
@@ -60,25 +61,28 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="keras-siamim finetune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoder", required=True, help=".keras file or run folder")
+    parser.add_argument("--encoder", type=name_option, required=True, help=".keras file or run folder")
     parser.add_argument(
         "--data",
+        type=name_option,
         required=True,
         help="tfds:NAME, a directory prepared by TFDS, or a folder of class folders",
     )
-    parser.add_argument("--train-split", default="train")
-    parser.add_argument("--test-split", default="test")
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--warmup-epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--base-learning-rate", type=float, default=2.5e-4, help="per 256 images")
-    parser.add_argument("--layer-decay", type=float, default=0.65)
-    parser.add_argument("--drop-path-rate", type=float, default=0.1)
-    parser.add_argument("--image-size", type=int, help="default: that of the encoder")
-    parser.add_argument("--resize", type=int, help="side of test images before the center crop; default: size / 0.875")
-    parser.add_argument("--max-images", type=int, help="evaluate on a random sample of the test split")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("runs/fine_tuning"))
+    parser.add_argument("--train-split", type=name_option, default="train")
+    parser.add_argument("--test-split", type=name_option, default="test")
+    parser.add_argument("--epochs", type=count_option, default=100)
+    parser.add_argument("--warmup-epochs", type=non_negative_option, default=5)
+    parser.add_argument("--batch-size", type=count_option, default=1024)
+    parser.add_argument("--base-learning-rate", type=number_option("(0, inf)"), default=2.5e-4, help="per 256 images")
+    parser.add_argument("--layer-decay", type=number_option("(0, 1]"), default=0.65)
+    parser.add_argument("--drop-path-rate", type=number_option("[0, 1)"), default=0.1)
+    parser.add_argument("--image-size", type=count_option, help="default: that of the encoder")
+    parser.add_argument(
+        "--resize", type=count_option, help="side of test images before the center crop; default: size / 0.875"
+    )
+    parser.add_argument("--max-images", type=count_option, help="evaluate on a random sample of the test split")
+    parser.add_argument("--seed", type=non_negative_option, default=0)
+    parser.add_argument("--output", type=path_option, default=Path("runs/fine_tuning"))
     return parser.parse_args(arguments)
 
 

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from keras_siamim.cli.labeled_batches import print_notes
+from keras_siamim.cli.options import count_option, non_negative_option
 from keras_siamim.data.sources.label_maps import LabelMapSource
 from keras_siamim.data.sources.opening_label_maps import open_label_maps
 
@@ -20,11 +21,15 @@ def add_label_map_options(parser: argparse.ArgumentParser) -> None:
         >>> parser.parse_args(["--classes", "150", "--first-label", "1", "--ignore-labels", "0"]).ignore_labels
         [0]
     """
-    parser.add_argument("--classes", type=int, metavar="N", help="classes of the label maps; default: those found")
-    parser.add_argument("--first-label", type=int, metavar="N", help="stored label of the first class; default: 0")
+    parser.add_argument(
+        "--classes", type=count_option, metavar="N", help="classes of the label maps; default: those found"
+    )
+    parser.add_argument(
+        "--first-label", type=non_negative_option, metavar="N", help="stored label of the first class; default: 0"
+    )
     parser.add_argument(
         "--ignore-labels",
-        type=int,
+        type=non_negative_option,
         nargs="+",
         metavar="N",
         help="stored labels of pixels without a class; default: 255",

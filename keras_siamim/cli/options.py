@@ -1,22 +1,38 @@
-"""Command-line options that several commands share."""
+"""Command-line options that several commands share, and the types of their values.
+
+The types are functions for the argument `type` of `add_argument`. They raise `argparse.ArgumentTypeError` with the rule
+and the value, to which the parser adds the name of the option.
+"""
 
 import argparse
 import ast
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
+from keras_siamim.arguments import number_in, whole_number
 from keras_siamim.recipes import Recipe, load_recipe, recipe_names
 
 DEFAULT_RECIPE = "digits_tiny"
 
 
+def name_option(text: str) -> str:
+    """Return the value of an option that is a name, or a name or a path.
+
+    Raises:
+        argparse.ArgumentTypeError: If `text` is empty or blank.
+
+    Example:
+        >>> name_option("tfds:cifar10")
+        'tfds:cifar10'
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"must not be empty. Received: {text!r}.")
+    return text
+
+
 def path_option(text: str) -> pathlib.Path:
-    """Convert the value of an option to a path, for the argument `type` of `add_argument`.
-
-    Args:
-        text: String. The value from the command line.
-
-    Returns:
-        A `pathlib.Path`.
+    """Convert the value of an option to a path.
 
     Raises:
         argparse.ArgumentTypeError: If `text` is empty or blank.
@@ -26,9 +42,79 @@ def path_option(text: str) -> pathlib.Path:
         'runs'
     """
     # `Path("")` is the working directory, which an unset shell variable must not select.
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"must be a non-empty path. Received: {text!r}.")
-    return pathlib.Path(text)
+    return pathlib.Path(name_option(text))
+
+
+def count_option(text: str) -> int:
+    """Convert the value of an option to a whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If `text` is anything else.
+
+    Example:
+        >>> count_option("12")
+        12
+    """
+    return _whole_number(text, minimum=1)
+
+
+def non_negative_option(text: str) -> int:
+    """Convert the value of an option to a whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: If `text` is anything else.
+
+    Example:
+        >>> non_negative_option("0")
+        0
+    """
+    return _whole_number(text, minimum=0)
+
+
+def _whole_number(text, minimum):
+    try:
+        return whole_number("", int(text), minimum)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, {minimum} or more. Received: {text!r}.") from None
+
+
+def number_option(interval: str) -> Callable[[str], float]:
+    """Return the type of an option that is a number.
+
+    Args:
+        interval: String. Interval of the valid values, such as `"(0, 1]"`, see `arguments.number_in`.
+
+    Example:
+        >>> number_option("(0, inf)")("1e-3")
+        0.001
+    """
+
+    def convert(text):
+        try:
+            return number_in("", float(text), interval)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number in {interval}. Received: {text!r}.") from None
+
+    return convert
+
+
+def change_option(text: str) -> tuple[str, Any]:
+    """Convert the value of `--set` to a key and its value, a Python literal or else a string.
+
+    Raises:
+        argparse.ArgumentTypeError: If `text` is not of the form KEY=VALUE.
+
+    Example:
+        >>> change_option("encoder.depth=4"), change_option("model.loss=unigrad")
+        (('encoder.depth', 4), ('model.loss', 'unigrad'))
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE. Received: {text!r}.")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return key, value
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +127,14 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         >>> parser = argparse.ArgumentParser()
         >>> add_recipe_options(parser)
         >>> parser.parse_args(["--set", "epochs=3"]).changes
-        ['epochs=3']
+        [('epochs', 3)]
     """
-    parser.add_argument("--recipe", help=f"one of {', '.join(recipe_names())}; default: {DEFAULT_RECIPE}")
+    parser.add_argument(
+        "--recipe", type=name_option, help=f"one of {', '.join(recipe_names())}; default: {DEFAULT_RECIPE}"
+    )
     parser.add_argument(
         "--set",
+        type=change_option,
         nargs="+",
         action="extend",
         default=[],
@@ -67,26 +156,12 @@ def chosen_recipe(options: argparse.Namespace, recorded: Recipe | None = None) -
         A `Recipe`.
 
     Raises:
-        ValueError: If the recipe or a key is unknown, or a change is not of the form KEY=VALUE.
+        ValueError: If the recipe or a key is unknown, or a value is invalid.
 
     Example:
-        >>> chosen_recipe(argparse.Namespace(recipe=None, changes=["epochs=3"])).epochs
+        >>> chosen_recipe(argparse.Namespace(recipe=None, changes=[("epochs", 3)])).epochs
         3
     """
-    changes = {}
-    for change in options.changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"`--set` must be KEY=VALUE. Received: {change!r}.")
-        changes[key] = _parse_value(value)
     if options.recipe is None and recorded is not None:
-        return recorded.override(changes)
-    return load_recipe(options.recipe or DEFAULT_RECIPE, **changes)
-
-
-def _parse_value(text):
-    """Return the Python literal that the text spells, otherwise the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        return recorded.override(dict(options.changes))
+    return load_recipe(options.recipe or DEFAULT_RECIPE, **dict(options.changes))

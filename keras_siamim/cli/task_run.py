@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_siamim.cli.options import path_option
+from keras_siamim.cli.options import name_option, non_negative_option, path_option
+from keras_siamim.cli.run_folder import add_checkpoint_options
+from keras_siamim.files import replace_atomically
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.presets import load_encoder
 from keras_siamim.runs import description as descriptions
@@ -32,14 +34,12 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         >>> parser.parse_args([]).keep
         3
     """
-    parser.add_argument("--encoder", help=".keras file or run folder of a pre-trained encoder")
-    parser.add_argument("--data", help="images: a data set of TFDS or a folder")
+    parser.add_argument("--encoder", type=name_option, help=".keras file or run folder of a pre-trained encoder")
+    parser.add_argument("--data", type=name_option, help="images: a data set of TFDS or a folder")
     parser.add_argument("--run", type=path_option, help="run folder; an existing run is resumed")
     parser.add_argument("--runs", type=path_option, default=Path("runs"), help="parent of new run folders")
-    parser.add_argument("--save-minutes", type=float, default=15.0, help="minutes between checkpoints")
-    parser.add_argument("--keep", type=int, default=3, help="number of checkpoints to keep; default: 3")
-    parser.add_argument("--devices", type=int, help="number of devices of this machine; default: all")
-    parser.add_argument("--seed", type=int, default=0)
+    add_checkpoint_options(parser)
+    parser.add_argument("--seed", type=non_negative_option, default=0)
 
 
 def parse_task(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -61,8 +61,8 @@ def parse_task(parser: argparse.ArgumentParser, arguments: Sequence[str] | None)
         parser.set_defaults(**recorded["settings"])
         options = parser.parse_args(arguments)
     for name in ("encoder", "data"):
-        if not (getattr(options, name) or "").strip():
-            raise ValueError(f"`--{name}` must be given for a new run. Received: {getattr(options, name)!r}.")
+        if getattr(options, name) is None:
+            raise ValueError(f"`--{name}` must be given for a new run. Received: None.")
     return options
 
 
@@ -87,10 +87,11 @@ def open_task(folder: Path, name: str, settings: dict[str, Any]) -> tuple[dict[s
         encoder = load_encoder(settings["encoder"])
         if not isinstance(encoder, keras.Model):
             raise ValueError(f"`--encoder` must be a Keras model. Received: {settings['encoder']}, a SavedModel.")
-        encoder.save(folder / ENCODER)  # the description comes last: without it, the folder is no run yet
+        with replace_atomically(folder / ENCODER) as staging:
+            encoder.save(staging)
         digest = weights_digest(encoder)
         run = {"name": name, "settings": settings, "encoder_sha256": digest, "starts": [], "results": {}}
-        descriptions.write(folder, run)
+        descriptions.write(folder, run)  # written last: it turns the folder into a run
         return run, encoder
     if recorded.get("name") != name or "settings" not in recorded:
         raise ValueError(f"`--run` must be a new folder or a run of this command. Received: {folder}.")

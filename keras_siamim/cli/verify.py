@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_siamim.cli.options import name_option
 from keras_siamim.verification import format_report, replay_recording
 
 # Errors of NumPy, `zipfile` and `json` for damaged files.
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="keras-siamim verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="files of reference values, .npz or JSON")
+    parser.add_argument(
+        "files", type=name_option, nargs="+", metavar="FILE", help="files of reference values, .npz or JSON"
+    )
     failed = False
     for file in parser.parse_args(arguments).files:
         title = f"{file} on {keras.config.backend()}"

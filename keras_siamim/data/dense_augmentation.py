@@ -13,7 +13,7 @@ from keras_siamim.types import ArrayLike
 
 
 def jittered_size(height: ArrayLike, width: ArrayLike, scale: ArrayLike, size: int) -> np.ndarray:
-    """Return the sizes of images after large-scale jitter (METHOD_DENSE.md section 3.5).
+    """Return the sizes of images after large-scale jitter (ViTDet, arXiv 2203.16527).
 
     An image is resized to fit a square of `scale * size` pixels. Its aspect is kept.
 
@@ -37,7 +37,7 @@ def jittered_size(height: ArrayLike, width: ArrayLike, scale: ArrayLike, size: i
 
 
 def crop_window(height: ArrayLike, width: ArrayLike, u: ArrayLike, size: int) -> np.ndarray:
-    """Return random windows of at most `size` x `size` pixels (METHOD_DENSE.md section 3.5).
+    """Return random windows of at most `size` x `size` pixels (ViTDet, arXiv 2203.16527).
 
     Args:
         height: Integer or (images,) integers. Heights in pixels.

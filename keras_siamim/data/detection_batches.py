@@ -1,4 +1,4 @@
-"""Batches of images with objects, for detectors (METHOD_DENSE.md section 3.5). Their schema is in `keras_siamim.batch`.
+"""Batches of images with objects, for detectors (ViTDet, arXiv 2203.16527). Their schema is in `keras_siamim.batch`.
 
     order of an epoch, rare classes repeated -> shard of this worker -> flip, large-scale jitter, crop -> pad -> batch
 
@@ -22,12 +22,11 @@ from keras_siamim.data.dense_augmentation import (
     boxes_in_window,
     crop_window,
     jittered_size,
-    shortest_edge_size,
     visible_objects,
 )
 from keras_siamim.data.detection_recipe import DetectionRecipe
 from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch
-from keras_siamim.data.images import preprocessing
+from keras_siamim.data.images import preprocessing, squares
 from keras_siamim.data.instance_masks import boxes_of_masks, masks_in_window
 from keras_siamim.data.pipeline import prepared_batches
 from keras_siamim.data.python_calls import numpy_function
@@ -36,9 +35,6 @@ from keras_siamim.types import Tensor
 
 if TYPE_CHECKING:
     from keras_siamim.data.sources import BoxSource
-
-# Pillow's bilinear kernel, which the reference resizes images with.
-_KERNEL = "triangle"
 
 
 def detection_batches(
@@ -87,12 +83,10 @@ def detection_batches(
 
     def load_batch(entries):
         rows = in_full(entries, *fill_batch(source.images, ledger, entries, load))
-        images = preprocessing.normalize(rows[batch_keys.IMAGES])
-        inside = _inside(rows[batch_keys.SIZES], recipe.image_size)
         position = rows.pop(INDEX)
         return {
             **rows,
-            batch_keys.IMAGES: tf.where(inside, images, 0.0),
+            batch_keys.IMAGES: squares.normalize_unpadded(rows[batch_keys.IMAGES], rows[batch_keys.SIZES]),
             batch_keys.ORIGINAL_SIZES: tf.gather(tf.constant(found.image_sizes), position),
             batch_keys.IMAGE_IDS: tf.gather(ids, position),
         }
@@ -156,7 +150,7 @@ def _loader(source: BoxSource, recipe: DetectionRecipe, seed: int) -> Callable[[
         transform = tf.ensure_shape(transform, (7,))
         image = decoded(source.images.load(entry))[IMAGE]
         image = tf.cond(transform[0] == 1, lambda: tf.reverse(image, [1]), lambda: tf.identity(image))
-        image = preprocessing.resize(image[None], transform[1:3], _KERNEL, transform[3:])[0]
+        image = preprocessing.resize(image[None], transform[1:3], squares.BILINEAR, transform[3:])[0]
         if recipe.masks:
             masks = numpy_function(masks_of, [position, transform], tf.uint8, stateful=False)
             masks = tf.ensure_shape(masks, (None, None, None))
@@ -169,13 +163,13 @@ def _loader(source: BoxSource, recipe: DetectionRecipe, seed: int) -> Callable[[
         labels = tf.gather(tf.constant(found.labels), tf.gather(tf.constant(starts, tf.int64), position) + chosen)
         example = {
             INDEX: position,
-            batch_keys.IMAGES: _padded(image, (side, side, 3)),
+            batch_keys.IMAGES: squares.pad(image, (side, side, 3)),
             batch_keys.SIZES: transform[5:],
-            batch_keys.BOXES: _padded(tf.gather(boxes, chosen), (most, 4)),
-            batch_keys.CLASSES: _padded(labels, (most,), -1),
+            batch_keys.BOXES: squares.pad(tf.gather(boxes, chosen), (most, 4)),
+            batch_keys.CLASSES: squares.pad(labels, (most,), -1),
         }
         if recipe.masks:
-            example[batch_keys.MASKS] = _padded(tf.gather(masks, chosen), (most, side, side))
+            example[batch_keys.MASKS] = squares.pad(tf.gather(masks, chosen), (most, side, side))
         return example
 
     return load
@@ -186,7 +180,7 @@ def detection_test_batches(
 ) -> tf.data.Dataset:
     """Create a dataset of images for detection, in the order of the source, and complete.
 
-    The longer side of each image becomes `image_size`.
+    The longer side of each image becomes `image_size`, see `squares.fit_square`.
 
     Args:
         source: `BoxSource`, from `open_boxes`.
@@ -205,17 +199,13 @@ def detection_test_batches(
     for name, value in (("image_size", image_size), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"`{name}` must be 1 or more. Received: {value}.")
-    stored = source.annotations.image_sizes
-    resized = tf.constant(shortest_edge_size(stored[:, 0], stored[:, 1], image_size, image_size), tf.int32)
-    stored, ids = tf.constant(stored), _int32_ids(source)
+    stored, ids = tf.constant(source.annotations.image_sizes), _int32_ids(source)
 
     def prepare(entry):
         position = source.positions(entry[INDEX])
-        size = tf.gather(resized, position)
-        image = preprocessing.resize(decoded(source.images.load(entry))[IMAGE][None], size, _KERNEL)[0]
-        image = preprocessing.normalize(_padded(image, (image_size, image_size, 3)))
+        image, size = squares.fit_square(decoded(source.images.load(entry))[IMAGE], image_size)
         return {
-            batch_keys.IMAGES: tf.where(_inside(size[None], image_size)[0], image, 0.0),
+            batch_keys.IMAGES: image,
             batch_keys.SIZES: size,
             batch_keys.ORIGINAL_SIZES: tf.gather(stored, position),
             batch_keys.IMAGE_IDS: tf.gather(ids, position),
@@ -229,15 +219,3 @@ def _int32_ids(source: BoxSource) -> Tensor:
     if max(map(abs, source.image_ids)) > limit:
         raise ValueError(f"`source` must have image ids up to {limit}. Received: {max(map(abs, source.image_ids))}.")
     return tf.constant(source.image_ids, tf.int32)
-
-
-def _padded(values: Tensor, shape: tuple[int, ...], value: int = 0) -> Tensor:
-    """Pad a tensor at the end of each axis to a static shape."""
-    padding = [[0, length - size] for length, size in zip(shape, tf.unstack(tf.shape(values)), strict=True)]
-    return tf.ensure_shape(tf.pad(values, padding, constant_values=value), shape)
-
-
-def _inside(sizes: Tensor, side: int) -> Tensor:
-    """Return which pixels are no padding, (batch, side, side, 1) bool."""
-    rows, columns = (tf.range(side) < sizes[:, axis, None] for axis in (0, 1))
-    return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -33,8 +33,8 @@ def mask_tools() -> ModuleType:
     return mask
 
 
-def invalid_reason(segmentation: Any, height: int, width: int) -> str | None:
-    """Return why a segmentation has no mask, or `None` if it has one.
+def valid_segmentation(segmentation: Any, height: int, width: int) -> Any:
+    """Return a segmentation without its invalid polygons.
 
     Args:
         segmentation: List of polygons, each a list x, y, x, y, ... of at least three points in pixels; or dictionary
@@ -44,29 +44,37 @@ def invalid_reason(segmentation: Any, height: int, width: int) -> str | None:
         width: Integer. Width of the image in pixels.
 
     Returns:
-        String or `None`. Polygons may exceed the image, by less than its width and height.
+        The segmentation, as in COCO. Polygons may exceed the image, by less than its width and height.
+
+    Raises:
+        ValueError: If no polygon is valid, or the run lengths are not. The message is the reason.
 
     Example:
-        >>> invalid_reason([[0, 0, 4, 0, 4, 4]], 8, 8), invalid_reason([[0, 0, 4, 0]], 8, 8)
-        (None, 'a polygon of 4 numbers')
+        >>> valid_segmentation([[0, 0, 4, 0, 4, 4], [0, 0, 4, 0]], 8, 8)
+        [[0, 0, 4, 0, 4, 4]]
     """
     if isinstance(segmentation, list) and segmentation:
-        return next(filter(None, (_invalid_polygon(polygon, height, width) for polygon in segmentation)), None)
+        reasons = [_invalid_polygon(polygon, height, width) for polygon in segmentation]
+        if all(reasons):
+            raise ValueError(reasons[0])
+        return [polygon for polygon, reason in zip(segmentation, reasons, strict=True) if reason is None]
     if not isinstance(segmentation, dict):
-        return "no polygons or run lengths"
+        raise ValueError("no polygons or run lengths")
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(size, list | tuple) or list(size) != [height, width]:
-        return f"run lengths for the size {size}"
+        raise ValueError(f"run lengths for the size {size}")
     if isinstance(counts, list):
         whole = all(isinstance(count, int) and count >= 0 for count in counts)
-        return None if whole and sum(counts) == height * width else "run lengths that do not add up to the image"
-    if not isinstance(counts, str | bytes):
-        return "no run lengths"
-    try:
-        mask_tools().decode(segmentation)
-    except (ValueError, RuntimeError):
-        return "a malformed string of run lengths"
-    return None
+        if not whole or sum(counts) != height * width:
+            raise ValueError("run lengths that do not add up to the image")
+    elif isinstance(counts, str | bytes):
+        try:
+            mask_tools().decode(segmentation)
+        except (ValueError, RuntimeError):
+            raise ValueError("a malformed string of run lengths") from None
+    else:
+        raise ValueError("no run lengths")
+    return segmentation
 
 
 def _invalid_polygon(polygon: Any, height: int, width: int) -> str | None:
@@ -74,7 +82,7 @@ def _invalid_polygon(polygon: Any, height: int, width: int) -> str | None:
         return "a polygon that is no list of numbers"
     if len(polygon) < _TRIANGLE or len(polygon) % 2:
         return f"a polygon of {len(polygon)} numbers"
-    # The time to fill a polygon grows with its size.
+    # The time to fill a polygon grows with its size, and never ends for NaN.
     if not all(map(math.isfinite, polygon)) or not (
         -width < min(polygon[::2]) <= max(polygon[::2]) < 2 * width
         and -height < min(polygon[1::2]) <= max(polygon[1::2]) < 2 * height
@@ -87,7 +95,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Return the mask of a segmentation.
 
     Args:
-        segmentation: See `invalid_reason`, which must be `None`.
+        segmentation: From `valid_segmentation`.
         height: Integer. Height of the image in pixels.
         width: Integer. Width of the image in pixels.
 
@@ -133,7 +141,7 @@ def masks_in_window(
     Polygons are moved and filled at the new size. Run lengths are decoded, and the nearest pixel is taken.
 
     Args:
-        segmentations: Sequence of segmentations, see `invalid_reason`.
+        segmentations: Sequence of segmentations, from `valid_segmentation`.
         size: (height, width) of the stored image in pixels.
         flip: Whether the image is flipped horizontally, before anything else.
         resized: (height, width) of the resized image.
@@ -167,7 +175,7 @@ def masks_in_window(
 
 
 def boxes_of_masks(masks: ArrayLike) -> np.ndarray:
-    """Return the boxes around masks (METHOD_DENSE.md section 3.5).
+    """Return the boxes around masks (ViTDet, arXiv 2203.16527).
 
     Args:
         masks: (objects, height, width) array, not 0 inside.

@@ -34,7 +34,7 @@ _DRAWS = _DISTORTION + photometric.DRAWS
 
 @dataclasses.dataclass(frozen=True)
 class CropRecipe:
-    """Augmentation for training a segmenter (METHOD_DENSE section 2.5).
+    """Augmentation for training a segmenter, with the defaults of mmsegmentation.
 
     Args:
         crop_size: int or (height, width) in pixels.

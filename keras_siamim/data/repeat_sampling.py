@@ -9,7 +9,7 @@ from keras_siamim.types import ArrayLike
 
 
 def repeat_factors(image_index: ArrayLike, labels: ArrayLike, num_images: int, threshold: float) -> np.ndarray:
-    """Return how often each image is used per epoch, on average (METHOD_DENSE.md section 3.6).
+    """Return how often each image is used per epoch, on average (LVIS, arXiv 1908.03195).
 
     With the fraction f of images that have a class, the factor of the class is `max(1, sqrt(threshold / f))`. An image
     has the largest factor of its classes, and 1 without objects.

@@ -11,16 +11,18 @@ from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
+from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.detection import losses
 from keras_siamim.detection.backbone import WINDOW_SIZE, windowed_vit_of
+from keras_siamim.detection.images import normalize_images
 from keras_siamim.detection.postprocessing import in_original_pixels
 from keras_siamim.detection.proposals import ProposalHead, select_proposals
 from keras_siamim.detection.pyramid import RELATIVE_STRIDES, SimpleFeaturePyramid
 from keras_siamim.detection.regions import RegionHeads
 from keras_siamim.detection.settings import DetectorSettings
-from keras_siamim.layers.arguments import height_and_width, whole_number
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
+from keras_siamim.objectives.validation import require_keys
 from keras_siamim.types import Batch, Size, Tensor
 
 
@@ -48,8 +50,8 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        batch: Dictionary of `keras_siamim.batch`: images and sizes; in training also boxes, classes and, with `masks`,
-            masks; otherwise optionally original sizes.
+        batch: Dictionary of `keras_siamim.batch`: images, normalized or uint8, and sizes; in training also boxes,
+            classes and, with `masks`, masks; otherwise optionally original sizes.
         training: bool. Whether to return losses. Defaults to False.
 
     Returns:
@@ -132,6 +134,8 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         self.built = True
 
     def call(self, batch, training=False):
+        objects = (keys.BOXES, keys.CLASSES, *([keys.MASKS] if self.masks else []))
+        require_keys(batch, (keys.IMAGES, keys.SIZES, *(objects if training else ())))
         maps = self.feature_maps(batch, training)
         return self.losses_of(maps, batch) if training else self.detect(maps, batch)
 
@@ -139,10 +143,11 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         """Return the maps of the feature pyramid, the largest first.
 
         Args:
-            batch: Dictionary with images.
+            batch: Dictionary with images, uint8 or normalized, and sizes.
             training: bool. Whether the model trains. Defaults to False.
         """
-        return self.pyramid(self.backbone(batch[keys.IMAGES], training=training), training=training)
+        images = normalize_images(batch[keys.IMAGES], batch[keys.SIZES])
+        return self.pyramid(self.backbone(images, training=training), training=training)
 
     def losses_of(self, maps: list[Tensor], batch: Batch) -> dict[str, Tensor]:
         """Return the losses of a batch, float32 scalars, over random samples of anchors and regions.

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_siamim.arguments import whole_number
 from keras_siamim.detection.layers import ConvNorm
 from keras_siamim.layers import Dense
-from keras_siamim.layers.arguments import whole_number
 from keras_siamim.layers.convolution import CHANNELS_LAST
 
 # Convolutions of each head.

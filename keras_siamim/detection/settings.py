@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from keras_siamim.layers.arguments import positive_number, whole_number
+from keras_siamim.arguments import number_in, whole_number
 
 _COUNTS = (
     "anchors_sampled",
@@ -82,15 +82,14 @@ class DetectorSettings:
 
     def __post_init__(self) -> None:
         for name in ("anchor_sizes", "aspect_ratios"):
-            object.__setattr__(self, name, tuple(positive_number(name, value) for value in getattr(self, name)))
+            object.__setattr__(self, name, tuple(number_in(name, value, "(0, inf)") for value in getattr(self, name)))
         if len(self.anchor_sizes) != 5:
             raise ValueError(f"`anchor_sizes` must be five numbers. Received: {self.anchor_sizes}.")
         for name in _COUNTS:
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
-        positive_number("canonical_size", self.canonical_size)
+        number_in("canonical_size", self.canonical_size, "(0, inf)")
         for name in _SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
+            number_in(name, getattr(self, name), "[0, 1]")
 
     @classmethod
     def lvis(cls, **changes: Any) -> "DetectorSettings":

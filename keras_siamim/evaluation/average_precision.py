@@ -1,4 +1,4 @@
-"""Average precision of detections, as COCO and LVIS measure it (METHOD_DENSE.md section 3.7).
+"""Average precision of detections, as COCO and LVIS measure it.
 
 `faster-coco-eval` computes all numbers.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_siamim import files
-from keras_siamim.data.instance_masks import encode_mask, mask_tools
+from keras_siamim.data.instance_masks import encode_mask, mask_tools, valid_segmentation
 from keras_siamim.types import ArrayLike, PathLike
 
 # Detections per image that count.
@@ -65,8 +65,8 @@ def average_precision(
 
     Raises:
         ImportError: If `faster-coco-eval` is not installed.
-        ValueError: If `kind` is unknown; a detection has an unknown image or category or lacks a field; or `lvis` is
-            true and a category has no frequency.
+        ValueError: If `kind` is unknown; a detection has an unknown image or category or lacks a field; masks
+            are compared and an annotation has none; or `lvis` is true and a category has no frequency.
     """
     if kind not in _FIELDS:
         raise ValueError(f"`kind` must be 'bbox' or 'segm'. Received: {kind!r}.")
@@ -74,7 +74,8 @@ def average_precision(
     from faster_coco_eval import COCO, COCOeval_faster
 
     # The library writes into the dictionaries.
-    annotations = [_complete(annotation) for annotation in truth["annotations"]]
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    annotations = [_complete(annotation, kind, sizes[annotation["image_id"]]) for annotation in truth["annotations"]]
     copied = {"images": list(map(dict, truth["images"])), "categories": list(map(dict, truth["categories"]))}
     if lvis and not all("frequency" in category for category in copied["categories"]):
         raise ValueError("`truth` must have a frequency per category for LVIS. Received: categories without it.")
@@ -102,9 +103,18 @@ def average_precision(
     return AveragePrecision(kind, numbers, by_category)
 
 
-def _complete(annotation: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(annotation: Mapping[str, Any], kind: str, size: tuple[int, int]) -> dict[str, Any]:
     _, _, width, height = annotation["bbox"]
-    return {"iscrowd": 0, "area": width * height, **annotation}
+    complete = {"iscrowd": 0, "area": width * height, **annotation}
+    if kind == "segm":
+        try:
+            complete["segmentation"] = valid_segmentation(annotation.get("segmentation"), *size)
+        except ValueError as error:
+            raise ValueError(
+                f"`truth` must have a valid segmentation per annotation. Received: annotation {annotation['id']} with "
+                f"{error}."
+            ) from None
+    return complete
 
 
 def _checked(detection: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def shot_groups(train_labels: ArrayLike, labels: ArrayLike) -> dict[str, np.ndar
     """Return masks of the images whose classes have many (> 100), medium (20 to 100) or few (< 20) training images.
 
     Args:
-        train_labels: (train images,) integers. Labels that are left.
+        train_labels: (train images,) integers. Labels of the long-tailed subset.
         labels: (images,) integers.
 
     Returns:
@@ -115,7 +115,7 @@ def long_tailed_probe(
         test_labels: (test images,) integers in [0, num_classes). The split should be balanced.
         imbalance: Float, 1 or more. Ratio of the largest to the smallest class. Defaults to 100.
         num_draws: Integer, 1 or more. Number of random subsets. Defaults to 3.
-        k: Integer, 1 or more. Number of neighbors, at most the number of images left. Defaults to 20.
+        k: Integer, 1 or more. Number of neighbors, at most the size of the subset. Defaults to 20.
         temperature: Float above 0. Temperature of the vote of k-NN. Defaults to 0.07.
         seed: Integer. Seed of the random subsets. Defaults to 0.
         num_classes: Integer or `None`. Number of classes; `None` stands for the largest training label plus 1.
@@ -123,10 +123,10 @@ def long_tailed_probe(
         verbose: Integer. 1 shows a progress bar over the draws. Defaults to 0.
 
     Returns:
-        An `EvaluationResult` with the mean accuracies `linear_top1`, `linear_many`, `linear_medium`, `linear_few`, and
-        the same with `knn`. With several draws, the name plus `_std` is the sample standard deviation (n - 1). A group
-        that has no test images in any draw is missing, which a note reports; a group that some draws lack is the mean
-        over the others.
+        An `EvaluationResult` with mean accuracies over the draws: `linear_top1`, `linear_many`, `linear_medium` and
+        `linear_few` of the probe, and `knn_top1` to `knn_few` of k-NN. With several draws, each name with the suffix
+        `_std` is the sample standard deviation (n - 1). Draws without test images of a group do not count in its mean.
+        A group without test images in all draws is left out, and a note reports it.
 
     Raises:
         ValueError: If features or labels are malformed, a class has one image only, or a setting is out of its range.

@@ -19,7 +19,7 @@ from keras_siamim.evaluation.result import EvaluationResult, stopwatch
 from keras_siamim.types import ArrayLike
 
 THRESHOLD = 0.2
-_WEAK_EDGE = 1e-5  # affinity below the threshold; it keeps the graph connected
+_WEAK_EDGE = 1e-5  # affinity of patches below the threshold; it keeps the graph connected
 # The second eigenvector is arbitrary if its eigenvalue is equal to the third, up to rounding.
 _EIGENVALUE_GAP = 1e-9
 
@@ -30,8 +30,8 @@ def discover_object(
     """Find the most salient object of one image.
 
     The affinity of two patches is 1 if the cosine of their keys exceeds `threshold`, else 1e-5. The second smallest
-    generalized eigenvector of (D - A, D) is split at its mean. The foreground is the side of the entry of largest
-    magnitude, and the object is the connected component (of 4 neighbors) with that entry.
+    generalized eigenvector of (D - A, D) is split at its mean. The foreground is the side that contains the entry with
+    the largest magnitude. The object is the connected component (4 neighbors) that contains this entry.
 
     Args:
         keys: (patches, width) floats. Keys of the patches, row by row.

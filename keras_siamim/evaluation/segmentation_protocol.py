@@ -18,7 +18,7 @@ class LabeledPatches(NamedTuple):
     Attributes:
         tokens: (patches, width) float32.
         labels: (patches, pixels per patch) integers.
-        classes: (patches,) int64. Most frequent class of each patch, or the ignored label if it has no other.
+        classes: (patches,) int64. Most frequent class of each patch; the ignored label if all pixels are ignored.
     """
 
     tokens: np.ndarray

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_siamim._backend.kernels import gelu
-from keras_siamim.arguments import positive_number, whole_number
+from keras_siamim.arguments import number_in, whole_number
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.regularization import LayerScale, StochasticDepth
@@ -118,7 +118,7 @@ class TransformerBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.num_heads = whole_number("num_heads", num_heads)
-        self.mlp_ratio = positive_number("mlp_ratio", mlp_ratio)
+        self.mlp_ratio = number_in("mlp_ratio", mlp_ratio, "(0, inf)")
         self.norm = norm
         self.layer_scale_init = layer_scale_init
         self.drop_path_rate = drop_path_rate

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.arguments import positive_number, whole_number
+from keras_siamim.arguments import number_in, whole_number
 from keras_siamim.layers import Dense, Token, TransformerBlock
 from keras_siamim.losses import masked_pixel_loss, normalize_pixels
 from keras_siamim.objectives.base import Objective
@@ -67,7 +67,7 @@ class MAE(Objective):
         self.decoder_width = decoder_width = whole_number("decoder_width", decoder_width)
         self.decoder_heads = decoder_heads = whole_number("decoder_heads", decoder_heads)
         self.decoder_depth = decoder_depth = whole_number("decoder_depth", decoder_depth)
-        self.decoder_mlp_ratio = positive_number("decoder_mlp_ratio", decoder_mlp_ratio)
+        self.decoder_mlp_ratio = number_in("decoder_mlp_ratio", decoder_mlp_ratio, "(0, inf)")
         sincos_position_table((1, 1), decoder_width)  # raises for a width that positions do not divide
         self.train_patch_embedding = train_patch_embedding
         self.normalize_pixels = normalize_pixels

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_siamim import batch as keys
-from keras_siamim.arguments import positive_number, whole_number
+from keras_siamim.arguments import number_in, whole_number
 from keras_siamim.layers import Dense, TransformerBlock
 from keras_siamim.losses import Loss, UniGrad, get_loss
 from keras_siamim.losses.unigrad import scaled_negative_weight
@@ -93,7 +93,7 @@ class SiameseIM(MomentumObjective):
         self.projector_depth = whole_number("projector_depth", projector_depth, minimum=0)
         self.decoder_depth = whole_number("decoder_depth", decoder_depth)
         self.projector_norm, self.decoder_norm = projector_norm, decoder_norm
-        self.decoder_mlp_ratio = positive_number("decoder_mlp_ratio", decoder_mlp_ratio)
+        self.decoder_mlp_ratio = number_in("decoder_mlp_ratio", decoder_mlp_ratio, "(0, inf)")
         self.train_patch_embedding = train_patch_embedding
         self.normalize_prediction = normalize_prediction
 

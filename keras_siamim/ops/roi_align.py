@@ -58,13 +58,11 @@ def axis_weights(
     cell = ops.arange(cells, dtype="float32")
     first = ops.floor((cell - 1 - bin_start) / ops.where(distance == 0, 1.0, distance) - 0.5)
     first = ops.clip(first, 0.0, ops.maximum(count - candidates, 0.0))
-    weights = 0.0
-    for index in range(candidates):
-        number = first + index
-        place = bin_start + (number + 0.5) * distance
-        inside = (place >= lowest - margin) & (place <= highest + margin) & (number < count) & some
-        weight = ops.relu(1 - ops.abs(ops.clip(place, lowest, highest) - cell))
-        weights = weights + ops.where(inside, weight, 0.0)
+    number = first + ops.reshape(ops.arange(candidates, dtype="float32"), (-1,) + (1,) * len(first.shape))
+    place = bin_start + (number + 0.5) * distance
+    inside = (place >= lowest - margin) & (place <= highest + margin) & (number < count) & some
+    weights = ops.relu(1 - ops.abs(ops.clip(place, lowest, highest) - cell))
+    weights = ops.sum(ops.where(inside, weights, 0.0), axis=0)
     return weights / count
 
 
@@ -111,20 +109,26 @@ def roi_align(
     levels = ops.zeros_like(boxes[..., 0], dtype="int32") if levels is None else ops.cast(levels, "int32")
     if whole is None:
         whole = max(max(x.shape[1:3]) for x in maps) <= LARGEST_WHOLE_MAP
-    if not whole:
-        return _pool_gathered(maps, scales, boxes, levels, output_size, sampling_ratio, aligned)
-    pooled = 0.0
-    for index, (features, scale) in enumerate(zip(maps, scales, strict=True)):
-        weights = [
-            axis_weights(start, side, bins, cells, sampling_ratio)
-            for (start, side), bins, cells in zip(
-                _spans(boxes, scale, aligned), output_size, features.shape[1:3], strict=True
-            )
-        ]
-        if len(maps) > 1:
-            weights[0] = ops.where(ops.equal(levels, index)[..., None, None], weights[0], 0.0)
-        pooled = pooled + _pool_map(features, *weights)
-    return pooled
+    values = _LevelValues([tuple(x.shape[1:3]) for x in maps], levels)
+    spans = _spans(boxes, values.of(scales), aligned)
+    pool = _pool_whole if whole else _pool_gathered
+    return pool(maps, values, spans, output_size, sampling_ratio)
+
+
+class _LevelValues:
+    """Values of the level of each box."""
+
+    def __init__(self, sides, levels):
+        self.sides = sides
+        self.levels = levels
+
+    def of(self, values, dtype="float32"):
+        """Return the value of each box's level, (batch, n)."""
+        return ops.take(ops.convert_to_tensor(np.asarray(values), dtype), self.levels, axis=0)
+
+    def last(self, axis):
+        """Return the index of the last cell along an axis, (batch, n) float32."""
+        return self.of([side[axis] - 1 for side in self.sides])
 
 
 def _spans(boxes, scale, aligned):
@@ -135,6 +139,22 @@ def _spans(boxes, scale, aligned):
         start, end = boxes[..., low] * scale - offset, boxes[..., high] * scale - offset
         spans.append((start, end - start if aligned else ops.maximum(end - start, 1.0)))
     return spans
+
+
+def _pool_whole(maps, values, spans, output_size, sampling_ratio):
+    # A box has one level, so one set of weights serves for all maps.
+    weights_y, weights_x = (
+        axis_weights(
+            start, side, bins, max(sides[axis] for sides in values.sides), sampling_ratio, (0.0, values.last(axis), 1.0)
+        )
+        for axis, ((start, side), bins) in enumerate(zip(spans, output_size, strict=True))
+    )
+    pooled = 0.0
+    for level, features in enumerate(maps):
+        rows, columns = values.sides[level]
+        at_level = ops.equal(values.levels, level)[..., None, None]
+        pooled = pooled + _pool_map(features, ops.where(at_level, weights_y[..., :rows], 0.0), weights_x[..., :columns])
+    return pooled
 
 
 def _pool_map(features, weights_y, weights_x):
@@ -148,32 +168,25 @@ def _pool_map(features, weights_y, weights_x):
     return ops.matmul(weights_x[:, :, None], ops.reshape(x, (batch, boxes, bins, columns, channels)))
 
 
-def _pool_gathered(maps, scales, boxes, levels, output_size, sampling_ratio, aligned):
-    def of_level(values, dtype="float32"):
-        return ops.take(ops.convert_to_tensor(np.asarray(values), dtype), levels, axis=0)
-
-    sides = [tuple(x.shape[1:3]) for x in maps]
-    starts = np.cumsum([0] + [rows * columns for rows, columns in sides])
+def _pool_gathered(maps, values, spans, output_size, sampling_ratio):
     weights, indices = [], []
-    for axis, ((start, side), bins) in enumerate(
-        zip(_spans(boxes, of_level(scales), aligned), output_size, strict=True)
-    ):
-        last = of_level([size[axis] - 1 for size in sides])
+    for axis, ((start, side), bins) in enumerate(zip(spans, output_size, strict=True)):
+        last = values.last(axis)
         low, high = (ops.clip(value, 0.0, last) for value in (ops.floor(start), ops.ceil(start + side)))
         step = ops.maximum(ops.ceil((high - low) / (GATHERED_CELLS - 1)), 1.0)
         bounds = (-low / step, (last - low) / step, 1 / step)
         weights.append(axis_weights((start - low) / step, side / step, bins, GATHERED_CELLS, sampling_ratio, bounds))
         cells = low[..., None] + step[..., None] * ops.arange(GATHERED_CELLS, dtype="float32")
         indices.append(ops.cast(ops.minimum(cells, last[..., None]), "int32"))
+    counts = [rows * columns for rows, columns in values.sides]
+    first = values.of(np.cumsum([0, *counts[:-1]]), "int32")
+    width = values.of([columns for _, columns in values.sides], "int32")
     rows, columns = indices
-    places = of_level(starts[:-1], "int32")[..., None, None] + columns[:, :, None]
-    places = places + rows[..., None] * of_level([size[1] for size in sides], "int32")[..., None, None]
-    places = places + starts[-1] * ops.arange(ops.shape(boxes)[0])[:, None, None, None]
-    channels = maps[0].shape[-1]
-    cells = ops.concatenate(
-        [ops.reshape(x, (-1, rows * columns, channels)) for x, (rows, columns) in zip(maps, sides, strict=True)], axis=1
-    )
-    crops = ops.take(ops.reshape(cells, (-1, channels)), places, axis=0)
+    places = first[..., None, None] + rows[..., None] * width[..., None, None] + columns[:, :, None]
+    batch, channels = ops.shape(places)[0], maps[0].shape[-1]
+    places = places + sum(counts) * ops.arange(batch)[:, None, None, None]
+    cells = [ops.reshape(x, (batch, count, channels)) for x, count in zip(maps, counts, strict=True)]
+    crops = ops.take(ops.reshape(ops.concatenate(cells, axis=1), (-1, channels)), places, axis=0)
     weights_y, weights_x = (ops.cast(value, crops.dtype) for value in weights)
     x = ops.einsum("bnpr,bnrcd->bnpcd", weights_y, crops)
     return ops.einsum("bnqc,bnpcd->bnpqd", weights_x, x)

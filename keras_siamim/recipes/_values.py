@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from keras_siamim.arguments import number_in, whole_number
 from keras_siamim.backbones.vit import POSITION_EMBEDDINGS
 from keras_siamim.data.masking import MODES
 from keras_siamim.layers.block import NORMS
@@ -23,25 +24,25 @@ POSITIVE_INTEGERS = (
     *("model.projector_width", "model.embedding_width", "masking.min_block"),
 )
 NON_NEGATIVE_INTEGERS = ("seed", "model.projector_depth")
-# Bounds of numbers: (low, high, low allowed, high allowed).
+# Intervals of numbers.
 BOUNDS = {
-    "base_learning_rate": (0, math.inf, False, False),
-    "warmup": (0, 1, True, False),
-    "warmup_epochs": (0, math.inf, True, False),
-    "target_momentum": (0, 1, True, True),
-    "encoder.mlp_ratio": (0, math.inf, False, False),
-    "encoder.layer_scale_init": (0, math.inf, True, False),
-    "encoder.drop_path_rate": (0, 1, True, False),
-    "model.decoder_mlp_ratio": (0, math.inf, False, False),
-    "model.negative_weight": (0, math.inf, True, False),
-    "model.target_keep_ratio": (0, 1, False, True),
-    "model.temperature": (0, math.inf, False, False),
-    "optimizer.weight_decay": (0, math.inf, True, False),
-    "optimizer.beta_1": (0, 1, True, False),
-    "optimizer.beta_2": (0, 1, True, False),
-    "optimizer.epsilon": (0, math.inf, False, False),
-    "optimizer.global_clipnorm": (0, math.inf, False, False),
-    "masking.mask_ratio": (0, 1, False, False),
+    "base_learning_rate": "(0, inf)",
+    "warmup": "[0, 1)",
+    "warmup_epochs": "[0, inf)",
+    "target_momentum": "[0, 1]",
+    "encoder.mlp_ratio": "(0, inf)",
+    "encoder.layer_scale_init": "[0, inf)",
+    "encoder.drop_path_rate": "[0, 1)",
+    "model.decoder_mlp_ratio": "(0, inf)",
+    "model.negative_weight": "[0, inf)",
+    "model.target_keep_ratio": "(0, 1]",
+    "model.temperature": "(0, inf)",
+    "optimizer.weight_decay": "[0, inf)",
+    "optimizer.beta_1": "[0, 1)",
+    "optimizer.beta_2": "[0, 1)",
+    "optimizer.epsilon": "(0, inf)",
+    "optimizer.global_clipnorm": "(0, inf)",
+    "masking.mask_ratio": "(0, 1)",
 }
 CHOICES = {
     "encoder.position_embedding": POSITION_EMBEDDINGS,
@@ -82,14 +83,14 @@ def check_values(recipe: Recipe) -> None:
         if value is None and name not in (*POSITIVE_INTEGERS, *NON_NEGATIVE_INTEGERS, "base_learning_rate", "warmup"):
             continue
         if name in POSITIVE_INTEGERS or name in NON_NEGATIVE_INTEGERS:
-            _check_integer(name, value, 1 if name in POSITIVE_INTEGERS else 0)
+            whole_number(name, value, 1 if name in POSITIVE_INTEGERS else 0)
         elif name in BOUNDS:
-            _check_bounds(name, value, *BOUNDS[name])
+            number_in(name, value, BOUNDS[name])
     sides = recipe.image_size if isinstance(recipe.image_size, (tuple, list)) else [recipe.image_size]
     if len(sides) not in (1, 2):
         raise ValueError(f"`image_size` must be one or two integers. Received: {recipe.image_size!r}.")
     for side in sides:
-        _check_integer("image_size", side, 1)
+        whole_number("image_size", side)
     for name, choices in CHOICES.items():
         if isinstance(value := values.get(name, choices[0]), str) and value not in choices:
             raise ValueError(f"`{name}` must be one of {', '.join(choices)}. Received: {value!r}.")
@@ -132,15 +133,3 @@ def _check_views(recipe):
 
 def _is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _check_integer(name, value, low):
-    if not _is_number(value) or not isinstance(value, numbers.Integral) or value < low:
-        raise ValueError(f"`{name}` must be an integer >= {low}. Received: {value!r}.")
-
-
-def _check_bounds(name, value, low, high, low_allowed, high_allowed):
-    inside = _is_number(value) and (low < value or (low_allowed and value == low))
-    if not inside or not (value < high or (high_allowed and value == high)):
-        interval = f"{'[' if low_allowed else '('}{low}, {high}{']' if high_allowed else ')'}"
-        raise ValueError(f"`{name}` must be a number in {interval}. Received: {value!r}.")

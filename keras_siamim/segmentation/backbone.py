@@ -19,7 +19,7 @@ _TAPS = (1 / 3, 1 / 2, 2 / 3, 1)
 
 
 def default_taps(depth: int) -> tuple[int, ...]:
-    """Return the blocks, counted from 1, whose outputs a dense head reads: at 1/3, 1/2, 2/3 and all of the depth.
+    """Return the blocks whose outputs a dense head reads, counted from 1: at 1/3, 1/2, 2/3 and all of the depth.
 
     Args:
         depth: int. Number of blocks.
@@ -60,7 +60,7 @@ class FeatureMaps(keras.layers.Layer):
         List of tensors (batch, rows, columns, width), one per tap.
 
     Raises:
-        ValueError: If sizes do not fit, or a tap is no block.
+        ValueError: If `patch_size` does not divide `image_size`, or a tap is outside [1, depth].
 
     Example:
         >>> from keras_siamim.segmentation.backbone import FeatureMaps

@@ -42,7 +42,7 @@ class LinearHead(SkipNonFiniteSteps, TrainStep, keras.Model):
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        maps: (batch, rows, columns, width) float. Patch tokens at their places.
+        maps: (batch, rows, columns, width) float. Patch tokens on their grid.
 
     Returns:
         (batch, rows, columns, num_classes) float32.
@@ -98,7 +98,7 @@ def linear_segmentation(
 ) -> EvaluationResult:
     """Train a linear head on frozen patch tokens of augmented crops, and score it on whole images.
 
-    The encoder runs once per batch and is never changed. The learning rate rises linearly from 1e-6 and then falls to 0
+    The encoder is frozen and runs once per batch. The learning rate rises linearly from 1e-6 and then falls to 0
     by half a cosine. Test images are cut into overlapping windows, two thirds of a window apart.
 
     Args:

@@ -10,13 +10,13 @@ from keras_siamim.types import Tensor
 def pixel_cross_entropy(logits: Tensor, labels: Tensor, ignore: int = IGNORE, over_labeled: bool = False) -> Tensor:
     """Return the mean softmax cross-entropy over the pixels of a batch.
 
-    Pixels without a class add nothing to the sum. By default they count in its divisor, as in mmsegmentation.
+    Pixels without a class have loss 0. By default the mean includes them, as in mmsegmentation.
 
     Args:
         logits: (batch, rows, columns, classes) float. They are resized bilinearly to the labels.
         labels: (batch, height, width) integers in [0, classes), or `ignore`.
         ignore: int. Label of pixels without a class. Defaults to 255.
-        over_labeled: bool. Whether the divisor is the number of labeled pixels only. Defaults to False.
+        over_labeled: bool. Whether the mean is over labeled pixels only. Defaults to False.
 
     Returns:
         float32 scalar.

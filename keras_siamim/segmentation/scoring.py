@@ -1,4 +1,4 @@
-"""Scores of a segmenter on images of any size."""
+"""Evaluation of a segmenter on images of any size."""
 
 from collections.abc import Callable, Iterable
 

@@ -98,12 +98,12 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
         (["--set", "epochs"], "KEY=VALUE"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--continue-epochs", "3"], "`--run` must be a finished run"),
-        (["--data", ""], "`data` must be a name or a path. Received: ''"),
+        (["--data", ""], "argument --data: must not be empty. Received: ''"),
         (["--set", "base_learning_rate=nan"], "base_learning_rate"),
         (["--set", "optimizer.beta_1=1"], "`optimizer.beta_1` must be a number in"),
-        (["--images", "0"], "`size` must be 1 or more"),
-        (["--run", ""], "argument --run: must be a non-empty path. Received: ''"),
-        (["--export", ""], "argument --export: must be a non-empty path. Received: ''"),
+        (["--images", "0"], "argument --images: must be a whole number, 1 or more"),
+        (["--run", ""], "argument --run: must not be empty. Received: ''"),
+        (["--export", ""], "argument --export: must not be empty. Received: ''"),
     ],
 )
 def test_bad_options_end_before_anything_is_written(arguments, message, tmp_path, capsys):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.callbacks import LogSchedules
-from keras_siamim.cli import segment
+from keras_siamim.cli import segment, segmentation_run
 from tests.evaluation.stand_in import write_label_maps
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -70,7 +70,7 @@ def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, mon
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(segment, "LogSchedules", Interrupted)
+        patched.setattr(segmentation_run, "LogSchedules", Interrupted)
         assert segment.main([*arguments, "--run", str(tmp_path)]) == 75
     assert f"resume with: keras-siamim segment --run {tmp_path}" in capsys.readouterr().out
     assert segment.main(["--run", str(tmp_path)]) == 0
@@ -87,7 +87,7 @@ def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, mon
 
 def test_a_frozen_encoder_keeps_its_weights(arguments, encoder, rng):
     options = segment.build_parser().parse_args([*arguments, "--frozen"])
-    model = segment.build_segmenter(keras.saving.load_model(encoder), 2, options)
+    model = segmentation_run.build_segmenter(keras.saving.load_model(encoder), 2, options)
     model.run_eagerly = True
     before = model.backbone.get_weights(), model.head.get_weights()
 
@@ -102,11 +102,11 @@ def test_a_frozen_encoder_keeps_its_weights(arguments, encoder, rng):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--steps", "7"], "`--steps` must be a multiple of `--validations`. Received: 7 and 2"),
-    (["--crop-size", "0"], "`--crop-size` must be 1 or more"),
-    (["--learning-rate", "-1"], "`--learning-rate` must be positive"),
+    (["--crop-size", "0"], "argument --crop-size: must be a whole number, 1 or more"),
+    (["--learning-rate", "-1"], "argument --learning-rate: must be a number in (0, inf)"),
     (["--classes", "5"], "`num_classes` must be the number of names in classes.txt, 2"),
     (["--train-split", "extra"], "`split` must be one of"),
-    (["--encoder", ""], "`--encoder` must be given for a new run"),
+    (["--encoder", ""], "argument --encoder: must not be empty"),
 ])  # fmt: skip
 def test_bad_options_are_refused_before_anything_is_written(arguments, options, message, tmp_path, capsys):
     with pytest.raises(SystemExit):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.one_backend
         (["nowhere"], "does not exist"),
         (["images", "--recipe", "nothing"], "`name` must be one of"),
         (["images", "--recipe", "mae_vit_base_1600ep"], "`--recipe` must have two views"),
-        (["images", "--pairs", "0"], "`--pairs` must be positive"),
+        (["images", "--pairs", "0"], "argument --pairs: must be a whole number, 1 or more"),
         (["broken"], "must hold readable images"),
     ],
 )

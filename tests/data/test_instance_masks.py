@@ -8,8 +8,8 @@ from keras_siamim.data.instance_masks import (
     boxes_of_masks,
     decode_mask,
     encode_mask,
-    invalid_reason,
     masks_in_window,
+    valid_segmentation,
 )
 
 pytestmark = pytest.mark.one_backend
@@ -21,8 +21,7 @@ RUNS = {"size": [3, 4], "counts": [3, 2, 1, 3, 3]}
 
 @pytest.mark.parametrize("segmentation", [POLYGONS, RUNS, encode_mask(MASK)], ids=["polygons", "runs", "compressed"])
 def test_every_kind_of_segmentation_gives_the_same_mask(segmentation):
-    assert invalid_reason(segmentation, 3, 4) is None
-    np.testing.assert_array_equal(decode_mask(segmentation, 3, 4), MASK)
+    np.testing.assert_array_equal(decode_mask(valid_segmentation(segmentation, 3, 4), 3, 4), MASK)
 
 
 def test_run_lengths_are_ready_for_json():
@@ -37,7 +36,7 @@ def test_run_lengths_are_ready_for_json():
         (None, "no polygons"),
         ([], "no polygons"),
         ([[0, 0, 1, 1]], "a polygon of 4 numbers"),
-        ([POLYGONS[0], [0, 0, 1, 0, 1, 1, 2]], "a polygon of 7 numbers"),
+        ([[0, 0, 1, 0, 1, 1, 2], [0, 0, 1, 1]], "a polygon of 7 numbers"),
         ([[0, 0, float("nan"), 0, 1, 1]], "far outside"),
         ([[0, 0, 8.5, 0, 1, 1]], "far outside"),
         ([[0, 0, 1, -3, 1, 1]], "far outside"),
@@ -53,7 +52,11 @@ def test_run_lengths_are_ready_for_json():
 )
 def test_invalid_segmentations_have_a_reason(segmentation, reason):
     with pytest.raises(ValueError, match=reason):
-        raise ValueError(invalid_reason(segmentation, 3, 4))
+        valid_segmentation(segmentation, 3, 4)
+
+
+def test_invalid_polygons_are_left_out_where_others_are_valid():
+    assert valid_segmentation([[0, 0, 1, 1], *POLYGONS, [0, 0, float("inf"), 0, 1, 1]], 3, 4) == POLYGONS
 
 
 @pytest.mark.parametrize("segmentation", [POLYGONS, RUNS], ids=["polygons", "runs"])

@@ -113,6 +113,10 @@ def test_invalid_detections_are_refused():
             average_precision(truth(), [{**found()[0], **changes}])
     with pytest.raises(ValueError, match="one without segmentation"):
         average_precision(truth(), image_detections(4, BOXES[:1], [0.5], [0], [3]), "segm")
+    broken = truth()
+    broken["annotations"][1]["segmentation"] = [[0, 0, float("nan"), 0, 5, 5]]
+    with pytest.raises(ValueError, match="annotation 2 with a polygon far outside its image"):
+        average_precision(broken, found(), "segm")
     with pytest.raises(ValueError, match="`kind` must be 'bbox' or 'segm'"):
         average_precision(truth(), [], "keypoints")
 

@@ -15,6 +15,7 @@ from keras_siamim.runs.log import RunLog
 from keras_siamim.runs.plan import Stage
 from keras_siamim.runs.training import resume, train
 from tests.nano import GRID, IMAGE_SIZE, nano_batch, nano_encoder
+from tests.programs import hide_tensorflow
 
 EPOCHS, BATCHES, BATCH_SIZE, SAVE_EVERY = 8, 25, 8, 3
 STAGE = Stage(0, 0, Recipe(epochs=EPOCHS, warmup_epochs=1, batch_size=BATCH_SIZE, base_learning_rate=0.3))
@@ -74,6 +75,8 @@ def image_batches_from(progress):
 def train_to_end(folder, pipe=None, images=False):
     """Resume the run in `folder` and train it to its end; exit with status 75 after SIGTERM."""
     batches_from = image_batches_from if images else random_batches_from
+    if not images:
+        hide_tensorflow()
     keras.utils.set_random_seed(7)
     with FolderLock(folder):
         model = build_model()

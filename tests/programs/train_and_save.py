@@ -13,8 +13,10 @@ import numpy as np
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
 from keras_siamim.runs.training_state import training_state
 from tests.nano import compiled_nano_model, nano_batch
+from tests.programs import hide_tensorflow
 from tests.test_across_backends import outputs_and_next_losses
 
+hide_tensorflow()
 keras.utils.set_random_seed(3)
 model = compiled_nano_model()
 for step in range(2):

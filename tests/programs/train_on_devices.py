@@ -1,11 +1,13 @@
-"""Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER SETTING...`.
+"""Train nano models on many devices: `python -m tests.programs.train_on_devices FOLDER GROUP...`.
 
-A setting is a number of devices of this machine (`2`; processes on PyTorch), a number of devices with model parallelism
-(`4x2`), or `workers` for the devices that the environment names. Each objective takes five steps with global batches of
+A group is one or more settings, separated by commas, of one process. A setting is a number of devices of this machine
+(`2`; a number of processes on PyTorch, one setting per group), a number of devices with model parallelism (`4x2`), or
+`workers` for two processes with one device each. Each objective takes five steps with global batches of
 8 images, distributed to the workers as by `training_batches`. On more than one device there is a sixth batch with an
 image of NaNs, which must be skipped. Writes `FOLDER/SETTING.npz`.
 """
 
+import json
 import os
 import socket
 import sys
@@ -19,9 +21,10 @@ from keras_siamim.distribution import set_up
 from keras_siamim.objectives import MAE, MoCoV3
 from keras_siamim.segmentation import UPerNet
 from tests.nano import IMAGE_SIZE, PATCH_SIZE, nano_batch
+from tests.programs import hide_tensorflow
 
 STEPS, BATCH, BAD = 5, 8, 2
-TENSORFLOW = keras.config.backend() == "tensorflow"
+BACKEND = keras.config.backend()
 
 
 def encoder(**settings):
@@ -70,7 +73,7 @@ def segmented(batch):
 
 def fit(model, batches, distribution):
     """Train one epoch on these batches; return its logs."""
-    if TENSORFLOW:
+    if BACKEND == "tensorflow":
         import tensorflow as tf
 
         stacked = tf.nest.map_structure(lambda *values: np.stack(values), *batches)
@@ -121,38 +124,59 @@ def train(setting, folder):
         np.savez(os.path.join(folder, setting), **results)
 
 
-def train_in_processes(setting, folder):
-    """Fork the processes of the setting, each with the environment of `torchrun`."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1])}
-    children = []
-    for rank in range(int(setting)):
-        child = os.fork()
-        if not child:
-            os.environ |= {**address, "WORLD_SIZE": setting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            train(setting, folder)
-            os._exit(0)
-        children.append(child)
-    if any(os.waitpid(child, 0)[1] for child in children):
-        sys.exit(f"a process of {setting} failed")
+def addresses(count):
+    """Return addresses of this machine that no process uses."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+    for server in servers:
+        server.close()
+    return found
 
 
-def main(folder, *settings):
-    """Train with all settings, one after the other."""
-    if TENSORFLOW:
+def environments(settings):
+    """Return the environment variables of each process of a group, as a launcher sets them."""
+    if BACKEND == "torch":
+        host, port = addresses(1)[0].split(":")
+        common = {"MASTER_ADDR": host, "MASTER_PORT": port, "WORLD_SIZE": settings}
+        return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(int(settings))]
+    if settings != "workers":
+        return [{"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"}]
+    workers = addresses(2)
+    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}} for rank in range(2)]
+    common = {"JAX_COORDINATOR_ADDRESS": workers[0], "JAX_NUM_PROCESSES": "2"}
+    return [{**common, "TF_CONFIG": json.dumps(tasks[rank]), "JAX_PROCESS_ID": str(rank)} for rank in range(2)]
+
+
+def train_with_all(settings, folder):
+    """Train with all settings of a group, one after the other."""
+    if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        tf.config.optimizer.set_experimental_options(
-            {"disable_meta_optimizer": True}
-        )  # it takes longer than it saves here
-    if TENSORFLOW and "workers" not in settings:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
-    for setting in settings:
-        if keras.config.backend() == "torch":
-            train_in_processes(setting, folder)
-        else:
-            train(setting, folder)
+        # It takes longer than it saves here.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        if settings != "workers":
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
+    for setting in settings.split(","):
+        train(setting, folder)
+
+
+def main(folder, *groups):
+    """Train with all groups at once, each in processes of its own."""
+    hide_tensorflow()
+    # Imports take longer than training. The forked processes share those of this one, which has not used the backend.
+    processes = [(group, environment) for group in groups for environment in environments(group)]
+    children = []
+    for group, environment in processes:
+        child = os.fork()
+        if not child:
+            os.environ |= environment
+            train_with_all(group, folder)
+            return
+        children.append(child)
+    failed = [group for (group, _), child in zip(processes, children, strict=True) if os.waitpid(child, 0)[1]]
+    if failed:
+        sys.exit(f"processes of {', '.join(failed)} failed")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def draw_distortion(uniforms: Tensor) -> Distortion:
     """Return a distortion from uniform numbers; each part is applied with probability 0.5.
 
     Brightness is uniform in [-32, 32), contrast and saturation in [0.5, 1.5), and hue is an integer in [-18, 18)
-    (METHOD_DENSE section 2.5).
+    (as in mmsegmentation).
 
     Args:
         uniforms: (9,) float32 in [0, 1).

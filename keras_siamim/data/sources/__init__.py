@@ -5,6 +5,7 @@ files of records from front to back. Both yield encoded images in a defined orde
 them. `open_boxes` opens images with boxes.
 """
 
+from keras_siamim.data.sources.box_selection import box_sample, with_objects
 from keras_siamim.data.sources.boxes import BoxSource, open_boxes
 from keras_siamim.data.sources.coco import coco_source, ground_truth
 from keras_siamim.data.sources.derived import Source, has_labels, match_classes, sample_of, with_gaps
@@ -15,7 +16,6 @@ from keras_siamim.data.sources.opening import open_held_out, open_source
 from keras_siamim.data.sources.records import RecordSource, record_source
 from keras_siamim.data.sources.tfds import tfds_source
 from keras_siamim.data.sources.tfds_objects import tfds_boxes
-from keras_siamim.data.sources.training_objects import with_objects
 
 __all__ = [
     "EXTENSIONS",
@@ -24,6 +24,7 @@ __all__ = [
     "RecordSource",
     "Source",
     "array_source",
+    "box_sample",
     "cached",
     "coco_source",
     "digits_source",

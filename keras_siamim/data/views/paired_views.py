@@ -285,7 +285,7 @@ def _compiled_color(recipe):
     @tf.function(jit_compile=True)
     def compiled(cropped, samples):
         image = color.bands(tf, cropped[None])
-        return color.normalize(tf, recipe.augment(tf, image, samples[None], _jitter_one, _blur_one))[0]
+        return color.normalize(tf, recipe.augment(tf, image, samples[None], _jitter_one, _blur_chosen))[0]
 
     return compiled
 
@@ -315,7 +315,8 @@ def _num_pieces(count, pixels):
 
 
 def _jitter_one(ops, image, order, factors):
-    # `color.jitter` for a batch of one: branches in place of selections, so that only the drawn operations run.
+    # `color.jitter` for a batch of one: branches in place of selections, so that only the drawn operations run. With
+    # `color.jitter` in its place, a pair of 224 pixels takes 0.27 ms longer, 7 % of the pipeline.
     brightness, contrast, saturation, hue = ops.unstack(factors, axis=1)
     # In the order of `color.BRIGHTNESS`, `CONTRAST`, `SATURATION` and `HUE`.
     operations = (
@@ -329,12 +330,9 @@ def _jitter_one(ops, image, order, factors):
     return image
 
 
-def _blur_one(ops, image, sigma, max_sigma):
-    return ops.cond(sigma[0] > 0, lambda: color.gaussian_blur(ops, image, sigma, max_sigma), lambda: image)
-
-
 def _blur_of(recipe):
-    # If few images are blurred, blurring them one by one is faster than blurring the complete batch.
+    # If few images are blurred, blurring them one by one is faster than blurring the complete batch: 0.63 of the time
+    # of all color operations at 64 pixels with probability 0.1, but 1.16 at 32 pixels with probability 1.
     return color.gaussian_blur if recipe.blur_probability > 0.5 else _blur_chosen
 
 

@@ -3,9 +3,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_siamim.data.sources.boxes import annotations_of, open_boxes
+from keras_siamim.data.sources.box_selection import with_objects
+from keras_siamim.data.sources.boxes import BoxSource, annotations_of, open_boxes
 from keras_siamim.data.sources.coco import ground_truth
-from keras_siamim.data.sources.training_objects import with_objects
+from keras_siamim.data.sources.records import RecordSource
 
 pytestmark = pytest.mark.one_backend
 
@@ -127,6 +128,19 @@ def test_boxes_are_clipped_sorted_and_counted():
         "1 of 4 boxes were clipped to their images: b",
         "1 of 4 boxes were left out, since they have no area inside their images: c",
     )
+
+
+def test_positions_and_indices_of_images_in_several_files_belong_together():
+    images = RecordSource("photos", ("a.tfrecord", "b.tfrecord", "c.tfrecord"), (2, 1, 3), parse=lambda record: record)
+    found = annotations_of(np.zeros((0, 4)), [], [], [[1, 1]] * 6)[0]
+    source = BoxSource(images, found, (), (), ())
+    indices = source.indices(np.arange(6))
+    assert [images.locate(int(index)) for index in indices][1:4] == [
+        "a.tfrecord, record 1",
+        "b.tfrecord, record 0",
+        "c.tfrecord, record 0",
+    ]
+    assert source.positions(tf.constant(indices)).numpy().tolist() == list(range(6))
 
 
 def test_scaled_boxes_follow_their_images_and_padding_marks_the_rest():

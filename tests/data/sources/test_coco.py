@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from keras_siamim.data.bad_images import Ledger, TooManyBadImages
+from keras_siamim.data.sources.box_selection import box_sample, with_objects
 from keras_siamim.data.sources.boxes import open_boxes
 from keras_siamim.data.sources.coco import coco_source, ground_truth
-from keras_siamim.data.sources.training_objects import with_objects
 
 pytestmark = pytest.mark.one_backend
 
@@ -212,3 +212,22 @@ def test_objects_without_a_valid_mask_are_left_out_and_named(folder):
     assert selected.notes[-2].endswith("b.png, has no polygons or run lengths")
     with pytest.raises(ValueError, match="`source` must have images with objects"):
         with_objects(coco_source(write(folder, annotations=content()["annotations"][1:2]), folder / "images"))
+
+
+def test_a_sample_has_some_images_with_all_their_annotations(folder):
+    source = coco_source(write(folder), folder / "images")
+    samples = [box_sample(source, 2, seed) for seed in range(4)]
+    assert {sample.image_ids for sample in samples} <= {(7, 3), (7, 5), (3, 5)}
+    assert len({sample.image_ids for sample in samples}) > 1
+    for sample in samples:
+        assert sample.annotations.image_sizes.tolist() == [
+            list(size)
+            for number, size in zip((7, 3, 5), [(8, 16), (10, 4), (6, 6)], strict=True)
+            if number in sample.image_ids
+        ]
+        expected = [entry for entry in content()["annotations"] if entry["image_id"] in sample.image_ids]
+        assert ground_truth(sample)["annotations"] == expected
+        assert len(sample.annotations.boxes) == sum(entry["id"] != 4 for entry in expected)
+    assert box_sample(source, 3) is source
+    with pytest.raises(ValueError, match="`size` must be 1 or more"):
+        box_sample(source, 0)

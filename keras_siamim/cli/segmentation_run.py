@@ -1,0 +1,270 @@
+"""Work of the command `segment`: build, train, validate and score a segmenter."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_siamim.backbones import ViTEncoder
+from keras_siamim.callbacks import LogSchedules
+from keras_siamim.cli.run_folder import BAD_IMAGES
+from keras_siamim.cli.task_run import train_in_parts
+from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.label_map_batches import CropRecipe, WholeImages, label_map_training_batches, resized_to_fit
+from keras_siamim.data.pipeline import steps_per_epoch
+from keras_siamim.data.sources.label_maps import LabelMapSource
+from keras_siamim.distribution import Distribution
+from keras_siamim.evaluation import suite
+from keras_siamim.evaluation.mean_iou import SegmentationScores
+from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.evaluation.segmentation_protocol import class_numbers
+from keras_siamim.export import export_segmenter
+from keras_siamim.files import replace_atomically, write_atomically
+from keras_siamim.optimizers import LayerDecayAdamW, LossScaleOptimizer
+from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
+from keras_siamim.runs.log import RunLog, read_rows, write_rows
+from keras_siamim.runs.training import resume
+from keras_siamim.schedules import WarmupLinearDecay
+from keras_siamim.segmentation import UPerNet, score_images
+from keras_siamim.segmentation.scoring import label_map_of
+from keras_siamim.visualization.segmentations import save_segmentations
+
+# Settings of ADE20k in mmsegmentation, from which the results name every deviation.
+STEPS, WARMUP_STEPS, BATCH_SIZE, CROP_SIZE, LEARNING_RATE = 160_000, 1500, 16, 512, 1e-4
+PICTURES = 4
+
+
+def build_segmenter(encoder: ViTEncoder, num_classes: int, options: argparse.Namespace) -> UPerNet:
+    """Build and compile a segmenter.
+
+    Args:
+        encoder: Pre-trained `ViTEncoder`.
+        num_classes: Integer. Number of classes.
+        options: Parsed options of the command.
+
+    Returns:
+        A compiled `UPerNet`. With `frozen`, the weights from the encoder are not trained.
+
+    Raises:
+        ValueError: If the encoder is not a `ViTEncoder`, or its patch size does not divide the crop size.
+    """
+    keras.utils.set_random_seed(options.seed)
+    model = UPerNet(
+        encoder,
+        num_classes,
+        crop_size=options.crop_size,
+        head_width=options.head_width,
+        auxiliary_width=min(256, options.head_width or 256),
+        drop_path_rate=0.0 if options.frozen else 0.1,
+        dtype=options.dtype,
+    )
+    if options.frozen:
+        for variable in model.backbone.trainable_variables:
+            variable.trainable = False
+    rate = options.learning_rate * options.batch_size / BATCH_SIZE
+    schedule = WarmupLinearDecay(rate, options.steps * WARMUP_STEPS // STEPS, options.steps)
+    decay = options.layer_decay or (0.65 if encoder.depth > 6 else 0.75)
+    optimizer = LayerDecayAdamW(schedule, depth=encoder.depth, layer_decay=decay, decay_tokens=True)
+    model.compile(LossScaleOptimizer(optimizer) if options.dtype == "mixed_float16" else optimizer)
+    return model
+
+
+def segment(
+    run: dict[str, Any],
+    encoder: ViTEncoder,
+    sources: Sequence[LabelMapSource],
+    folder: Path,
+    options: argparse.Namespace,
+    distribution: Distribution,
+) -> None:
+    """Train a run from its newest checkpoint to its last step, then score it on the test split.
+
+    Args:
+        run: Description of the run. The function adds its results.
+        encoder: Pre-trained encoder.
+        sources: `LabelMapSource` of the train split, of the test split and, if there is one, of the validation split.
+        folder: Path of the run folder.
+        options: Parsed options of the command.
+        distribution: `Distribution` of the processes and devices.
+
+    Raises:
+        ValueError: If the run cannot be resumed, or the data do not fit the options.
+        Preempted: On SIGTERM or Ctrl-C, after saving.
+        TrainingFailed: If steps are non-finite even after rolling back.
+        OSError: If files cannot be written.
+    """
+    train_source, test_source, *val_sources = sources
+    recipe = CropRecipe(options.crop_size, options.short_side)
+    ledger = Ledger(folder / BAD_IMAGES)
+    batch_size = distribution.worker_batch_size(options.batch_size)
+    per_epoch = steps_per_epoch(train_source.images, batch_size, distribution.workers)
+    part = options.steps // options.validations
+    checkpoint = ExactCheckpoint(
+        CheckpointFiles(folder / "checkpoints", options.keep), part, every_minutes=options.save_minutes
+    )
+    with distribution.scope():
+        model = build_segmenter(encoder, train_source.num_classes, options)
+        progress = resume(model, 0, checkpoint)
+    print(f"UPerNet on {keras.config.backend()}: {train_source.size} images of {train_source.name}")
+    print(f"{train_source.num_classes} classes: {', '.join(train_source.class_names)}")
+    print(f"{distribution.name}; {options.steps} steps, {options.steps / per_epoch:.1f} epochs; {folder}", flush=True)
+    if progress.batches:
+        print(f"{folder} resumes after {progress.batches} batches", flush=True)
+    run["starts"].append(descriptions.this_start())
+    descriptions.write(folder, run)
+
+    def batches_from(progress):
+        epoch, step = divmod(progress.batches, per_epoch)
+        seed = options.seed + 1_000_003 * progress.order
+        batches = label_map_training_batches(
+            train_source,
+            recipe,
+            batch_size,
+            seed,
+            epoch,
+            step,
+            workers=distribution.workers,
+            worker=distribution.worker,
+            ledger=ledger,
+        )
+        return distribution.feed(batches)
+
+    callbacks = [LogSchedules(), RunLog(folder)]
+    with distribution.scope(), ledger.short_errors(), stopwatch() as seconds:
+        verbose = 1 if sys.stdout.isatty() else 2
+        for done in train_in_parts(model, batches_from, checkpoint, options.validations, callbacks, verbose):
+            if val_sources and done < options.validations:
+                validate(model, val_sources[0], recipe, options, folder, done * part)
+        run["seconds"] = run.get("seconds", 0.0) + seconds()
+    finish(model, run, test_source, recipe, folder, options)
+
+
+def validate(
+    model: UPerNet, source: LabelMapSource, recipe: CropRecipe, options: argparse.Namespace, folder: Path, step: int
+) -> None:
+    """Compute the mean IoU on validation images, print it, and add it to `validation.csv`.
+
+    Args:
+        model: `UPerNet`.
+        source: `LabelMapSource` of the validation split.
+        recipe: `CropRecipe` of the run.
+        options: Parsed options of the command.
+        folder: Path of the run folder.
+        step: Integer. Training steps so far.
+    """
+    scores = scores_of(model, source, recipe, options.validation_images)
+    images = min(source.size, options.validation_images)
+    print(
+        f"step {step}: mIoU {scores.mean_iou:.1%}, pixels {scores.pixel_accuracy:.1%}, on {images} images", flush=True
+    )
+    path = folder / "validation.csv"
+    rows = [row for row in (read_rows(path) if path.exists() else []) if int(row["step"]) < step]
+    write_rows(path, [*rows, {"step": step, **scores.numbers()}])
+
+
+def scores_of(
+    model: UPerNet, source: LabelMapSource, recipe: CropRecipe, limit: int | None = None, verbose: int = 0
+) -> SegmentationScores:
+    """Score a segmenter with sliding windows on label maps of the original size.
+
+    Args:
+        model: `UPerNet`.
+        source: `LabelMapSource`.
+        recipe: `CropRecipe` of the run.
+        limit: Integer. Number of images, or None for all. Defaults to None.
+        verbose: Integer. 1 shows a progress bar. Defaults to 0.
+    """
+    examples = WholeImages(source, recipe.side, limit)
+    return score_images(model.sliding_logits, examples, source.num_classes, model.ignore, verbose)
+
+
+def finish(
+    model: UPerNet,
+    run: dict[str, Any],
+    source: LabelMapSource,
+    recipe: CropRecipe,
+    folder: Path,
+    options: argparse.Namespace,
+) -> None:
+    """Save the segmenter, score the test split, write tables and a figure, and record that the run is finished.
+
+    Args:
+        model: Trained `UPerNet`.
+        run: Description of the run. The function adds its results.
+        source: `LabelMapSource` of the test split.
+        recipe: `CropRecipe` of the run.
+        folder: Path of the run folder.
+        options: Parsed options of the command.
+    """
+    with replace_atomically(folder / "segmenter.keras") as staging:
+        model.save(staging)
+    print(f"test: {source.size} images of {source.name}", flush=True)
+    scores = scores_of(model, source, recipe, verbose=1 if sys.stdout.isatty() else 0)
+    used = {"steps": options.steps, "batch_size": options.batch_size, "crop_size": options.crop_size}
+    method = {"steps": STEPS, "batch_size": BATCH_SIZE, "crop_size": CROP_SIZE}
+    result = EvaluationResult(
+        protocol="upernet_frozen" if options.frozen else "upernet",
+        numbers=class_numbers(scores, source.class_names),
+        settings={**run["settings"], "short_side": recipe.side},
+        data={"test": source.name, "test_images": source.size, "classes": source.num_classes},
+        seed=options.seed,
+        seconds=run["seconds"],
+        notes=tuple(
+            f"{name} is {used[name]}, {method[name]} in the method." for name in used if used[name] != method[name]
+        ),
+    )
+    name = Path(run["settings"]["encoder"]).stem
+    suite.write_report(folder, {"encoder_sha256": run["encoder_sha256"]}, {name: [result]})
+    table = class_table(scores, source.class_names)
+    with write_atomically(folder / "classes.md") as file:
+        file.write(f"{table}\n".encode())
+    pictures = WholeImages(source, recipe.side, PICTURES)
+    examples = [
+        (image, labels, label_map_of(model.sliding_logits(resized_to_fit(image, recipe.side).numpy()), labels.shape))
+        for image, labels in pictures.originals()
+    ]
+    save_segmentations(folder / "segmentations.png", examples, source.class_names)
+    print(f"\n{table}\n\n{suite.markdown_table({name: [result]})}\n\nwritten to {folder}")
+    if options.export is not None:
+        exported = export_segmenter(model, options.export / folder.name, short_side=recipe.side)
+        print(f"exported to {exported.path}; scores differ from Keras's by {exported.error:.1e}")
+    run["results"] = result.to_dict()
+    descriptions.write(folder, run)
+
+
+def class_table(scores: SegmentationScores, class_names: Sequence[str]) -> str:
+    """Return a Markdown table of the IoU and the accuracy of each class, in %.
+
+    Args:
+        scores: `SegmentationScores`.
+        class_names: Strings. Names of the classes.
+
+    Returns:
+        String of several lines. Classes that do not occur have dashes.
+
+    Example:
+        >>> from keras_siamim.evaluation.mean_iou import MeanIoU
+        >>> metric = MeanIoU(2)
+        >>> metric.update([0, 0, 0, 0], [0, 0, 0, 0])
+        >>> print(class_table(metric.scores(), ("sky", "road")))
+        | class | IoU | accuracy |
+        |---|---|---|
+        | sky | 100.0 | 100.0 |
+        | road | – | – |
+        | mean | 100.0 | 100.0 |
+    """
+    rows = [
+        *zip(class_names, scores.iou, scores.accuracy, strict=True),
+        ("mean", scores.mean_iou, scores.mean_accuracy),
+    ]
+    lines = [f"| {name} | {_percent(iou)} | {_percent(accuracy)} |" for name, iou, accuracy in rows]
+    return "\n".join(["| class | IoU | accuracy |", "|---|---|---|", *lines])
+
+
+def _percent(fraction):
+    return "–" if fraction != fraction else f"{100 * fraction:.1f}"
