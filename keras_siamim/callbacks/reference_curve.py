@@ -58,7 +58,7 @@ def band_of_losses(losses: Sequence[Sequence[float]]) -> LossBand:
         ('within', 'above')
     """
     if len(losses) < 2 or len({len(run) for run in losses}) != 1 or not np.isfinite(losses).all():
-        raise ValueError(f"`losses` must be two or more runs of equal length and finite. Received: {losses!r:.80}.")
+        raise ValueError(f"`losses` must be two or more runs of equal length and finite. Received: {str(losses):.80}.")
     runs = np.asarray(losses, "float64")
     count = len(runs)
     half = _T.get(count - 1, 2.0) * math.sqrt(1 + 1 / count) * runs.std(axis=0, ddof=1)

@@ -62,9 +62,10 @@ def test_features_that_tell_images_apart_are_healthy():
     [
         (Features(pixels=1e-4, constant=1.0), "Features of the encoder: effective rank 1."),
         (Features(pixels=1e-4, positions=1.0), "Features of the encoder: effective rank 1."),
+        (Features(pixels=0.2, constant=1.0), "of their energy differs between images"),
         (Features(pixels=1.0, live_channels=24), "50% of the channels are the same for all images"),
     ],
-    ids=["constant", "positions alone", "dead channels"],
+    ids=["constant", "positions alone", "almost constant", "dead channels"],
 )
 def test_collapsed_features_raise_one_alarm_with_remedies_after_some_measurements(encoder, words):
     health, lines = observe(encoder, steps=1)
