@@ -24,7 +24,7 @@ from keras_siamim.recipes import recipe_names
 from tests.conftest import REFERENCE
 from tests.evaluation.stand_in import write_label_maps
 
-pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
+pytestmark = [pytest.mark.one_backend, pytest.mark.slow, pytest.mark.usefixtures("batches_in_memory")]
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ("README.md", "saved_models/README.md", "CONTRIBUTING.md")
@@ -97,7 +97,7 @@ def user_folder(tmp_path_factory):
             folder = root / "path/to/images" / split / name
             folder.mkdir(parents=True)
             for index in range(8):
-                pixels = rng.integers(0, 100, (20, 24, 3)) + 150 * number
+                pixels = rng.integers(0, 100, (20, 24 + index % 2, 3)) + 150 * number
                 Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

@@ -24,13 +24,18 @@ def losses(steps=3, **compile_arguments):
     return np.array(result)
 
 
+@pytest.fixture(scope="module")
+def usual_losses():
+    return losses()
+
+
 @pytest.mark.parametrize(
     "mode",
     [{"run_eagerly": True}] + ([] if BACKEND == "torch" else [{"jit_compile": True}, {"jit_compile": False}]),
     ids=str,
 )
-def test_compiled_and_eager_steps_agree(mode):
-    np.testing.assert_allclose(losses(**mode), losses(), rtol=2e-5)
+def test_compiled_and_eager_steps_agree(mode, usual_losses):
+    np.testing.assert_allclose(losses(**mode), usual_losses, rtol=2e-5)
 
 
 def test_several_steps_per_execution_are_the_same_steps():

@@ -11,7 +11,10 @@ from keras_siamim import ViTEncoder
 from keras_siamim.cli import evaluate
 from tests.evaluation.stand_in import write_images, write_label_maps
 
-pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    *(pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")),
+    pytest.mark.usefixtures("batches_in_memory"),
+]
 
 ROWS = ["raw patches", "random initialization", "encoder"]
 

@@ -23,13 +23,13 @@ TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.deco
 
 @pytest.fixture
 def folder_of_photographs(tmp_path, rng):
-    """A folder with the splits train and test, each with two classes of twelve images."""
+    """A folder with the splits train and test, each with two classes of twelve images of two sizes."""
     for split in ("train", "test"):
         for number, name in enumerate(("dark", "light")):
             folder = tmp_path / "images" / split / name
             folder.mkdir(parents=True)
             for index in range(12):
-                pixels = rng.integers(0, 100, (30, 36, 3)) + 150 * number
+                pixels = rng.integers(0, 100, (30, 36 + index % 2, 3)) + 150 * number
                 Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
     return tmp_path / "images"
 

@@ -84,12 +84,17 @@ def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, arguments, nam
     assert [child.name for child in tmp_path.iterdir()] == ["3"]
 
 
-def test_a_users_registered_class_is_exported_from_every_backend(tmp_path):
-    export = export_saved_model(foreign.encoder(), tmp_path / "out", image_size=(16, 24))
-    assert export.error < 1e-5
+@pytest.fixture(scope="module")
+def foreign_export(tmp_path_factory):
+    return export_saved_model(
+        foreign.encoder(), tmp_path_factory.mktemp("foreign"), image_size=(16, 24), crop_fraction=0.875
+    )
 
 
-def test_explicit_crop_fractions_are_exported(tmp_path):
-    export = export_saved_model(foreign.encoder(), tmp_path / "out", image_size=(16, 24), crop_fraction=0.875)
-    content = json.loads((export.path / "assets.extra" / "preprocessing.json").read_text())
+def test_a_users_registered_class_is_exported_from_every_backend(foreign_export):
+    assert foreign_export.error < 1e-5
+
+
+def test_explicit_crop_fractions_are_exported(foreign_export):
+    content = json.loads((foreign_export.path / "assets.extra" / "preprocessing.json").read_text())
     assert content == {"image_size": [16, 24], "frame": [18, 27]}
