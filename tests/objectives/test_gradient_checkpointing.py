@@ -10,7 +10,8 @@ from tests.nano import compiled_nano_model, nano_batch
 
 
 def test_recomputing_changes_no_number():
-    keeping, recomputing = compiled_nano_model(), compiled_nano_model()
+    # With a small epsilon, Adam would amplify the rounding errors of gradients that are zero, as of the biases of keys.
+    keeping, recomputing = (compiled_nano_model(optimizer={"epsilon": 1e-3}) for _ in range(2))
     recomputing.set_weights(keeping.get_weights())
     recomputing.gradient_checkpointing = True
     assert recomputing.gradient_checkpointing
