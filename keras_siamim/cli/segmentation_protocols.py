@@ -115,7 +115,7 @@ def _linear(encoder, sources, classes, image_size, options):
     batches = label_map_training_batches(sources[0], recipe, batch_size, options.seed, ledger=ledger)
     result = linear_segmentation(
         encoder,
-        Batches(batches, options.steps, ledger),
+        Batches(batches.take(options.steps), options.steps, ledger),
         WholeImages(sources[1], recipe.side),
         window=crop_size,
         steps=options.steps,
