@@ -54,6 +54,7 @@ SUBSTITUTES = {
     "DATA": "path/to/images",
     "NAME": "siamese_im_vit_tiny_32px",
     "saved_models/NAME": "saved_models/name",
+    "FILE": str(REFERENCE / "positions.npz"),
     "FILE.npz": str(REFERENCE / "positions.npz"),
     "tests/reference/siameseim_bn.npz": str(REFERENCE / "positions.npz"),
     "HEAD.keras": "head.keras",

@@ -24,7 +24,7 @@ def normalize_images(images: Tensor, sizes: Tensor) -> Tensor:
     images = ops.convert_to_tensor(images)
     if "float" in str(images.dtype):
         return images
-    height, width = (ops.convert_to_tensor(sizes)[:, axis, None, None] for axis in range(2))
+    height, width = (ops.cast(sizes, "int32")[:, axis, None, None] for axis in range(2))
     inside = ops.logical_and(ops.arange(images.shape[1])[:, None] < height, ops.arange(images.shape[2])[None] < width)
     mean, deviation = (ops.convert_to_tensor(255 * value) for value in (IMAGENET_MEAN, IMAGENET_STD))
     return ops.where(inside[..., None], (ops.cast(images, "float32") - mean) / deviation, 0.0)

@@ -60,7 +60,7 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, height: int, width: int) -
 
     Example:
         >>> paste_masks(np.ones((1, 2, 2)), np.array([[1.0, 0, 3, 1]]), height=1, width=4).numpy().tolist()
-        [[[0.0, 0.75, 0.75, 0.0]]]
+        [[[0.0, 1.0, 1.0, 0.0]]]
     """
     boxes = ops.cast(boxes, "float32")
 

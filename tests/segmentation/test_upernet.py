@@ -125,7 +125,7 @@ def test_half_precision_gives_float32_logits():
         ({"taps": (1, 2)}, "`taps` must be four blocks"),
         ({"ignore": 1}, "`ignore` must be no class"),
         ({"num_classes": 1}, "`num_classes` must be a whole number, 2 or more"),
-        ({"crop_size": 30}, "must be a multiple of `patch_size`"),
+        ({"crop_size": 30}, "`crop_size` must be multiples of the encoder's patch size, 8"),
         ({"encoder": keras.Sequential()}, "`encoder` must be a ViTEncoder.*Received: Sequential"),
     ],
 )

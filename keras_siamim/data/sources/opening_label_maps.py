@@ -75,11 +75,11 @@ def open_label_maps(
         _folder_parts(Path(data), split) if builder is None else _tfds_parts(builder, split)
     )
     if labeling is None:
-        stated = num_classes is not None or first_label is not None or ignored is not None
-        if known is not None and not stated:
-            labeling = known
-        else:
-            labeling = _labeling(label_maps, names, num_classes, first_label or 0, ignored, source.name)
+        if known is not None and num_classes in (None, len(known.class_names)):
+            names = known.class_names
+            first_label = known.first if first_label is None else first_label
+            ignored = known.ignored if ignored is None else ignored
+        labeling = _labeling(label_maps, names, num_classes, first_label or 0, ignored, source.name)
     images = dataclasses.replace(source, **parse(labeling))
     return LabelMapSource(images, labeling, source.notes)
 
