@@ -18,8 +18,8 @@ def normalize_images(images: Tensor, sizes: Tensor) -> Tensor:
 
     Example:
         >>> from keras_siamim.detection.images import normalize_images
-        >>> normalize_images(np.zeros((1, 1, 2, 3), "uint8"), np.array([[1, 1]])).numpy()[..., 0].round(2).tolist()
-        [[[-2.12, 0.0]]]
+        >>> normalize_images(np.zeros((1, 1, 2, 3), "uint8"), np.array([[1, 1]])).numpy()[..., 0].round(2)
+        array([[[-2.12,  0.  ]]], dtype=float32)
     """
     images = ops.convert_to_tensor(images)
     if "float" in str(images.dtype):
