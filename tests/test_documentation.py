@@ -16,11 +16,13 @@ import pytest
 from PIL import Image
 
 from keras_siamim import ViTEncoder
+from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
 from keras_siamim.cli import pretrain, segment
 from keras_siamim.cli.main import COMMANDS, main
 from keras_siamim.cli.run_folder import describe_run
 from keras_siamim.data.sources.opening_label_maps import open_label_maps
 from keras_siamim.recipes import recipe_names
+from keras_siamim.runs.log import RunLog
 from tests.conftest import REFERENCE
 from tests.evaluation.stand_in import write_label_maps
 
@@ -85,11 +87,23 @@ def documented():
         yield from ((f"cli/{name}", command) for command in commands)
 
 
+def log_alone(model, stage, run, source, held_out, folder, timer, writes):
+    """Callbacks of `pretrain` without its observers, which take most of the time of a short run."""
+    return [LogSchedules(), DataWaitMonitor(timer), RunLog(folder, writes=writes)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_runs():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "observers", log_alone)
+        yield
+
+
 COMMANDS_BY_PAGE = list(dict.fromkeys(documented()))
 
 
 @pytest.fixture(scope="module")
-def user_folder(tmp_path_factory):
+def user_folder(tmp_path_factory, short_runs):
     """Folder with images of two classes, a run, its classifier and a head, as the documentation assumes."""
     root = tmp_path_factory.mktemp("user")
     rng = np.random.default_rng(0)
