@@ -165,10 +165,10 @@ def _choose_crop(label_map: Tensor, uniforms: Tensor, recipe: CropRecipe) -> tup
     # The first crop without a class that takes too large a share, else the last one.
     shape = tf.shape(label_map)
     crop = tf.minimum(shape, recipe.size)
-    room = tf.cast(shape - crop + 1, tf.float32)
+    starts = tf.cast(shape - crop + 1, tf.float32)
 
     def start(number):
-        found = tf.cast(tf.floor(uniforms[2 * number : 2 * number + 2] * room), tf.int32)
+        found = tf.cast(tf.floor(uniforms[2 * number : 2 * number + 2] * starts), tf.int32)
         return tf.minimum(found, shape - crop)
 
     def is_refused(number):

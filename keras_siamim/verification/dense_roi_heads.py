@@ -47,15 +47,10 @@ class _Heads(keras.Model):
             config, positive_fraction="region_positive_fraction", nms_threshold="nms_threshold"
         )
         self.classes = config["classes"]
-        features = section(recording, "features")
-        self.levels = sorted(features)
-        self.maps = [self.add_weight(shape=features[level].shape, name=level) for level in self.levels]
-        for variable, level in zip(self.maps, self.levels, strict=True):
-            variable.assign(features[level])
-        strides = [2 ** int(level[1:]) for level in self.levels]
+        self.levels, self.maps, strides = inputs.maps_as_weights(self, recording)
         masks = any(key.startswith("weights/mask_head") for key in recording)
         self.heads = RegionHeads(self.classes, strides, self.settings, masks, name="heads")
-        self.heads.build([features[level].shape for level in self.levels])
+        self.heads.build([tuple(x.shape) for x in self.maps])
         self.truth = inputs.truth_of(recording)
         boxes = [recording[f"proposals{image}/boxes"] for image in range(inputs.count_of(recording, "proposals"))]
         self.boxes = inputs.padded(boxes)

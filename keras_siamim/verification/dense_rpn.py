@@ -43,14 +43,9 @@ class _Network(keras.Model):
         self.settings = inputs.settings_of(
             config, positive_fraction="anchor_positive_fraction", nms_threshold="proposal_nms_threshold"
         )
-        features = section(recording, "features")
-        self.levels = sorted(features)
-        self.maps = [self.add_weight(shape=features[level].shape, name=level) for level in self.levels]
-        for variable, level in zip(self.maps, self.levels, strict=True):
-            variable.assign(features[level])
-        strides = [2 ** int(level[1:]) for level in self.levels]
+        self.levels, self.maps, strides = inputs.maps_as_weights(self, recording)
         self.head = ProposalHead(strides, self.settings.anchor_sizes, self.settings.aspect_ratios, name="head")
-        self.head.build([features[level].shape for level in self.levels])
+        self.head.build([tuple(x.shape) for x in self.maps])
         truth = inputs.truth_of(recording)
         self.truth = Truth(truth["boxes"], truth["classes"])
         self.priorities = inputs.priorities_of(recording, "image")

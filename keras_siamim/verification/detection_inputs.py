@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_siamim.detection import DetectorSettings
 from keras_siamim.verification.report import Row, relative_error
+from keras_siamim.verification.weights import section
 
 # Names of settings in recordings; `positive_fraction` and `nms_threshold` have one meaning per kind of recording.
 _SETTINGS = {
@@ -27,6 +29,26 @@ _SETTINGS = {
     "detections": "detections",
     "sigmoid": "sigmoid",
 }
+
+
+def maps_as_weights(
+    model: keras.Model, recording: dict[str, np.ndarray]
+) -> tuple[list[str], list[keras.Variable], list[int]]:
+    """Add the maps of a recording to a model as weights, so that they have gradients too.
+
+    Args:
+        model: Keras model.
+        recording: Dictionary of the recording's arrays, with `features/pN` of stride 2**N.
+
+    Returns:
+        The names of the levels, their variables, and their strides.
+    """
+    features = section(recording, "features")
+    levels = sorted(features)
+    maps = [model.add_weight(shape=features[level].shape, name=level) for level in levels]
+    for variable, level in zip(maps, levels, strict=True):
+        variable.assign(features[level])
+    return levels, maps, [2 ** int(level[1:]) for level in levels]
 
 
 def settings_of(config: dict[str, Any], **names: str) -> DetectorSettings:
