@@ -28,7 +28,7 @@ from keras_siamim.export.versions import (
     staging_directory,
     write_result,
 )
-from keras_siamim.types import PathLike
+from keras_siamim.types import ArrayLike, PathLike
 
 
 def export_detector(model: MaskRCNN, directory: PathLike, version: int | None = None) -> Export:
@@ -161,9 +161,11 @@ def write_detector(model: MaskRCNN, reference: dict[str, np.ndarray], directory:
         found = {name: value.numpy()[0] for name, value in outputs.items()}
         error = detection_difference(found, reference, images.shape[1:3])
         refuse_above_tolerance(error)
-        requests = [(name, {"images": images}) for name in served.signatures if name != "with_threshold"]
-        requests.append(("with_threshold", {"images": images, "score_threshold": thresholds}))
-        write_warmup(staging, directory.name, requests)
+        inputs: dict[str, ArrayLike] = {"images": images}
+        requests = [(name, inputs) for name in served.signatures if name != "with_threshold"]
+        write_warmup(
+            staging, directory.name, [*requests, ("with_threshold", {**inputs, "score_threshold": thresholds})]
+        )
         preprocessing = {"image_size": model.image_size[0], "classes": model.num_classes}
         (staging / "assets.extra" / "preprocessing.json").write_text(json.dumps(preprocessing))
         path = publish(staging, directory, version)

@@ -56,7 +56,7 @@ def draw_objects(image: np.ndarray, objects: Objects, class_names: Sequence[str]
     height, width = image.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    panel = Image.fromarray(pixels.round().astype("uint8")).resize(size, Image.BILINEAR)
+    panel = Image.fromarray(pixels.round().astype("uint8")).resize(size, Image.Resampling.BILINEAR)
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(size=11)
     for row in order:
         color = tuple(colors[objects.classes[row]].tolist())

@@ -8,16 +8,23 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.callbacks import LogSchedules
 from keras_siamim.cli import detect, detection_run
 from keras_siamim.cli.detection_report import deviations
-from keras_siamim.detection import DetectorSettings
+from keras_siamim.detection import DetectorSettings, image_masks
 from keras_siamim.detection.recipes import RECIPES, coco, scaled_to, small
+from keras_siamim.export.detector import detection_difference
 
-pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+# PyTorch compiles nothing.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.one_backend("torch"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 STEPS = 4
 TINY = DetectorSettings(
@@ -112,6 +119,34 @@ def test_a_run_ends_with_detections_tables_a_figure_and_an_export(finished):
     with Image.open(finished / "detections.png") as figure:
         assert figure.width > 4 * 360
     assert (finished / "exported" / finished.name / "1" / "saved_model.pb").is_file()
+
+
+def test_the_exported_file_detects_in_images_of_any_size(finished, rng):
+    loaded = tf.saved_model.load(str(finished / "exported" / finished.name / "1"))
+    images = rng.integers(0, 256, (2, 40, 24, 3)).astype("uint8")
+
+    found = {name: value.numpy() for name, value in loaded.signatures["serving_default"](images=images).items()}
+    pasted = loaded.signatures["image_masks"](images=images)["masks"].numpy()
+
+    assert found["boxes"].shape == (2, 4, 4)
+    assert (found["boxes"] <= [24, 40, 24, 40]).all()
+    assert pasted.shape == (2, 4, 40, 24)
+    for image in range(2):
+        kept = slice(int(found["counts"][image]))
+        expected = image_masks(found["masks"][image, kept], found["boxes"][image, kept], 40, 24)
+        np.testing.assert_array_equal(pasted[image, kept], expected)
+
+    thresholds = np.array([0, 1], "float32")
+    some = loaded.signatures["with_threshold"](images=images, score_threshold=thresholds)
+    assert some["counts"].numpy()[1] == 0 < some["counts"].numpy()[0]
+
+
+def test_the_difference_of_detections_does_not_depend_on_their_order():
+    one = {"boxes": np.eye(3, 4), "scores": np.array([0.5, 0.4, 0.3]), "classes": np.array([0, 1, -1])}
+    other = {name: value[::-1] for name, value in one.items()}
+    assert detection_difference(one, other, (8, 8)) == 0
+    assert detection_difference(one, {**one, "boxes": 2 * np.eye(3, 4)}, (8, 4)) == 1 / 8
+    assert detection_difference(one, {**one, "classes": np.array([0, 0, -1])}, (8, 8)) == np.inf
 
 
 def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, monkeypatch, capsys):
