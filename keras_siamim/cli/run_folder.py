@@ -55,6 +55,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model-parallel", type=count_option, default=1, help="devices per copy of the model (JAX)")
     parser.add_argument(
+        "--views-on-device", action="store_true", help="make views on the training device, for few host cores"
+    )
+    parser.add_argument(
         "--gradient-checkpointing", action="store_true", help="less activation memory, more time; same results"
     )
 
