@@ -1,6 +1,6 @@
 """List and compare the runs of `pretrain` in a folder.
 
-    keras-siamim runs [FOLDER] [--page FILE]
+    keras-siamim runs runs
     keras-siamim runs runs --page runs/runs.html
 
 The table has one row per run: recipe, state, epochs, loss, k-NN accuracy before and after training, effective rank and

@@ -26,6 +26,15 @@ def machine() -> str:
     return f"{processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
+def free_memory() -> float | None:
+    """Return the main memory in bytes that programs can take, or None where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    return None
+
+
 def commit() -> str | None:
     """Return the newest Git commit of this package, with `+` after changes, or None outside of a checkout."""
     folder = Path(__file__).parents[1]
