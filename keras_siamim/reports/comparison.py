@@ -12,8 +12,9 @@ from keras_siamim.callbacks.log_line import format_duration
 from keras_siamim.files import write_atomically
 from keras_siamim.reports.html import Html, element, page, section, table
 from keras_siamim.reports.plots import COLORS, plot
-from keras_siamim.reports.run_page import PAGE, percent
+from keras_siamim.reports.run_page import PAGE
 from keras_siamim.reports.summary import RunSummary, read_summary
+from keras_siamim.reports.verdict import percent
 from keras_siamim.runs.description import FILE
 from keras_siamim.visualization.curves import curve_of
 

@@ -14,6 +14,7 @@ from keras_siamim.files import write_atomically
 from keras_siamim.reports.html import Html, element, facts, image, join, page, section, table
 from keras_siamim.reports.plots import plot
 from keras_siamim.reports.summary import RunSummary, commands, read_summary
+from keras_siamim.reports.verdict import HEADER, percent, verdict_rows
 from keras_siamim.visualization.curves import NAMES, PANELS, curve_of
 
 PAGE = "report.html"
@@ -27,23 +28,6 @@ PICTURES = {
 }
 # Most bad images that a page lists.
 LISTED = 50
-# Representations whose results are compared: the name in a description, and the name on the page.
-REPRESENTATIONS = {
-    "trained": "trained encoder",
-    "initial": "before training",
-    "random": "random encoder",
-    "raw_pixels": "raw pixels",
-}
-
-
-def percent(fraction: float | None) -> str:
-    """Return a fraction in percent, or a dash for None.
-
-    Example:
-        >>> percent(0.8391), percent(None)
-        ('83.9 %', '–')
-    """
-    return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def run_page(summary: RunSummary) -> str:
@@ -161,25 +145,15 @@ def _tiles(summary):
 
 def _results(summary):
     results = summary.run["results"]
-    measured = results.get("representations") or {}
-    if not measured:
-        before = {"initial": {"knn": results["knn_before"]}} if results.get("knn_before") is not None else {}
-        after = {"trained": {"knn": results["knn_after"]}} if results.get("knn_after") is not None else {}
-        measured = {**after, **before}
+    measured = results.get("representations", {})
+    for name, key in (("trained", "knn_after"), ("initial", "knn_before")):
+        if results.get(key) is not None:
+            measured = {**measured, name: {"knn": results[key], **measured.get(name, {})}}
     if not measured:
         return Html("")
-    rows = []
-    for name, title in REPRESENTATIONS.items():
-        if name in measured:
-            rank = measured[name].get("rank")
-            rows.append((title, percent(measured[name].get("knn")), "–" if rank is None else f"{rank:.1f}"))
-    verdict = results.get("verdict")
-    return join(
-        [
-            table(("", "k-NN accuracy", "effective rank"), rows),
-            element("p", verdict or "k-NN accuracy of frozen features on held-out images.", class_="lead"),
-        ]
-    )
+    note = "k-NN accuracy of frozen features on held-out images."
+    sentence = element("p", results.get("verdict", note), class_="lead")
+    return join([table(HEADER, verdict_rows(measured)), sentence])
 
 
 def _pictures(summary):

@@ -48,3 +48,17 @@ def test_without_a_readable_image_nothing_is_chosen(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "empty file" in printed
     assert "chosen" not in printed
+
+
+def test_pretrain_without_a_recipe_has_that_of_doctor_except_for_the_values_of_the_user(folder, capsys):
+    options = build_parser().parse_args(["--data", str(folder), "--set", "epochs=3", "batch_size=6"])
+    described, _ = describe_run(options)
+    printed = capsys.readouterr().out
+    assert "chosen for" in printed
+    assert described["name"] == "siamese_im_vit_mini_32px"
+    assert [described["recipe"][name] for name in ("image_size", "epochs", "batch_size")] == [64, 3, 6]
+    options = build_parser().parse_args(["--data", str(folder)])
+    assert describe_run(options, chooses=False)[0]["name"] == "digits_tiny"
+    options = build_parser().parse_args(["--data", str(folder), "--recipe", "siamese_im_vit_tiny_32px"])
+    assert describe_run(options)[0]["recipe"]["epochs"] == 200
+    assert capsys.readouterr().out == ""
