@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import itertools
 import pathlib
 
@@ -23,6 +24,13 @@ def pytest_collection_modifyitems(config, items):
 
     config.hook.pytest_deselected(items=list(filter(runs_elsewhere, items)))
     items[:] = itertools.filterfalse(runs_elsewhere, items)
+
+
+def pytest_collection_finish():
+    """Collect garbage more rarely, and never look at imported modules again: it took a seventh of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture
