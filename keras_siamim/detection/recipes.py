@@ -65,8 +65,9 @@ def lvis() -> DetectorRecipe:
 
         keras-siamim detect --encoder RUN --data path/to/lvis --masks --lvis --dtype mixed_bfloat16
 
-    The paper reports box AP 40.5 and mask AP 38.1 for SiameseIM with ViT-Base; 40.1 and 38.1 for MAE. detectron2 reports
-    0.32 s per step on 64 A100, which is about 900 GPU hours, and 14 GB of memory each. This package has not repeated the run.
+    The paper reports box AP 40.5 and mask AP 38.1 for SiameseIM with ViT-Base; 40.1 and 38.1 for MAE. detectron2
+    reports 0.32 s per step on 64 A100, which is about 900 GPU hours, and 14 GB of memory each. This package has not
+    repeated the run.
 
     Source: ViTDet (arXiv 2203.16527), Appendix A.2, and detectron2's configuration.
     """
