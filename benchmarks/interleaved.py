@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 PROGRAMS = ("plain", "torch", "jax", "tensorflow")
@@ -37,7 +38,12 @@ def serve(make_step: Callable[[], Callable[[], float]]) -> None:
 
 
 def compare(
-    module: str, arguments: Sequence[str] = (), rounds: int = 5, steps: int = 2, programs: Sequence[str] = PROGRAMS
+    module: str,
+    arguments: Sequence[str] = (),
+    rounds: int = 5,
+    steps: int = 2,
+    programs: Sequence[str] = PROGRAMS,
+    pythons: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Run the steps of several programs in turn, and return their times.
 
@@ -47,6 +53,7 @@ def compare(
         rounds: Integer. Turns of each program.
         steps: Integer. Steps per turn.
         programs: Strings, some of `PROGRAMS`.
+        pythons: Mapping from programs to the Python that runs them. Defaults to that of this process.
 
     Returns:
         Dictionary from each program to `median` (seconds per step), `first` (seconds of building and the first step),
@@ -57,7 +64,7 @@ def compare(
         for program in programs:
             backend = "torch" if program == "plain" else program
             workers[program] = subprocess.Popen(
-                [sys.executable, "-m", module, "--worker", program, *arguments],
+                [pythons.get(program, sys.executable), "-m", module, "--worker", program, *arguments],
                 env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

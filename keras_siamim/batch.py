@@ -30,6 +30,7 @@ pixels. `objects` is the same number in every batch.
 | `CLASSES` | (batch, objects) | int32 | training: classes, padded with -1 |
 | `MASKS` | (batch, objects, size, size) | uint8 | training, optional: 1 inside an object, padded with 0 |
 | `ORIGINAL_SIZES` | (batch, 2) | int32 | height and width of the stored images |
+| `SCORE_THRESHOLD` | (batch,) | float32 | optional: least score of detections, instead of the detector's |
 | `IMAGE_IDS` | (batch,) | int32 | ids of the images in files of detections |
 """
 
@@ -48,6 +49,7 @@ BOXES = "boxes"
 CLASSES = "classes"
 MASKS = "masks"
 ORIGINAL_SIZES = "original_sizes"
+SCORE_THRESHOLD = "score_threshold"
 IMAGE_IDS = "image_ids"
 
 RELATIVE_AFFINE_SIZE = 4

@@ -33,6 +33,10 @@ def environment(backend, folder):
         new.mkdir(exist_ok=True)
     common = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     common |= {"TEST_CLAIMS": str(claims), "TEST_SHARED": str(shared)}
+    # All cores have processes of their own: threads of PyTorch would only wait for each other.
+    common["OMP_NUM_THREADS"] = "1"
+    # Programs that tests start compile no module of the package again.
+    common["PYTHONDONTWRITEBYTECODE"] = ""
     # Compilation takes most of the time: skip expensive optimizations.
     if backend == "tensorflow":
         common["XLA_FLAGS"] = (

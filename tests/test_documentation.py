@@ -17,7 +17,7 @@ from PIL import Image
 
 from keras_siamim import ViTEncoder
 from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
-from keras_siamim.cli import pretrain, segment
+from keras_siamim.cli import detect, pretrain, segment
 from keras_siamim.cli.main import COMMANDS, main
 from keras_siamim.cli.run_folder import describe_run
 from keras_siamim.data.sources.opening_label_maps import open_label_maps
@@ -160,6 +160,10 @@ def test_every_command_runs(page, command, user_folder, monkeypatch, tmp_path):
         return
     if words[1] == "segment":
         check_segmentation(arguments, page, tmp_path)
+        return
+    if words[1] == "detect":  # `tests/cli/test_detect.py` trains; here the options alone are read
+        options = detect.build_parser().parse_args(arguments)
+        assert options.run or detect.choose_recipe(options).steps == options.steps
         return
     if words[1] == "finetune":
         arguments = shrink(arguments, {"--epochs": "1"}) + ["--warmup-epochs", "0", "--batch-size", "8"]

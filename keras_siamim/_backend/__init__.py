@@ -1,6 +1,7 @@
 """Backend abstraction: the only package that calls TensorFlow, JAX or PyTorch to compute. One file per backend.
 
-`TrainStep`: mixin of `keras.Model` that calls `begin_step` before and `end_step` after Keras's own training step.
+`TrainStep`: mixin of `keras.Model` that calls `prepare_batch` and `begin_step` before Keras's own training step, and
+`end_step` after it.
 `mean_over_replicas(x)`: mean of a tensor over the replicas that share a global batch, differentiable.
 `concat_over_replicas(x)`: the tensors `x` of all replicas joined along axis 0, without gradient.
 `replica_count()`: number of replicas that share a global batch. `replica_rank()`: index of this one, from 0.
@@ -11,6 +12,7 @@
 `local_batch_shards(model)`: number of shards into which `fit` splits each batch of this process.
 `broadcast_initial_state(model)`: copy the state of the first process's model and optimizer to all processes.
 `compile_inference(layer, function)`: `function`, which calls `layer`, compiled for NumPy arrays; it changes no state.
+`tensorflow.load_saved_model(path)`: a function that runs an exported encoder by TensorFlow, for all backends.
 """
 
 import importlib

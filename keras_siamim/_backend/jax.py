@@ -16,9 +16,10 @@ from keras_siamim.types import Tensor
 
 
 class TrainStep:
-    """Mixin that calls `begin_step` before and `end_step` after Keras's step, see `objectives.base.Objective`."""
+    """Mixin that calls `prepare_batch`, `begin_step`, Keras's step and `end_step`, see `objectives.base.Objective`."""
 
     def train_step(self, state, data):
+        data = self.prepare_batch(data)
         # `state` holds Keras's four lists of arrays: trainable, non-trainable, optimizer and metrics variables.
         with self._stateless_scope(state) as scope:
             before = [keras.ops.convert_to_tensor(variable) for variable in self.rollback_variables]

@@ -18,9 +18,10 @@ from keras_siamim.types import PathLike, Tensor
 
 
 class TrainStep:
-    """Mixin that calls `begin_step` before and `end_step` after Keras's step, see `objectives.base.Objective`."""
+    """Mixin that calls `prepare_batch`, `begin_step`, Keras's step and `end_step`, see `objectives.base.Objective`."""
 
     def train_step(self, data):
+        data = self.prepare_batch(data)
         # Wait for the batch: at the end of the data there is none, and the step must not begin.
         with tf.control_dependencies([value for value in tf.nest.flatten(data) if tf.is_tensor(value)]):
             count = tf.identity(self.step_counter)

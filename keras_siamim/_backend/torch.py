@@ -11,10 +11,11 @@ from keras_siamim.types import Tensor
 
 
 class TrainStep:
-    """Mixin that calls `begin_step` before and `end_step` after Keras's step, see `objectives.base.Objective`."""
+    """Mixin that calls `prepare_batch`, `begin_step`, Keras's step and `end_step`, see `objectives.base.Objective`."""
 
     def train_step(self, data):
         with torch.no_grad():
+            data = self.prepare_batch(data)
             count = self.step_counter.value.clone()
             before = [variable.value.clone() for variable in self.rollback_variables]
             self.begin_step()

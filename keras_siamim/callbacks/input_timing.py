@@ -12,9 +12,9 @@ if TYPE_CHECKING:  # the timer needs TensorFlow, this module does not
 
 HINT = (
     "Training is input bound: the model waits for its data {share:.0%} of the time. Possible remedies, in this order: "
-    "keep encoded images in memory (`keras_siamim.data.sources.indexed.cached`), augment colors on the training device "
-    "(`training_batches(on_device=True)` with `keras_siamim.data.views.on_device_views.RenderViews`), store images "
-    "closer to the size of the views, or give the process more CPU cores."
+    "keep encoded images in memory (`keras_siamim.data.sources.indexed.cached`), make the views on the training device "
+    "(`pretrain --views-on-device`, or `training_batches(on_device=True)` and `set_views` of an "
+    "objective), store images closer to the size of the views, or give the process more CPU cores."
 )
 
 

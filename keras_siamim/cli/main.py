@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "evaluate a frozen encoder, or the robustness of a classifier",
     "finetune": "fine-tune an encoder on labeled images",
     "segment": "train a segmenter on images with label maps",
+    "detect": "train a detector on images with boxes",
     "embed": "write the features of images to a file",
     "export": "export an encoder or classifier as a SavedModel",
     "verify": "compare results with reference values of the authors' programs",

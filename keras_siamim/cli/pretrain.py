@@ -44,6 +44,7 @@ from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.input_timing import InputTimer
 from keras_siamim.data.pipeline import steps_per_epoch, training_batches
 from keras_siamim.data.sources import Source
+from keras_siamim.data.views.on_device_views import RenderViews
 from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.export import export_saved_model
 from keras_siamim.files import replace_atomically
@@ -180,8 +181,10 @@ def pretrain(
     with distribution.scope():
         model = compile_model(build_model(recipe, recipe.epochs * steps), recipe, steps)
         model.gradient_checkpointing = options.gradient_checkpointing
+        if options.views_on_device:
+            model.set_views(RenderViews.of(build_views(recipe)))
         progress = resume(model, stage.number, checkpoint)
-    batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger)
+    batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger, options.views_on_device)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
 
@@ -247,7 +250,12 @@ def save_models(model: keras.Model, folder: pathlib.Path) -> None:
 
 
 def batch_maker(
-    source: Source, recipe: Recipe, grid: tuple[int, int], distribution: Distribution, ledger: Ledger
+    source: Source,
+    recipe: Recipe,
+    grid: tuple[int, int],
+    distribution: Distribution,
+    ledger: Ledger,
+    on_device: bool = False,
 ) -> "Callable[[Progress], tf.data.Dataset]":
     """Create a function from training progress to the batches that follow it.
 
@@ -257,6 +265,7 @@ def batch_maker(
         grid: Tuple (rows, columns) of patches.
         distribution: `Distribution`. Batches are those of its worker.
         ledger: `Ledger` of the training images.
+        on_device: bool. Whether batches are raw, for a model that makes the views. Defaults to False.
 
     Returns:
         A function from a `Progress` to an infinite `tf.data.Dataset`. Equal progress gives equal batches.
@@ -270,7 +279,7 @@ def batch_maker(
         # complete optimizer step.
         epoch, step = divmod(progress.batches, steps_per_epoch(source, batch_size, distribution.workers))
         views, masking = build_views(dataclasses.replace(recipe, seed=seed)), build_masking(recipe, grid)
-        start = {"seed": seed, "start_epoch": epoch, "start_step": step}
+        start = {"seed": seed, "start_epoch": epoch, "start_step": step, "on_device": on_device}
         return training_batches(source, views, masking, batch_size=batch_size, ledger=ledger, **start, **workers)
 
     return batches_from

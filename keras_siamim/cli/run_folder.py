@@ -56,6 +56,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model-parallel", type=count_option, default=1, help="devices per copy of the model (JAX)")
     parser.add_argument(
+        "--views-on-device", action="store_true", help="make views on the training device, for few host cores"
+    )
+    parser.add_argument(
         "--gradient-checkpointing", action="store_true", help="less activation memory, more time; same results"
     )
 
@@ -117,7 +120,7 @@ def describe_run(options: argparse.Namespace, chooses: bool = True) -> tuple[dic
     source = source if options.images is None else cached(sample_of(source, options.images))
     data = {name: getattr(options, name) for name in DATA_OPTIONS}
     name = options.recipe or (recorded["name"] if recorded else DEFAULT_RECIPE)
-    requested = descriptions.describe(name, recipe, data, source)
+    requested = {**descriptions.describe(name, recipe, data, source), "views_on_device": options.views_on_device}
     if recorded is None:
         if options.continue_epochs is not None:
             raise ValueError(f"`--run` must be a finished run for `--continue-epochs`. Received: {options.run}.")
@@ -127,6 +130,10 @@ def describe_run(options: argparse.Namespace, chooses: bool = True) -> tuple[dic
             "`--run` must be a new folder or a run with the same recipe and images. "
             f"Received: {options.run}; {'; '.join(differing)}."
         )
+    # Both ways make the same views to one gray level only.
+    if options.views_on_device and not recorded.get("views_on_device"):
+        raise ValueError(f"`--views-on-device` must be given to a new run. Received: {options.run}, begun without it.")
+    options.views_on_device = recorded.get("views_on_device", False)
     return {**recorded, "data": requested["data"]}, source
 
 

@@ -17,8 +17,6 @@ run.
 """
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -26,11 +24,8 @@ from keras_siamim.cli.label_map_options import add_label_map_options, open_label
 from keras_siamim.cli.options import count_option, name_option, number_option, path_option
 from keras_siamim.cli.run_folder import absolute, make_run_folder
 from keras_siamim.cli.segmentation_run import BATCH_SIZE, CROP_SIZE, LEARNING_RATE, STEPS, segment
-from keras_siamim.cli.task_run import add_task_options, open_task, parse_task
+from keras_siamim.cli.task_run import add_task_options, parse_task, run_task
 from keras_siamim.distribution import set_up
-from keras_siamim.runs.exact_checkpoint import Preempted
-from keras_siamim.runs.lock import FolderLock
-from keras_siamim.runs.training import TrainingFailed
 
 NAME = "segment"
 # Options that determine the result. A run records them and can be resumed with the same ones only.
@@ -39,7 +34,6 @@ SETTINGS = (
     *("frozen", "crop_size", "short_side", "steps", "validations", "batch_size", "learning_rate", "layer_decay"),
     *("head_width", "dtype", "seed"),
 )
-INTERRUPTED = 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -104,24 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = make_run_folder(options, {"name": NAME}, distribution.workers)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    resume_with = f"resume with: keras-siamim segment --run {folder}"
-    try:
-        with FolderLock(folder):
-            run, encoder = open_task(folder, NAME, {name: getattr(options, name) for name in SETTINGS})
-            if run["results"]:
-                print(f"{folder} is finished")
-                return 0
-            segment(run, encoder, sources, folder, options, distribution)
-    except Preempted as preempted:
-        print(f"{preempted}; {resume_with}", flush=True)
-        return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
-    except KeyboardInterrupt:
-        print(f"interrupted; {resume_with}", flush=True)
-        return INTERRUPTED
-    except (ValueError, OSError, RuntimeError, TrainingFailed) as error:
-        print(f"{folder}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    return run_task(
+        folder,
+        NAME,
+        settings,
+        lambda run, encoder: segment(run, encoder, sources, folder, options, distribution),
+    )
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -1,7 +1,11 @@
 """Run folders of the commands that train a task model: recorded settings, resuming, training in parts."""
 
 import argparse
+import contextlib
 import hashlib
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,12 @@ from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.presets import load_encoder
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import Progress
-from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
-from keras_siamim.runs.training import train
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
+from keras_siamim.runs.lock import FolderLock
+from keras_siamim.runs.training import TrainingFailed, train
 
 ENCODER = "encoder.keras"
+INTERRUPTED = 130
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +111,45 @@ def open_task(folder: Path, name: str, settings: dict[str, Any]) -> tuple[dict[s
             f"`--run` must be a new folder or a run with the same settings. Received: {folder}; {'; '.join(differing)}."
         )
     return recorded, keras.saving.load_model(folder / ENCODER, compile=False)
+
+
+def run_task(
+    folder: Path,
+    name: str,
+    settings: dict[str, Any],
+    work: Callable[[dict[str, Any], keras.Model], None],
+    is_first: bool = True,
+) -> int:
+    """Do the work of a run in its folder, which no other process can use meanwhile.
+
+    Args:
+        folder: Path of the folder.
+        name: String. Name of the task, and of its command.
+        settings: Dictionary of JSON types. Options that determine the result.
+        work: Function of the description of the run and its encoder, which trains and adds the results.
+        is_first: Whether this process writes the files of the run. Defaults to True.
+
+    Returns:
+        The exit status: 0 for a finished run, 75 after SIGTERM, 130 after Ctrl-C, 1 if the work fails.
+    """
+    resume_with = f"resume with: keras-siamim {name} --run {folder}"
+    try:
+        with FolderLock(folder) if is_first else contextlib.nullcontext():
+            run, encoder = open_task(folder, name, settings)
+            if run["results"]:
+                print(f"{folder} is finished")
+                return 0
+            work(run, encoder)
+    except Preempted as preempted:
+        print(f"{preempted}; {resume_with}", flush=True)
+        return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
+    except KeyboardInterrupt:
+        print(f"interrupted; {resume_with}", flush=True)
+        return INTERRUPTED
+    except (ValueError, OSError, RuntimeError, TrainingFailed) as error:
+        print(f"{folder}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -8,7 +8,7 @@ without gaps: a batch may have images of two epochs, and no image is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -212,6 +212,25 @@ def detection_test_batches(
         }
 
     return prepared_batches(source.images, prepare, batch_size, ledger)
+
+
+def stored_images(source: BoxSource) -> Iterator[np.ndarray]:
+    """Yield the images of a source as they are stored, upright: (height, width, 3) uint8.
+
+    Args:
+        source: `BoxSource`.
+
+    Raises:
+        TooManyBadImages: If an image is unreadable.
+    """
+    ledger = Ledger(limit=0)
+
+    def prepare(entry):
+        return {batch_keys.IMAGES: decoded(source.images.load(entry))[IMAGE]}
+
+    with ledger.short_errors():
+        for batch in prepared_batches(source.images, prepare, 1, ledger).as_numpy_iterator():
+            yield batch[batch_keys.IMAGES][0]
 
 
 def _int32_ids(source: BoxSource) -> Tensor:

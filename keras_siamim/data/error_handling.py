@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
+# AutoGraph would take seconds to rewrite functions that have no branch or loop to rewrite.
+plain = tf.autograph.experimental.do_not_convert
 # Errors of the machine or its network, which say nothing about an image.
 MACHINE_ERRORS = frozenset(
     {
@@ -54,13 +56,13 @@ class Examples:
 
     def load_all(self, entries: dict) -> dict:
         """Load many entries, a dictionary of tensors with a common first axis."""
-        signature = tf.data.Dataset.from_tensor_slices(entries).map(self.load).element_spec
+        signature = tf.data.Dataset.from_tensor_slices(entries).map(plain(self.load)).element_spec
         return tf.map_fn(self.load, entries, fn_output_signature=signature)
 
     def examples(self, seed: int, epoch: int | Tensor, shuffle: bool, **options) -> tf.data.Dataset:
         """Return all loaded examples of an epoch in the order of `order`, with `"index"`, an int64 scalar."""
         entries = self.order(seed, epoch, shuffle, **options)
-        return entries.map(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}, tf.data.AUTOTUNE)
+        return entries.map(plain(lambda entry: {**self.load(entry), INDEX: entry[INDEX]}), tf.data.AUTOTUNE)
 
 
 def attempt(entries: dict, load: Callable[[dict], dict]) -> tuple[Tensor, dict]:
@@ -76,7 +78,8 @@ def attempt(entries: dict, load: Callable[[dict], dict]) -> tuple[Tensor, dict]:
     """
     count = tf.shape(entries[INDEX])[0]
     elements = tf.data.Dataset.from_tensor_slices((tf.range(count), entries))
-    loaded = elements.map(lambda slot, entry: (slot, load(entry)), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    loaded = elements.map(plain(lambda slot, entry: (slot, load(entry))), num_parallel_calls=tf.data.AUTOTUNE)
+    loaded = loaded.ignore_errors()
     # An empty batch follows, for the case that nothing can be loaded.
     none = tf.nest.map_structure(lambda spec: _none_of(spec.shape, spec.dtype), loaded.element_spec)
     batches = loaded.batch(tf.cast(count, tf.int64)).concatenate(tf.data.Dataset.from_tensors(none))
@@ -86,7 +89,7 @@ def attempt(entries: dict, load: Callable[[dict], dict]) -> tuple[Tensor, dict]:
 def try_load_batch(entries: dict, load: Callable[[dict], dict]) -> tuple[Tensor, dict]:
     """Load all entries of a batch together: the result of `attempt` for all of them, or for none if one fails."""
     slots = tf.range(tf.shape(entries[INDEX])[0])
-    loaded = tf.data.Dataset.from_tensors((slots, entries)).map(lambda slots, entries: (slots, load(entries)))
+    loaded = tf.data.Dataset.from_tensors((slots, entries)).map(plain(lambda slots, entries: (slots, load(entries))))
     none = tf.nest.map_structure(lambda spec: _none_of(spec.shape[1:], spec.dtype), loaded.element_spec)
     found = loaded.ignore_errors().concatenate(tf.data.Dataset.from_tensors(none))
     return found.take(1).get_single_element()

@@ -51,7 +51,7 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
 
     Call arguments:
         batch: Dictionary of `keras_siamim.batch`: images, normalized or uint8, and sizes; in training also boxes,
-            classes and, with `masks`, masks; otherwise optionally original sizes.
+            classes and, with `masks`, masks; otherwise optionally original sizes and score thresholds.
         training: bool. Whether to return losses. Defaults to False.
 
     Returns:
@@ -206,7 +206,7 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
 
         Args:
             maps: List of tensors from `feature_maps`.
-            batch: Dictionary with sizes and, optionally, original sizes.
+            batch: Dictionary with sizes and, optionally, original sizes and score thresholds.
         """
         settings, sizes = self.settings, batch[keys.SIZES]
         proposals = select_proposals(
@@ -216,7 +216,7 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
             settings.post_nms_test,
             settings.proposal_nms_threshold,
         )
-        found = self.heads.detect(maps[:-1], proposals, sizes)
+        found = self.heads.detect(maps[:-1], proposals, sizes, batch.get(keys.SCORE_THRESHOLD))
         if keys.ORIGINAL_SIZES in batch:
             return in_original_pixels(found, sizes, batch[keys.ORIGINAL_SIZES])
         return found

@@ -119,13 +119,16 @@ class RegionHeads(keras.layers.Layer):
         chosen = losses.federated_classes(regions, weights, class_draw, self.settings.federated_classes)
         return losses.federated_class_loss(scores, regions, chosen)
 
-    def detect(self, maps: list[Tensor], proposals: Proposals, sizes: Tensor) -> dict[str, Tensor]:
+    def detect(
+        self, maps: list[Tensor], proposals: Proposals, sizes: Tensor, score_threshold: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the best boxes after suppression within each class.
 
         Args:
             maps: List of tensors (batch, rows, columns, channels), one per stride.
             proposals: `Proposals`.
             sizes: (batch, 2) int32. Height and width of the images, without padding.
+            score_threshold: (batch,) float32. Detections have a higher score. Defaults to that of the settings.
 
         Returns:
             Dictionary of `boxes` (batch, detections, 4) float32, `scores` (batch, detections) float32, best first,
@@ -135,19 +138,20 @@ class RegionHeads(keras.layers.Layer):
         scores, deltas = self.box_head(self.pool(maps, proposals.boxes, _BOX_BINS))
         probabilities = ops.sigmoid(scores) if self.settings.sigmoid else ops.softmax(scores, axis=-1)
         boxes = decode_boxes(proposals.boxes[:, :, None], deltas, losses.REGION_WEIGHTS)
-        found = self._best(boxes, probabilities[..., : self.num_classes], proposals.valid, sizes)
+        found = self._best(boxes, probabilities[..., : self.num_classes], proposals.valid, sizes, score_threshold)
         if self.mask_head is not None:
             logits = self.mask_head(self.pool(maps, found["boxes"], _MASK_BINS))
             classes = ops.maximum(found["classes"], 0)[..., None, None, None]
             found["masks"] = ops.sigmoid(ops.take_along_axis(logits, classes, axis=4)[..., 0])
         return found
 
-    def _best(self, boxes, scores, valid, sizes):
+    def _best(self, boxes, scores, valid, sizes, threshold):
         settings = self.settings
+        threshold = settings.score_threshold if threshold is None else ops.cast(threshold, "float32")[:, None, None]
         height, width = (ops.cast(sizes[:, i], "float32")[:, None, None] for i in range(2))
         count = scores.shape[1] * self.num_classes
         boxes = ops.reshape(clip_boxes(boxes, height, width), (-1, count, 4))
-        valid = ops.reshape(ops.logical_and(scores > settings.score_threshold, valid[..., None]), (-1, count))
+        valid = ops.reshape(ops.logical_and(scores > threshold, valid[..., None]), (-1, count))
         scores = ops.reshape(scores, (-1, count))
         classes = ops.broadcast_to(ops.arange(count, dtype="int32") % self.num_classes, ops.shape(scores))
         indices, counts = non_max_suppression(

@@ -162,6 +162,10 @@ def headline(result: EvaluationResult) -> dict[str, str]:
     if result.protocol == "long_tailed_probe":
         names = {"linear_top1": "long-tailed linear", "knn_top1": "long-tailed k-NN"}
         return {column: _percent(numbers[name]) for name, column in names.items()}
+    if result.protocol == "vitdet":
+        return {
+            f"{name} (ViTDet)": _percent(value) for name, value in numbers.items() if name.endswith((" AP", "AP50"))
+        }
     if "miou" in numbers:
         return {f"mIoU ({result.protocol.removesuffix('_segmentation')})": _percent(numbers["miou"])}
     columns = {

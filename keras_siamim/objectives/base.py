@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -53,6 +54,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
         super().__init__(autocast=False, **kwargs)
         self.trackers = {name: keras.metrics.Mean(name=name) for name in loss_names}
         self.add_skip_counters()
+        self._make_views: Callable[[Batch], Batch] | None = None
 
     def loss_terms(self, outputs: Batch) -> dict[str, Tensor]:
         """Return float32 scalars from the outputs of `call`: `loss` and the terms `loss_names`."""
@@ -71,6 +73,24 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
 
     def _penalized(self, loss):
         return loss + sum(ops.cast(penalty, "float32") for penalty in self.losses)
+
+    def set_views(self, make_views: Callable[[Batch], Batch] | None) -> None:
+        """Let every training step make its views from a raw batch, on the training device.
+
+        Call it before `fit`. Like `jit_compile` the function is not part of the configuration.
+
+        Args:
+            make_views: Function from a raw batch to a training batch, such as the layer
+                `keras_siamim.data.views.on_device_views.RenderViews`; None for training batches as they are.
+        """
+        # Not the layer itself, which Keras would add to the built model.
+        self._make_views = make_views and functools.partial(make_views)
+        self.train_function = None  # Keras compiles it again
+
+    def prepare_batch(self, data):
+        if self._make_views is None:
+            return data
+        return self._make_views(data[0] if isinstance(data, (tuple, list)) else data)
 
     @property
     def gradient_checkpointing(self) -> bool:
@@ -182,6 +202,8 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
         # A run that resumes must be the run without interruption, which skips a bad batch.
         resumes = training and int(ops.convert_to_numpy(self.optimizer.iterations))
         if first is not None and not resumes:
+            if training:
+                first = {key: ops.convert_to_numpy(value) for key, value in self.prepare_batch(first).items()}
             self.check_values(first)
             if training and self._has_batch_norm():
                 require_several_images(min(len(first[keys.VIEW_1]), batch_size or len(first[keys.VIEW_1])))
@@ -210,6 +232,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
         Args:
             batch: One training batch.
         """
+        batch = self.prepare_batch(batch)
         # A call in training mode updates running averages and seeds.
         before = [np.array(ops.convert_to_numpy(variable)) for variable in self.rollback_variables]
         try:

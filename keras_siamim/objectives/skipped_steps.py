@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -40,6 +42,10 @@ class SkipNonFiniteSteps(keras.Model):
     def step_counter(self) -> keras.Variable:
         """The optimizer's count of batches, which a skipped step leaves as it is."""
         return batch_counter(self.optimizer)
+
+    def prepare_batch(self, data: Any) -> Any:
+        """Return the data that a training step uses, computed on the training device; by default `data` itself."""
+        return data
 
     def begin_step(self) -> None:
         """Run at the beginning of each training step; by default nothing."""

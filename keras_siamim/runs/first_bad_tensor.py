@@ -25,7 +25,8 @@ def first_bad_tensor(model: Objective, batch: Mapping[str, Any]) -> str:
     Returns:
         A sentence.
     """
-    batch = {name: np.asarray(value) for name, value in batch.items()}
+    batch = model.prepare_batch({name: np.asarray(value) for name, value in batch.items()})
+    batch = {name: ops.convert_to_numpy(value) for name, value in batch.items()}
     for name, value in batch.items():
         if _is_bad(value):
             return f"The batch's {name!r} {_describe(value)}."

@@ -13,7 +13,7 @@ from keras_siamim.types import Tensor
 
 __all__ = ["adamw", "batch_norm", "dense", "ema_update", "gelu", "global_norm", "self_attention"]
 
-_compiled_update = tf.function(adamw_update, jit_compile=True)
+_compiled_update = tf.function(adamw_update, jit_compile=True, autograph=False)
 batch_norm = None
 
 
@@ -47,12 +47,12 @@ def _fused_gelu(x):
     return _gelu(x), lambda gradient: _gelu_gradient(x, gradient)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _gelu(x):
     return tf.nn.gelu(x, approximate=False)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _gelu_gradient(x, gradient):
     x, gradient, dtype = tf.cast(x, tf.float32), tf.cast(gradient, tf.float32), x.dtype
     density = tf.exp(-0.5 * tf.square(x)) * (1 / math.sqrt(2 * math.pi))

@@ -459,6 +459,7 @@ def decode_batch(encoded: Tensor, size: tuple[int, int], frame: tuple[int, ...] 
     count = tf.shape(encoded)[0]
     files = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
     # The parallel map keeps the order and drops files that fail to decode; a single op would not report their indices.
+    read = tf.autograph.experimental.do_not_convert(read)
     found = files.map(read, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     none = (tf.zeros([0], tf.int32), tf.zeros([0], tf.int32), tf.zeros([0, *size, 3], tf.uint8))
     found = found.batch(tf.maximum(tf.cast(count, tf.int64), 1)).concatenate(tf.data.Dataset.from_tensors(none))

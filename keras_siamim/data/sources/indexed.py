@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_siamim.data import random
-from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, Examples, attempt
+from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, Examples, attempt, plain
 from keras_siamim.data.images import decoding
 from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.types import ArrayLike, Tensor
@@ -159,7 +159,7 @@ def cached(source: Source) -> IndexedSource:
     4
     """
     batches = source.order(0, 0, shuffle=False).batch(256)
-    batches = batches.map(lambda batch: (batch[INDEX], *attempt(batch, source.load)))
+    batches = batches.map(plain(lambda batch: (batch[INDEX], *attempt(batch, source.load))))
     indices: list[int] = []
     columns: dict[str, list[np.ndarray]] = {}
     for batch, slots, rows in batches.as_numpy_iterator():

@@ -1,8 +1,8 @@
 """View creation on the training device, for accelerators with few host cores.
 
 With `training_batches(on_device=True)`, the input pipeline decodes images and draws random parameters. It also crops
-images of mixed sizes. Everything else runs in `keras.ops`, as the first layer of a compiled step: crops of images of
-one size, color operations and blur.
+images of mixed sizes. Everything else runs in `keras.ops`, in the compiled training step of an objective whose
+`set_views` got a `RenderViews` layer: crops of images of one size, color operations and blur.
 """
 
 from collections.abc import Mapping
@@ -59,6 +59,11 @@ class RenderViews(keras.layers.Layer):
         self.image_size = height_and_width("image_size", image_size)
         self.view_1 = ViewRecipe.of(view_1)
         self.view_2 = None if view_2 is None else ViewRecipe.of(view_2)
+
+    @classmethod
+    def of(cls, views: Any) -> "RenderViews":
+        """Create the layer that makes the views of a `PairedViews` layer from its raw batches."""
+        return cls(views.image_size, views.view_1, views.view_2)
 
     def get_config(self):
         view_2 = None if self.view_2 is None else self.view_2.to_dict()

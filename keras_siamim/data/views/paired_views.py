@@ -282,7 +282,7 @@ def _as_bytes(images):
 
 @functools.lru_cache
 def _compiled_color(recipe):
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def compiled(cropped, samples):
         image = color.bands(tf, cropped[None])
         return color.normalize(tf, recipe.augment(tf, image, samples[None], _jitter_one, _blur_chosen))[0]
@@ -296,7 +296,7 @@ def _compiled_views(recipe, size):
         cropped = crops.crop_and_resize_equal(tf, color.bands(tf, images), boxes, size)
         return color.normalize(tf, recipe.augment(tf, cropped, samples, blur=_blur_of(recipe)))
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def compiled(images, boxes, samples):
         pieces = _num_pieces(images.shape[0] or 1, max(math.prod(size), math.prod(images.shape[1:3])))
         if pieces == 1:

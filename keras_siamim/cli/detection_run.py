@@ -1,0 +1,177 @@
+"""Work of the command `detect`: build, train and validate a detector."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_siamim.backbones import ViTEncoder
+from keras_siamim.callbacks import LogSchedules
+from keras_siamim.cli.detection_report import detections_of, finish, headline_numbers, percent, score
+from keras_siamim.cli.run_folder import BAD_IMAGES
+from keras_siamim.cli.task_run import train_in_parts
+from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.detection_batches import detection_batches
+from keras_siamim.data.detection_recipe import DetectionRecipe, detection_steps_per_epoch
+from keras_siamim.data.sources.box_selection import box_sample, with_objects
+from keras_siamim.data.sources.boxes import BoxSource
+from keras_siamim.detection import MaskRCNN
+from keras_siamim.detection.recipes import DetectorRecipe
+from keras_siamim.distribution import Distribution
+from keras_siamim.evaluation.result import stopwatch
+from keras_siamim.optimizers import LayerDecayAdamW, LossScaleOptimizer
+from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.checkpoint_files import CheckpointFiles
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
+from keras_siamim.runs.log import RunLog, read_rows, write_rows
+from keras_siamim.runs.training import resume
+from keras_siamim.schedules import WarmupSteps
+
+LEARNING_RATE_IMAGES = 64
+WEIGHT_DECAY = 0.1
+# Largest numbers of blocks, with the layer decay and the drop path rate of ViT-Base, ViT-Large and ViT-Huge.
+_BY_DEPTH = ((23, 0.7, 0.1), (31, 0.8, 0.4), (sys.maxsize, 0.9, 0.5))
+
+
+def build_detector(
+    encoder: ViTEncoder, source: BoxSource, options: argparse.Namespace, recipe: DetectorRecipe
+) -> MaskRCNN:
+    """Build and compile a detector.
+
+    Args:
+        encoder: Pre-trained `ViTEncoder`.
+        source: `BoxSource` of the training images.
+        options: Parsed options of the command.
+        recipe: `DetectorRecipe`, for what the options do not have.
+
+    Returns:
+        A compiled `MaskRCNN`.
+
+    Raises:
+        ValueError: If the encoder is not a `ViTEncoder`, or its patch size does not divide the image size.
+    """
+    keras.utils.set_random_seed(options.seed)
+    depth = getattr(encoder, "depth", 0)
+    decay, drop_path_rate = next(values for most, *values in _BY_DEPTH if depth <= most)
+    model = MaskRCNN(
+        encoder,
+        len(source.class_names),
+        image_size=options.image_size,
+        masks=options.masks,
+        settings=recipe.detector,
+        class_counts=source.images_per_class.tolist() if options.lvis else None,
+        window_size=options.window_size,
+        drop_path_rate=drop_path_rate,
+        seed=options.seed,
+        dtype=options.dtype,
+    )
+    first, second = (round(options.steps * share) for share in recipe.milestones)
+    schedule = WarmupSteps(
+        options.learning_rate * options.batch_size / LEARNING_RATE_IMAGES,
+        min(recipe.warmup_steps, options.steps // 10),
+        [first, max(second, first + 1)],  # a very short run would have equal ones
+    )
+    optimizer = LayerDecayAdamW(
+        schedule, depth=depth, layer_decay=options.layer_decay or decay, weight_decay=WEIGHT_DECAY
+    )
+    model.compile(LossScaleOptimizer(optimizer) if options.dtype == "mixed_float16" else optimizer)
+    return model
+
+
+def detect(
+    run: dict[str, Any],
+    encoder: ViTEncoder,
+    sources: Sequence[BoxSource],
+    folder: Path,
+    options: argparse.Namespace,
+    recipe: DetectorRecipe,
+    distribution: Distribution,
+) -> None:
+    """Train a run from its newest checkpoint to its last step, then score it on the test split.
+
+    Args:
+        run: Description of the run. The function adds its results.
+        encoder: Pre-trained encoder.
+        sources: `BoxSource` of the train split, of the test split and, if there is one, of the validation split.
+        folder: Path of the run folder.
+        options: Parsed options of the command.
+        recipe: `DetectorRecipe`, for what the options do not have.
+        distribution: `Distribution` of the processes and devices.
+
+    Raises:
+        ValueError: If the run cannot be resumed, or the data do not fit the options.
+        Preempted: On SIGTERM or Ctrl-C, after saving.
+        TrainingFailed: If steps are non-finite even after rolling back.
+        OSError: If files cannot be written.
+    """
+    _, test_source, *val_sources = sources
+    train_source = with_objects(sources[0], options.masks)
+    batch_recipe = DetectionRecipe(
+        image_size=options.image_size,
+        scale=tuple(options.scale),
+        repeat_threshold=recipe.repeat_threshold,
+        masks=options.masks,
+        max_objects=options.max_objects,
+    )
+    ledger = Ledger(folder / BAD_IMAGES)
+    batch_size = distribution.worker_batch_size(options.batch_size)
+    part = options.steps // options.validations
+    checkpoint = ExactCheckpoint(
+        CheckpointFiles(folder / "checkpoints", options.keep), part, every_minutes=options.save_minutes
+    )
+    with distribution.scope():
+        model = build_detector(encoder, train_source, options, recipe)
+        progress = resume(model, 0, checkpoint)
+    per_epoch = detection_steps_per_epoch(train_source, batch_recipe, batch_size, distribution.workers)
+    names = train_source.class_names
+    print(f"ViTDet on {keras.config.backend()}: {train_source.size} images of {train_source.name}")
+    print(f"{len(names)} classes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}")
+    print(f"{distribution.name}; {options.steps} steps, {options.steps / per_epoch:.1f} epochs; {folder}", flush=True)
+    if progress.batches:
+        print(f"{folder} resumes after {progress.batches} batches", flush=True)
+    run["starts"].append(descriptions.this_start())
+    descriptions.write(folder, run)
+
+    def batches_from(progress):
+        batches = detection_batches(
+            train_source,
+            batch_recipe,
+            batch_size=batch_size,
+            seed=options.seed + 1_000_003 * progress.order,
+            start_step=progress.batches,
+            workers=distribution.workers,
+            worker=distribution.worker,
+            ledger=ledger,
+        )
+        return distribution.feed(batches)
+
+    callbacks = [LogSchedules(), RunLog(folder)]
+    with distribution.scope(), ledger.short_errors(), stopwatch() as seconds:
+        verbose = 1 if sys.stdout.isatty() else 2
+        for done in train_in_parts(model, batches_from, checkpoint, options.validations, callbacks, verbose):
+            if val_sources and done < options.validations:
+                validate(model, box_sample(val_sources[0], options.validation_images), options, folder, done * part)
+        run["seconds"] = run.get("seconds", 0.0) + seconds()
+    finish(model, run, test_source, folder, options, recipe)
+
+
+def validate(model: MaskRCNN, source: BoxSource, options: argparse.Namespace, folder: Path, step: int) -> None:
+    """Compute average precision on validation images, print it, and add it to `validation.csv`.
+
+    Args:
+        model: `MaskRCNN`.
+        source: `BoxSource` of the validation images.
+        options: Parsed options of the command.
+        folder: Path of the run folder.
+        step: Integer. Training steps so far.
+    """
+    precisions = score(source, detections_of(model, source, options), options)
+    numbers = headline_numbers(precisions)
+    text = ", ".join(f"{name} {percent(value)}" for name, value in numbers.items())
+    print(f"step {step}: {text}, on {source.size} images", flush=True)
+    path = folder / "validation.csv"
+    rows = [row for row in (read_rows(path) if path.exists() else []) if int(row["step"]) < step]
+    write_rows(path, [*rows, {"step": step, **numbers}])
