@@ -23,8 +23,8 @@ PICTURES = {
     "prediction": "Predictions across views",
     "reconstruction": "Reconstruction of masked patches",
     "token_pca": "Patch tokens as colors",
-    "attention": "Attention of the class token",
     "correspondence": "Corresponding patches",
+    "attention": "Attention of the class token",
 }
 # Most bad images that a page lists.
 LISTED = 50
@@ -46,11 +46,11 @@ def run_page(summary: RunSummary) -> str:
         _tiles(summary),
         section("Results", _results(summary)),
         section("Curves", curves(summary)),
-        section("What it learned", _pictures(summary)),
         section("The run", _facts(summary)),
+        section("Repeat it", element("pre", "\n".join(commands(run))), _recipe(summary)),
+        section("What it learned", _pictures(summary)),
         section("Views", _views(summary)),
         section("Bad images", _bad_images(summary)),
-        section("Repeat it", element("pre", "\n".join(commands(run))), _recipe(summary)),
     )
 
 
