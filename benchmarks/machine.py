@@ -2,10 +2,11 @@
 
 import importlib.metadata
 import os
-import pathlib
 import platform
 import time
 from typing import Any
+
+from keras_siamim.runs.machine import processor
 
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "numpy")
 
@@ -14,20 +15,13 @@ def machine() -> dict[str, Any]:
     """Return processor, memory, system, packages and date as text, and the load average of the last minute."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name))),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
     }
-
-
-def _processor():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def _version(package):

@@ -34,8 +34,9 @@ LEVELS = {
     "export": 8,
     "verification": 8,
     "runs": 8,
-    "cli": 9,
-    "training": 10,
+    "reports": 9,
+    "cli": 10,
+    "training": 11,
 }
 FRAMEWORKS = {"tensorflow", "jax", "torch", "keras_cv", "tensorflow_datasets"}
 

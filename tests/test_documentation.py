@@ -110,7 +110,16 @@ def user_folder(tmp_path_factory, short_runs):
                 Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        run = ["--run", "runs/digits_tiny/1", "--data", "path/to/images", "--export", "saved_models"]
+        run = [
+            "--recipe",
+            "digits_tiny",
+            "--run",
+            "runs/digits_tiny/1",
+            "--data",
+            "path/to/images",
+            "--export",
+            "saved_models",
+        ]
         assert main(["pretrain", *run, "--set", *TOY, *TOY_MODEL["SiameseIM"]]) == 0
         encoder = ["--encoder", "runs/digits_tiny/1", "--data", "path/to/images"]
         short = ["--epochs", "1", "--warmup-epochs", "0", "--batch-size", "8", "--output", "."]

@@ -41,6 +41,7 @@ gradient_replicas = _backend.gradient_replicas
 local_batch_shards = _backend.local_batch_shards
 broadcast_initial_state = _backend.broadcast_initial_state
 compile_inference = _backend.compile_inference
+has_accelerator = _backend.has_accelerator
 
 __all__ = [
     "Distribution",
@@ -50,6 +51,7 @@ __all__ = [
     "concat_over_replicas",
     "mean_over_replicas",
     "gradient_replicas",
+    "has_accelerator",
     "local_batch_shards",
     "reduce_gradients",
     "replica_count",

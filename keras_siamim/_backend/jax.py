@@ -121,6 +121,11 @@ def compile_inference(layer: keras.Layer, function: Callable) -> Callable:
     return run
 
 
+def has_accelerator() -> bool:
+    """Return True if training runs on a GPU or TPU."""
+    return jax.default_backend() != "cpu"
+
+
 def set_up(devices: int | None = None, layout: tuple[int, dict[str, Any]] | None = None) -> Distribution:
     """Join the `JAX_NUM_PROCESSES` processes of the run and distribute over their devices.
 

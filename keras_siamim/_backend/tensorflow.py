@@ -141,6 +141,11 @@ def compile_inference(layer: keras.Layer, function: Callable) -> Callable:
     return run
 
 
+def has_accelerator() -> bool:
+    """Return True if training runs on a GPU or TPU."""
+    return bool(tf.config.list_physical_devices("GPU") or os.environ.get("TPU_NAME"))
+
+
 def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:
     """Select the `tf.distribute` strategy for the available devices.
 

@@ -137,6 +137,11 @@ def compile_inference(layer: keras.Layer, function: Callable) -> Callable:
     return run
 
 
+def has_accelerator() -> bool:
+    """Return True if training runs on a GPU or TPU."""
+    return torch.cuda.is_available()
+
+
 def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:
     """Join the other processes that `torchrun` started, each with its own device.
 

@@ -11,9 +11,8 @@ import keras
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.callbacks import LogSchedules
 from keras_siamim.cli.detection_report import detections_of, finish, headline_numbers, percent, score
-from keras_siamim.cli.run_folder import BAD_IMAGES
 from keras_siamim.cli.task_run import train_in_parts
-from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.detection_batches import detection_batches
 from keras_siamim.data.detection_recipe import DetectionRecipe, detection_steps_per_epoch
 from keras_siamim.data.sources.box_selection import box_sample, with_objects

@@ -7,13 +7,13 @@ import argparse
 import keras
 import numpy as np
 
+from keras_siamim.callbacks.observer import first_line
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import Source, has_labels, open_held_out, sample_of
 from keras_siamim.evaluation.features import extract_features
 from keras_siamim.evaluation.knn import knn
-from keras_siamim.files import printable
 
 # Maximum number of images per split for k-NN, a random sample over all classes.
 KNN_IMAGES = 50_000
@@ -84,8 +84,7 @@ def knn_accuracy(
 
 
 def _print_no_accuracy(error):
-    lines = str(error).splitlines() or [type(error).__name__]
-    print(f"no k-NN accuracy: {printable(lines[0])}", flush=True)
+    print(f"no k-NN accuracy: {first_line(error)}", flush=True)
 
 
 def is_small(encoder: keras.Model) -> bool:

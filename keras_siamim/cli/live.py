@@ -132,6 +132,11 @@ def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: 
     )
 
 
+def figure_interval(recipe: Recipe) -> int:
+    """Return the number of epochs between two times that figures are drawn and the page of the run is written."""
+    return max(1, round(recipe.epochs / FIGURES_PER_RUN))
+
+
 def observers(
     model: keras.Model,
     stage: Stage,
@@ -187,8 +192,7 @@ def observers(
     def figures():
         batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES)
         drawn = ModelFigures(model, batch).figures()
-        every = max(1, round(recipe.epochs / FIGURES_PER_RUN))
-        return [Figures(folder / "figures", drawn, every, log.events, writes, report)]
+        return [Figures(folder / "figures", drawn, figure_interval(recipe), log.events, writes, report)]
 
     # A schedule that was extended has no recorded runs.
     band = None if run["extensions"] else reference_band(recipe, run["data"]["identity"])

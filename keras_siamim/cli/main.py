@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 # Commands and their one-line descriptions, in the order in which a new user needs them.
 COMMANDS = {
+    "doctor": "look at images and choose a recipe for them",
     "pretrain": "pre-train an encoder on unlabeled images, or resume a run",
+    "runs": "list and compare the runs in a folder",
     "show-views": "draw pairs of augmented views",
     "evaluate": "evaluate a frozen encoder, or the robustness of a classifier",
     "finetune": "fine-tune an encoder on labeled images",

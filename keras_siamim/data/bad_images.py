@@ -17,6 +17,8 @@ from keras_siamim.data.sources import Source
 from keras_siamim.files import printable
 from keras_siamim.types import PathLike
 
+# File of bad images in a run folder.
+BAD_IMAGES = "bad_images.jsonl"
 LIMIT = 0.01
 EXAMPLES = 3
 # Reasons of listed images that a user has repaired or removed since.

@@ -11,14 +11,17 @@ from typing import Any
 from keras_siamim.recipes._as_json import recipe_differences, recipe_from_json, recipe_to_json
 from keras_siamim.recipes._bands import reference_band
 from keras_siamim.recipes._build import build_masking, build_model, build_views, compile_model
+from keras_siamim.recipes._choice import Choice, choose_recipe
 from keras_siamim.recipes._recipe import OBJECTIVES, Recipe
 
 __all__ = [
     "OBJECTIVES",
+    "Choice",
     "Recipe",
     "build_masking",
     "build_model",
     "build_views",
+    "choose_recipe",
     "compile_model",
     "load_recipe",
     "recipe_differences",

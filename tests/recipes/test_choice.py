@@ -1,0 +1,55 @@
+import pytest
+
+from keras_siamim.recipes import choose_recipe, load_recipe
+from keras_siamim.recipes._choice import bytes_per_pair
+
+pytestmark = pytest.mark.one_backend
+
+IMAGES = [1, 20, 300, 50_000, 2_000_000]
+SIDES = [8, 47, 48, 200, 3000]
+
+
+def choose(images=5000, short_side=300, gray=False, accelerator=False, memory=None):
+    return choose_recipe(images, short_side, gray, accelerator, memory)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+@pytest.mark.parametrize("images", IMAGES)
+@pytest.mark.parametrize("side", SIDES)
+def test_every_choice_is_a_valid_recipe(images, side, accelerator):
+    choice = choose(images, side, gray=True, accelerator=accelerator, memory=2**30)
+    recipe = load_recipe(choice.recipe, **choice.changes)
+    assert recipe.batch_size <= images
+    assert recipe.image_size % recipe.encoder["patch_size"] == 0
+    assert 1 <= recipe.epochs <= 1600
+    assert {"recipe", "image size", "patch size", "batch size"} <= {name for name, _, _ in choice.reasons}
+    assert all(why for _, _, why in choice.reasons)
+
+
+def test_images_like_those_of_a_recipe_change_nothing_in_it():
+    assert choose(50_000, 32).changes == {}
+    assert choose(50_000, 32).recipe == "siamese_im_vit_mini_32px"
+    assert choose(50_000, 32, accelerator=True).changes == {}
+    assert choose(50_000, 64, accelerator=True).recipe == "siamese_im_vit_tiny_64px"
+    assert choose(50_000, 64, accelerator=True).changes == {}
+    assert choose(1_281_167, 375, accelerator=True).recipe == "siamese_im_vit_base_400ep"
+
+
+def test_fewer_images_are_seen_more_often_in_smaller_batches():
+    epochs = [choose(images).changes["epochs"] for images in (300, 3000, 30_000, 2_000_000)]
+    assert epochs == [1600, 233, 23, 10]
+    assert [choose(images).changes["batch_size"] for images in (60, 300, 900)] == [16, 32, 64]
+
+
+def test_little_memory_is_met_by_accumulation_of_equal_batches():
+    needed = 128 * bytes_per_pair(load_recipe("siamese_im_vit_mini_32px"))
+    assert "accumulation_steps" not in choose(50_000, 32, memory=2 * needed).changes
+    assert choose(50_000, 32, memory=needed).changes == {"accumulation_steps": 2}
+    assert choose(50_000, 32, memory=1.0).changes["accumulation_steps"] == 128
+
+
+def test_gray_images_are_not_jittered_in_color():
+    recipe = load_recipe(choose(gray=True).recipe, **choose(gray=True).changes)
+    for view in (recipe.view_1, recipe.view_2):
+        assert view["saturation"] == view["hue"] == view["gray_probability"] == 0
+        assert "brightness" not in view
