@@ -83,6 +83,9 @@ def test_a_folder_of_images_becomes_a_run_and_a_saved_model_and_resumes(
     assert "batch_size is 8 in the run, 4 is requested" in capsys.readouterr().err
 
     further = ["--run", str(run), "--export", str(exports), "--continue-epochs", "1"]
+    # The observers and the verdict of a run that continues are those of the first one.
+    monkeypatch.setattr(pretrain, "observers", log_alone)
+    monkeypatch.setattr(pretrain, "held_out_images", lambda *_: None)
     with monkeypatch.context() as patch:
         patch.setattr(LogSchedules, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGINT))
         assert main(further) == INTERRUPTED
@@ -207,14 +210,15 @@ def test_a_run_resumes_after_its_bad_images_were_removed_or_repaired(
     folder_of_photographs, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(pretrain, "observers", log_alone)
-    dark = folder_of_photographs / "train" / "dark"
+    train = folder_of_photographs / "train"  # a folder without a test split
+    dark = train / "dark"
     good = (dark / "3.png").read_bytes()
     for number in (2, 3):
         (dark / f"{number}.png").write_bytes(b"no image")
     arguments = [
         *("--recipe", "digits_tiny"),
         "--data",
-        str(folder_of_photographs),
+        str(train),
         "--run",
         str(tmp_path / "run"),
         "--export",
