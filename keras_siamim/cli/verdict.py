@@ -8,6 +8,7 @@ import numpy as np
 from keras_siamim.callbacks.log_line import print_line
 from keras_siamim.callbacks.observer import first_line
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, is_small, knn_accuracy
+from keras_siamim.cli.live import SAMPLE_LIMIT
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import Source, sample_of
@@ -40,7 +41,8 @@ def measure(encoder: keras.Model, source: Source, held_out: Source | None, ledge
     try:
         resize = encoder.image_size if is_small(encoder) else None
         sample = sample_of(source, RANK_IMAGES)
-        batches = evaluation_batches(sample, encoder.image_size, 128, resize, ledger).as_numpy_iterator()
+        tolerant = Ledger(limit=SAMPLE_LIMIT)
+        batches = evaluation_batches(sample, encoder.image_size, 128, resize, tolerant).as_numpy_iterator()
         pairs = ((batch["view_1"], np.zeros(len(batch["view_1"]), "int32")) for batch in batches)
         found["rank"] = effective_rank(extract_features(encoder, pairs).mean)
     except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
