@@ -16,13 +16,12 @@ import pytest
 from PIL import Image
 
 from keras_siamim import ViTEncoder
-from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
 from keras_siamim.cli import detect, pretrain, segment
 from keras_siamim.cli.main import COMMANDS, main
 from keras_siamim.cli.run_folder import describe_run
 from keras_siamim.data.sources.opening_label_maps import open_label_maps
 from keras_siamim.recipes import recipe_names
-from keras_siamim.runs.log import RunLog
+from tests.cli.log_alone import log_alone
 from tests.conftest import REFERENCE
 from tests.evaluation.stand_in import write_label_maps
 
@@ -85,11 +84,6 @@ def documented():
         commands = commands_of(module.__doc__)
         assert commands, f"{name} shows no example"
         yield from ((f"cli/{name}", command) for command in commands)
-
-
-def log_alone(model, stage, run, source, held_out, folder, timer, writes):
-    """Callbacks of `pretrain` without its observers, which take most of the time of a short run."""
-    return [LogSchedules(), DataWaitMonitor(timer), RunLog(folder, writes=writes)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,12 +11,13 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.callbacks.log_schedules import LogSchedules
-from keras_siamim.cli import held_out_accuracy
+from keras_siamim.cli import held_out_accuracy, pretrain
 from keras_siamim.cli.held_out_accuracy import held_out_images, knn_accuracy
 from keras_siamim.cli.pretrain import INTERRUPTED, main
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.evaluation.baselines import RawPixels
+from tests.cli.log_alone import log_alone
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
 
@@ -202,7 +203,10 @@ class RawPixels8(RawPixels):
 
 @pytest.mark.one_backend
 @pytest.mark.slow
-def test_a_run_resumes_after_its_bad_images_were_removed_or_repaired(folder_of_photographs, tmp_path, capsys):
+def test_a_run_resumes_after_its_bad_images_were_removed_or_repaired(
+    folder_of_photographs, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(pretrain, "observers", log_alone)
     dark = folder_of_photographs / "train" / "dark"
     good = (dark / "3.png").read_bytes()
     for number in (2, 3):

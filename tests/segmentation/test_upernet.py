@@ -108,7 +108,7 @@ def test_windows_cover_images_of_every_size(trained, rng):
     assert model.sliding_logits(rng.normal(size=(20, 50, 3)).astype("float32")).shape == (20, 50, CLASSES)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_half_precision_gives_float32_logits():
     images, labels = color_images(2)
     model = upernet(dtype="mixed_bfloat16")

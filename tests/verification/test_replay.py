@@ -1,14 +1,13 @@
 import json
 
-import keras
 import numpy as np
 import pytest
 
 from keras_siamim.verification import replay_recording
 
-# Compilation takes longest, above all on JAX: some run on one backend only, or where nothing is compiled.
+# Compilation takes longest, above all on JAX: some run on one backend, most of them where nothing is compiled.
 # `keras-siamim verify` compares them on every backend.
-NOT_COMPILED = pytest.mark.skipif(keras.config.backend() != "torch", reason="compiled on other backends")
+NOT_COMPILED = pytest.mark.one_backend("torch")
 RECORDINGS = (
     "backbone",
     pytest.param("dense_augmentation", marks=pytest.mark.one_backend),
@@ -22,8 +21,8 @@ RECORDINGS = (
     "dense_schedules",
     "dense_upernet",
     pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
-    pytest.param("dense_vitdet", marks=pytest.mark.one_backend),
-    pytest.param("dense_vitdet_backbone", marks=pytest.mark.one_backend),
+    pytest.param("dense_vitdet", marks=NOT_COMPILED),
+    pytest.param("dense_vitdet_backbone", marks=NOT_COMPILED),
     "mae_normpix",
     "mae_pixels",
     "mocov3",
