@@ -51,6 +51,8 @@ PASSES_PER_IMAGE = 4
 MIN_STEPS = 50
 # Images of the figures' numbers, and the number of times that figures are drawn in a run.
 FIGURE_IMAGES, FIGURES_PER_RUN = 64, 4
+# Fraction of a sample's images that may be bad: a few of all images can be many of a small sample.
+SAMPLE_LIMIT = 0.5
 # Decoded samples up to this size stay in memory.
 CACHED_BYTES = 1 << 28
 
@@ -75,7 +77,9 @@ class EvaluationSample:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if self._kept is None:
-            batches = evaluation_batches(self.source, self.size, 128, self.resize, Ledger()).as_numpy_iterator()
+            batches = evaluation_batches(
+                self.source, self.size, 128, self.resize, Ledger(limit=SAMPLE_LIMIT)
+            ).as_numpy_iterator()
             pairs = ((batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]) for batch in batches)
             if not self._keep:
                 yield from pairs
@@ -105,7 +109,11 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
     sample = sample_of(source, images)
     crop = ViewRecipe.crop_and_flip(area=area, flip_probability=0.0)
     batches = training_batches(
-        sample, PairedViews(image_size, crop, crop), batch_size=sample.size, shuffle=False, ledger=Ledger()
+        sample,
+        PairedViews(image_size, crop, crop),
+        batch_size=sample.size,
+        shuffle=False,
+        ledger=Ledger(limit=SAMPLE_LIMIT),
     )
     batch = next(batches.as_numpy_iterator())
     return np.stack([batch[batch_keys.VIEW_1], batch[batch_keys.VIEW_2]])
@@ -127,7 +135,13 @@ def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: 
     views, masking = build_views(recipe), build_masking(recipe, grid)
     return next(
         training_batches(
-            sample, views, masking, batch_size=sample.size, seed=recipe.seed, shuffle=False, ledger=Ledger()
+            sample,
+            views,
+            masking,
+            batch_size=sample.size,
+            seed=recipe.seed,
+            shuffle=False,
+            ledger=Ledger(limit=SAMPLE_LIMIT),
         ).as_numpy_iterator()
     )
 

@@ -1,5 +1,8 @@
 """Verdict at the end of pre-training: the trained encoder beside its baselines. Failed measures end no run."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -8,6 +11,7 @@ import numpy as np
 from keras_siamim.callbacks.log_line import print_line
 from keras_siamim.callbacks.observer import first_line
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, is_small, knn_accuracy
+from keras_siamim.cli.live import SAMPLE_LIMIT
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.pipeline import evaluation_batches
 from keras_siamim.data.sources import Source, sample_of
@@ -19,6 +23,8 @@ from keras_siamim.reports.verdict import HEADER, verdict, verdict_rows
 
 # Images of a random sample whose features give the effective rank.
 RANK_IMAGES = 512
+# Seed of the random encoder. That of the run would give the weights before training once more.
+RANDOM_SEED = 2**31 - 1
 
 
 def measure(encoder: keras.Model, source: Source, held_out: Source | None, ledger: Ledger) -> dict[str, float]:
@@ -40,7 +46,8 @@ def measure(encoder: keras.Model, source: Source, held_out: Source | None, ledge
     try:
         resize = encoder.image_size if is_small(encoder) else None
         sample = sample_of(source, RANK_IMAGES)
-        batches = evaluation_batches(sample, encoder.image_size, 128, resize, ledger).as_numpy_iterator()
+        tolerant = Ledger(limit=SAMPLE_LIMIT)
+        batches = evaluation_batches(sample, encoder.image_size, 128, resize, tolerant).as_numpy_iterator()
         pairs = ((batch["view_1"], np.zeros(len(batch["view_1"]), "int32")) for batch in batches)
         found["rank"] = effective_rank(extract_features(encoder, pairs).mean)
     except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
@@ -64,8 +71,26 @@ def measure_baselines(
     """
     pixels = RawPixels()
     pixels.image_size = encoder.image_size
-    random = random_initialized(encoder, (*encoder.image_size, 3))
+    random = random_initialized(encoder, (*encoder.image_size, 3), seed=RANDOM_SEED)
     return {name: measure(one, source, held_out, ledger) for name, one in (("random", random), ("raw_pixels", pixels))}
+
+
+@contextlib.contextmanager
+def without_retracing_warnings() -> Iterator[None]:
+    """Context without TensorFlow's warning about functions that are traced often.
+
+    Each encoder is traced a few times, and has few batches of a small data set. A reader could only wonder about it.
+    """
+    logger = logging.getLogger("tensorflow")
+
+    def keep(record):
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def give_verdict(
@@ -80,10 +105,11 @@ def give_verdict(
         held_out: Source of the held-out images, or None for no k-NN evaluation.
         ledger: `Ledger` of the training images.
     """
-    trained = measure(encoder, source, held_out, ledger)
+    with without_retracing_warnings():
+        trained = measure(encoder, source, held_out, ledger)
+        # Without an accuracy of the encoder, none is needed to compare it with.
+        baselines = measure_baselines(encoder, source, held_out if "knn" in trained else None, ledger)
     initial = results.get("representations", {}).get("initial", {})
-    # Without an accuracy of the encoder, none is needed to compare it with.
-    baselines = measure_baselines(encoder, source, held_out if "knn" in trained else None, ledger)
     # An older run has no measures before training.
     measured = {name: found for name, found in {"trained": trained, "initial": initial, **baselines}.items() if found}
     images = 0 if held_out is None else min(held_out.size, KNN_IMAGES)
