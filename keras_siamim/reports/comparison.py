@@ -118,8 +118,8 @@ def comparison_page(summaries: Sequence[RunSummary], folder: Path, path: Path) -
     shown = list(zip(names, summaries, strict=True))[-COLORS:]
     plots = []
     for key, title in PLOTTED.items():
-        curves = {name: curve for name, summary in shown if (curve := curve_of(summary.rows, key))[0]}
-        plots += [plot(title, curves)] if curves else []
+        curves = {name: curve_of(summary.rows, key) for name, summary in shown}
+        plots += [plot(title, curves)] if any(epochs for epochs, _ in curves.values()) else []
     note = f"The last {COLORS} of {len(names)} runs." if len(names) > COLORS else None
     settings = table(("", *names), [(key, *values) for key, values in differing.items()]) if differing else None
     return page(

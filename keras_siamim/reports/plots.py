@@ -19,7 +19,8 @@ def plot(title: str, curves: Mapping[str, Curve], band: tuple[str, Sequence[floa
 
     Args:
         title: String.
-        curves: Dictionary from names to (epochs, values), each with one finite value or more.
+        curves: Dictionary from names to (epochs, values). An empty curve is not drawn and keeps its color, so that
+            colors agree between plots; one curve or more is not empty.
         band: Name, epochs, and low and high values of a gray band. Defaults to None.
 
     Example:
@@ -51,16 +52,16 @@ def plot(title: str, curves: Mapping[str, Curve], band: tuple[str, Sequence[floa
         x = place(value, y_low)[0]
         parts.append(element("text", f"{value:g}", x=x, y=HEIGHT - BOTTOM + 16, text_anchor="middle"))
     parts.append(element("text", "epoch", x=WIDTH - RIGHT, y=HEIGHT - 3, text_anchor="end"))
-    for number, (x, y) in enumerate(curves.values()):
+    drawn = [(number % COLORS, name, x, y) for number, (name, (x, y)) in enumerate(curves.items()) if x]
+    for color, _, x, y in drawn:
         points = [place(*point) for point in zip(x, y, strict=True)]
-        color = number % COLORS
         parts.append(element("polyline", points=_points(points), class_=f"curve-{color}"))
         for cx, cy in points if len(points) < 30 else points[-1:]:
             parts.append(element("circle", cx=cx, cy=cy, r=2.5, class_=f"fill-{color}"))
     drawing = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{title} over epochs")
     names = [
-        element("span", element("span", class_=f"key fill-{number % COLORS}"), f"{name} {y[-1]:.4g}")
-        for number, (name, (_, y)) in enumerate(curves.items())
+        element("span", element("span", class_=f"key fill-{color}"), f"{name} {y[-1]:.4g}")
+        for color, name, _, y in drawn
     ]
     if band is not None:
         names.append(element("span", element("span", class_="key band"), band[0]))

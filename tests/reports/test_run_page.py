@@ -163,3 +163,7 @@ def test_a_plot_draws_each_curve_inside_its_frame_and_clips_the_band():
     xs = [float(point.split(",")[0]) for point in re.search(r'<polygon points="([^"]*)"', drawn)[1].split()]
     assert max(xs) < 390.1
     assert len(xs) == 4
+
+
+def test_a_run_keeps_its_color_where_another_has_no_curve():
+    assert 'class="curve-1"' in plot("k-NN", {"first": ([], []), "second": ([1, 2], [0.5, 0.6])})
