@@ -202,7 +202,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
         # A run that resumes must be the run without interruption, which skips a bad batch.
         resumes = training and int(ops.convert_to_numpy(self.optimizer.iterations))
         if first is not None and not resumes:
-            if training:
+            if training and self._make_views is not None:
                 first = {key: ops.convert_to_numpy(value) for key, value in self.prepare_batch(first).items()}
             self.check_values(first)
             if training and self._has_batch_norm():

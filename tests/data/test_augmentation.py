@@ -45,9 +45,10 @@ def test_erasing_affects_the_given_share_of_the_images():
 
 
 def test_targets_are_mixed_distributions_over_the_classes():
-    batches = list(fine_tuning_batches(dataset(), 4))
+    dataset_of_batches = fine_tuning_batches(dataset(), 4)
+    batches = list(dataset_of_batches)
 
-    assert len(batches) == len(fine_tuning_batches(dataset(), 4)) == 2
+    assert len(batches) == len(dataset_of_batches) == 2
     for images, targets in batches:
         assert images.shape == (8, 32, 32, 3)
         assert images.dtype == targets.dtype == tf.float32
