@@ -21,7 +21,7 @@ from keras_siamim.cli.main import COMMANDS, main
 from keras_siamim.cli.run_folder import describe_run
 from keras_siamim.data.sources.opening_label_maps import open_label_maps
 from keras_siamim.recipes import recipe_names
-from tests.cli.log_alone import log_alone
+from tests.cli.short_runs import without_observers
 from tests.conftest import REFERENCE
 from tests.evaluation.stand_in import write_label_maps
 
@@ -89,7 +89,7 @@ def documented():
 @pytest.fixture(scope="module", autouse=True)
 def short_runs():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "observers", log_alone)
+        without_observers(patch)
         yield
 
 

@@ -9,8 +9,8 @@ from keras_siamim.cli.options import number_option
 
 pytestmark = pytest.mark.one_backend
 
-# An empty name turns the validation of `segment` off.
-EMPTY_ALLOWED = {("segment", "--val-split")}
+# An empty name turns the validation of these commands off.
+EMPTY_ALLOWED = {("segment", "--val-split"), ("detect", "--val-split")}
 
 
 @pytest.fixture

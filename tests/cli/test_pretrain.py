@@ -11,13 +11,13 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.callbacks.log_schedules import LogSchedules
-from keras_siamim.cli import held_out_accuracy, pretrain
+from keras_siamim.cli import held_out_accuracy
 from keras_siamim.cli.held_out_accuracy import held_out_images, knn_accuracy
 from keras_siamim.cli.pretrain import INTERRUPTED, main
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.sources import IndexedSource, open_source
 from keras_siamim.evaluation.baselines import RawPixels
-from tests.cli.log_alone import log_alone
+from tests.cli.short_runs import without_observers
 
 TOY = ["encoder.width=24", "encoder.depth=1", "encoder.num_heads=3", "model.decoder_width=16", "model.decoder_heads=2"]
 
@@ -33,12 +33,6 @@ def folder_of_photographs(tmp_path, rng):
                 pixels = rng.integers(0, 100, (30, 36 + index % 2, 3)) + 150 * number
                 Image.fromarray(pixels.astype("uint8")).save(folder / f"{index}.png")
     return tmp_path / "images"
-
-
-def without_observers(monkeypatch):
-    """Let `pretrain` train without observers, held-out images and verdict."""
-    monkeypatch.setattr(pretrain, "observers", log_alone)
-    monkeypatch.setattr(pretrain, "held_out_images", lambda *_: None)
 
 
 def check_observations(run, printed, log):

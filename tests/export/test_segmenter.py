@@ -10,7 +10,9 @@ from keras_siamim.export import export_segmenter
 from keras_siamim.export.segmenter import keras_scores
 from keras_siamim.segmentation import UPerNet
 
-pytestmark = pytest.mark.slow
+# PyTorch compiles nothing, and exports in a process of TensorFlow, as JAX does. `tests/cli/test_segment.py` exports on
+# TensorFlow.
+pytestmark = [pytest.mark.slow, pytest.mark.one_backend("torch")]
 
 
 @pytest.fixture(scope="module")

@@ -142,6 +142,7 @@ def test_published_recipes_warm_up_for_40_epochs_as_in_the_papers():
     assert load_recipe("digits_tiny", warmup_epochs=2.5).rising_epochs == 2.5
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(("width", "weight"), [(768, 0.02), (192, 0.08), (96, 0.16)])
 def test_the_negative_weight_follows_the_decoders_width(width, weight):
     changes = {"model.decoder_width": width, "model.decoder_depth": 1, "model.decoder_heads": 4}

@@ -1,0 +1,16 @@
+"""Short runs of `pretrain`, without what takes most of their time."""
+
+from keras_siamim.callbacks import DataWaitMonitor, LogSchedules
+from keras_siamim.cli import pretrain
+from keras_siamim.runs.log import RunLog
+
+
+def log_alone(model, stage, run, source, held_out, folder, timer, writes):
+    """Return the callbacks of `pretrain` without those that observe the model."""
+    return [LogSchedules(), DataWaitMonitor(timer), RunLog(folder, writes=writes)]
+
+
+def without_observers(monkeypatch):
+    """Let `pretrain` train without observers, held-out images and verdict."""
+    monkeypatch.setattr(pretrain, "observers", log_alone)
+    monkeypatch.setattr(pretrain, "held_out_images", lambda *_: None)
