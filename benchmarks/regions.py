@@ -2,8 +2,8 @@
 
     python -m benchmarks.regions --plain-python PATH
 
-PATH is a Python with torchvision, which not every build of PyTorch supports. Sizes are those of ViTDet at 1024 pixels,
-two images: 512 regions of each from four maps of 256 channels, forward and backward; and 2,000 boxes for suppression.
+PATH is a Python with torchvision, which not every build of PyTorch supports. Sizes are those of ViTDet at 256 pixels,
+two images: 64 regions of each from four maps of 96 channels, forward and backward; and 2,000 boxes for suppression.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.interleaved import compare, serve, table_of
 
-IMAGES, REGIONS, CHANNELS, SIZE, BINS, CANDIDATES = 2, 512, 256, 1024, 7, 2000
+IMAGES, REGIONS, CHANNELS, SIZE, BINS, CANDIDATES = 2, 64, 96, 256, 7, 2000
 
 
 def _boxes(random, count, lowest, highest):
@@ -31,9 +31,12 @@ def make_step(program: str, task: str) -> Callable[[], float]:
     """
     random = np.random.default_rng(0)
     if task == "suppress":
-        boxes, scores = _boxes(random, CANDIDATES, 16, 300), random.uniform(size=(IMAGES, CANDIDATES)).astype("float32")
+        boxes, scores = (
+            _boxes(random, CANDIDATES, SIZE / 64, SIZE * 0.3),
+            random.uniform(size=(IMAGES, CANDIDATES)).astype("float32"),
+        )
         return _suppress(program, boxes, scores)
-    boxes = _boxes(random, REGIONS, 16, 300)
+    boxes = _boxes(random, REGIONS, SIZE / 64, SIZE * 0.3)
     sides = [SIZE // stride for stride in (4, 8, 16, 32)]
     maps = [random.normal(size=(IMAGES, side, side, CHANNELS)).astype("float32") for side in sides]
     return _align(program, boxes, maps)
@@ -57,7 +60,7 @@ def _suppress(program, boxes, scores):
 
 def _align(program, boxes, maps):
     areas = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
-    levels = np.clip(np.floor(4 + np.log2(np.sqrt(areas) / 224 + 1e-8)), 2, 5).astype("int32") - 2
+    levels = np.clip(np.floor(4 + np.log2(np.sqrt(areas) / (224 * SIZE / 1024) + 1e-8)), 2, 5).astype("int32") - 2
     if program == "plain":
         import torch
 
