@@ -1,5 +1,6 @@
 """Programs that run the same work in separate processes and alternate, so that a noisy machine treats them alike."""
 
+import argparse
 import json
 import os
 import resource
@@ -84,6 +85,36 @@ def compare(
             worker.stdin.close()
             worker.wait()
     return {name: {**row, "median": statistics.median(row["seconds"])} for name, row in found.items()}
+
+
+def run_step_benchmark(
+    module: str,
+    description: str,
+    sizes: Mapping[str, int],
+    make_step: Callable[[str, argparse.Namespace], Callable[[], float]],
+) -> None:
+    """Run the command of a benchmark: compare the training steps of all programs, and print a Markdown table.
+
+    Args:
+        module: String. Module of the benchmark, which calls this function.
+        description: String. What the benchmark measures.
+        sizes: Mapping from the names of the sizes to their defaults. Each is an option.
+        make_step: Function of a program of `PROGRAMS` and the parsed options, which builds a model and returns a
+            function that runs one step and returns its loss.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--plain-python", default=sys.executable, help="Python of the baseline")
+    parser.add_argument("--worker", metavar="PROGRAM", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        serve(lambda: make_step(options.worker, options))
+        return
+    arguments = [text for name in sizes for text in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
+    print(", ".join(f"{name} {getattr(options, name)}" for name in sizes), "\n")
+    print(table_of(compare(module, arguments, options.rounds, pythons={"plain": options.plain_python})))
 
 
 def _ask(worker: Any, command: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.interleaved import compare, serve, table_of
+from benchmarks.interleaved import run_step_benchmark
 
 PATCH, CLASSES = 16, 11
 SIZES = {"crop": 256, "width": 192, "depth": 12, "heads": 3, "head_width": 192, "batch": 8}
@@ -47,21 +47,5 @@ def make_step(program: str, options: argparse.Namespace) -> Callable[[], float]:
     return lambda: float(np.atleast_1d(model.train_on_batch(images, labels))[0])
 
 
-def main() -> None:
-    """Compare all programs and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in SIZES.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--worker", metavar="PROGRAM", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        serve(lambda: make_step(options.worker, options))
-        return
-    arguments = [text for name in SIZES for text in (f"--{name.replace('_', '-')}", str(getattr(options, name)))]
-    print(", ".join(f"{name} {getattr(options, name)}" for name in SIZES), "\n")
-    print(table_of(compare("benchmarks.upernet", arguments, options.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    run_step_benchmark("benchmarks.upernet", __doc__.splitlines()[0], SIZES, make_step)

@@ -8,12 +8,11 @@ every build of PyTorch supports.
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.interleaved import compare, serve, table_of
+from benchmarks.interleaved import run_step_benchmark
 
 PATCH, CLASSES, OBJECTS = 16, 11, 6
 SIZES = {"size": 256, "width": 192, "depth": 12, "heads": 3, "pyramid": 96, "batch": 2}
@@ -86,23 +85,5 @@ def make_step(program: str, options: argparse.Namespace) -> Callable[[], float]:
     return lambda: float(model.train_on_batch(inputs, return_dict=True)["loss"])
 
 
-def main() -> None:
-    """Compare all programs and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in SIZES.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plain-python", default=sys.executable, help="Python of the baseline")
-    parser.add_argument("--worker", metavar="PROGRAM", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        serve(lambda: make_step(options.worker, options))
-        return
-    arguments = [text for name in SIZES for text in (f"--{name}", str(getattr(options, name)))]
-    print(", ".join(f"{name} {getattr(options, name)}" for name in SIZES), "\n")
-    pythons = {"plain": options.plain_python}
-    print(table_of(compare("benchmarks.vitdet", arguments, options.rounds, pythons=pythons)))
-
-
 if __name__ == "__main__":
-    main()
+    run_step_benchmark("benchmarks.vitdet", __doc__.splitlines()[0], SIZES, make_step)

@@ -12,6 +12,7 @@
 `local_batch_shards(model)`: number of shards into which `fit` splits each batch of this process.
 `broadcast_initial_state(model)`: copy the state of the first process's model and optimizer to all processes.
 `compile_inference(layer, function)`: `function`, which calls `layer`, compiled for NumPy arrays; it changes no state.
+`has_accelerator()`: whether training runs on a GPU or TPU.
 `tensorflow.load_saved_model(path)`: a function that runs an exported encoder by TensorFlow, for all backends.
 """
 

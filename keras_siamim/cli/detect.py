@@ -25,7 +25,7 @@ from keras_siamim.cli.detection_run import detect
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.options import count_option, name_option, number_option, path_option
 from keras_siamim.cli.run_folder import absolute, make_run_folder
-from keras_siamim.cli.task_run import add_task_options, parse_task, run_task
+from keras_siamim.cli.task_run import add_task_options, check_validations, parse_task, run_task
 from keras_siamim.data.sources.boxes import BoxSource, open_boxes
 from keras_siamim.detection.recipes import RECIPES, DetectorRecipe, scaled_to
 from keras_siamim.distribution import set_up
@@ -130,10 +130,7 @@ def choose_recipe(options: argparse.Namespace) -> DetectorRecipe:
     options.scale = list(options.scale)
     if options.scale[0] > options.scale[1]:
         raise ValueError(f"`--scale` must be LOW HIGH with LOW <= HIGH. Received: {options.scale}.")
-    if options.steps % options.validations:
-        raise ValueError(
-            f"`--steps` must be a multiple of `--validations`. Received: {options.steps} and {options.validations}."
-        )
+    check_validations(options)
     return recipe
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import keras
 
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.callbacks import LogSchedules
 from keras_siamim.cli.detection_report import detections_of, finish, headline_numbers, percent, score
-from keras_siamim.cli.task_run import train_in_parts
+from keras_siamim.cli.task_run import train_task
 from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.detection_batches import detection_batches
 from keras_siamim.data.detection_recipe import DetectionRecipe, detection_steps_per_epoch
@@ -20,13 +19,7 @@ from keras_siamim.data.sources.boxes import BoxSource
 from keras_siamim.detection import MaskRCNN
 from keras_siamim.detection.recipes import DetectorRecipe
 from keras_siamim.distribution import Distribution
-from keras_siamim.evaluation.result import stopwatch
 from keras_siamim.optimizers import LayerDecayAdamW, LossScaleOptimizer
-from keras_siamim.runs import description as descriptions
-from keras_siamim.runs.checkpoint_files import CheckpointFiles
-from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
-from keras_siamim.runs.log import RunLog, read_rows, write_rows
-from keras_siamim.runs.training import resume
 from keras_siamim.schedules import WarmupSteps
 
 LEARNING_RATE_IMAGES = 64
@@ -117,60 +110,54 @@ def detect(
     )
     ledger = Ledger(folder / BAD_IMAGES)
     batch_size = distribution.worker_batch_size(options.batch_size)
-    part = options.steps // options.validations
-    checkpoint = ExactCheckpoint(
-        CheckpointFiles(folder / "checkpoints", options.keep), part, every_minutes=options.save_minutes
-    )
-    with distribution.scope():
-        model = build_detector(encoder, train_source, options, recipe)
-        progress = resume(model, 0, checkpoint)
-    per_epoch = detection_steps_per_epoch(train_source, batch_recipe, batch_size, distribution.workers)
     names = train_source.class_names
-    print(f"ViTDet on {keras.config.backend()}: {train_source.size} images of {train_source.name}")
-    print(f"{len(names)} classes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}")
-    print(f"{distribution.name}; {options.steps} steps, {options.steps / per_epoch:.1f} epochs; {folder}", flush=True)
-    if progress.batches:
-        print(f"{folder} resumes after {progress.batches} batches", flush=True)
-    run["starts"].append(descriptions.this_start())
-    descriptions.write(folder, run)
 
-    def batches_from(progress):
-        batches = detection_batches(
+    def batches_of(progress):
+        return detection_batches(
             train_source,
             batch_recipe,
             batch_size=batch_size,
-            seed=options.seed + 1_000_003 * progress.order,
+            seed=progress.seed_of_order(options.seed),
             start_step=progress.batches,
             workers=distribution.workers,
             worker=distribution.worker,
             ledger=ledger,
         )
-        return distribution.feed(batches)
 
-    callbacks = [LogSchedules(), RunLog(folder)]
-    with distribution.scope(), ledger.short_errors(), stopwatch() as seconds:
-        verbose = 1 if sys.stdout.isatty() else 2
-        for done in train_in_parts(model, batches_from, checkpoint, options.validations, callbacks, verbose):
-            if val_sources and done < options.validations:
-                validate(model, box_sample(val_sources[0], options.validation_images), options, folder, done * part)
-        run["seconds"] = run.get("seconds", 0.0) + seconds()
+    def validate_after(model, step):
+        return validate(model, box_sample(val_sources[0], options.validation_images), options, step)
+
+    model = train_task(
+        run,
+        folder,
+        options,
+        distribution,
+        ledger,
+        build=lambda: build_detector(encoder, train_source, options, recipe),
+        batches_of=batches_of,
+        per_epoch=detection_steps_per_epoch(train_source, batch_recipe, batch_size, distribution.workers),
+        about=[
+            f"ViTDet on {keras.config.backend()}: {train_source.size} images of {train_source.name}",
+            f"{len(names)} classes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
+        ],
+        validate=validate_after if val_sources else None,
+    )
     finish(model, run, test_source, folder, options, recipe)
 
 
-def validate(model: MaskRCNN, source: BoxSource, options: argparse.Namespace, folder: Path, step: int) -> None:
-    """Compute average precision on validation images, print it, and add it to `validation.csv`.
+def validate(model: MaskRCNN, source: BoxSource, options: argparse.Namespace, step: int) -> dict[str, float]:
+    """Compute and print average precision on validation images.
 
     Args:
         model: `MaskRCNN`.
         source: `BoxSource` of the validation images.
         options: Parsed options of the command.
-        folder: Path of the run folder.
         step: Integer. Training steps so far.
+
+    Returns:
+        Dictionary of `headline_numbers`.
     """
-    precisions = score(source, detections_of(model, source, options), options)
-    numbers = headline_numbers(precisions)
+    numbers = headline_numbers(score(source, detections_of(model, source, options), options))
     text = ", ".join(f"{name} {percent(value)}" for name, value in numbers.items())
     print(f"step {step}: {text}, on {source.size} images", flush=True)
-    path = folder / "validation.csv"
-    rows = [row for row in (read_rows(path) if path.exists() else []) if int(row["step"]) < step]
-    write_rows(path, [*rows, {"step": step, **numbers}])
+    return numbers

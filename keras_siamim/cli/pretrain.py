@@ -23,9 +23,7 @@ training fails and 2 for invalid options.
 import argparse
 import contextlib
 import dataclasses
-import os
 import pathlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_siamim.cli.exit_status import INTERRUPTED, exit_status
 from keras_siamim.cli.held_out_accuracy import held_out_images, is_small
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.live import figure_interval, observers
@@ -52,19 +51,14 @@ from keras_siamim.recipes import Recipe, build_masking, build_model, build_views
 from keras_siamim.reports import RunPage
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
-from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
 from keras_siamim.runs.lock import FolderLock
-from keras_siamim.runs.training import TrainingFailed, resume, train
+from keras_siamim.runs.training import resume, train
 from keras_siamim.types import Batch
 from keras_siamim.visualization.view_pairs import save_pairs
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-# Exit status after Ctrl-C, as in shells.
-INTERRUPTED = 130
-# Difference between the seeds of successive data orders of one run.
-ORDER_STRIDE = 1_000_003
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,29 +103,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted before the run began", flush=True)
         return INTERRUPTED
-    try:
+
+    def work():
         with FolderLock(folder) if distribution.is_first else contextlib.nullcontext(), ledger.short_errors():
             # Another process may have finished the run before this one took the lock.
-            run = {**(descriptions.read(folder) or run), "data": run["data"]}
+            current = {**(descriptions.read(folder) or run), "data": run["data"]}
             if options.continue_epochs is not None:
-                run = descriptions.extend(run, options.continue_epochs, options.schedule)
-            elif descriptions.is_finished(run):
+                current = descriptions.extend(current, options.continue_epochs, options.schedule)
+            elif descriptions.is_finished(current):
                 print(f"{folder} is finished; use --continue-epochs N to train for N more epochs")
-                return 0
-            run["starts"].append(descriptions.this_start())
+                return
+            current["starts"].append(descriptions.this_start())
             if distribution.is_first:
-                descriptions.write(folder, run)
-            pretrain(run, source, folder, options, distribution, ledger)
-    except Preempted as preempted:
-        print(f"{preempted}; resume with: keras-siamim pretrain --run {folder}", flush=True)
-        return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
-    except KeyboardInterrupt:
-        print(f"interrupted; resume with: keras-siamim pretrain --run {folder}", flush=True)
-        return INTERRUPTED
-    except (ValueError, OSError, RuntimeError, TrainingFailed) as error:
-        print(f"{folder}: {error}", file=sys.stderr)
-        return 1
-    return 0
+                descriptions.write(folder, current)
+            pretrain(current, source, folder, options, distribution, ledger)
+
+    return exit_status("pretrain", folder, work)
 
 
 def pretrain(
@@ -274,7 +261,7 @@ def batch_maker(
     workers = {"workers": distribution.workers, "worker": distribution.worker}
 
     def batches_from(progress):
-        seed = recipe.seed + ORDER_STRIDE * progress.order
+        seed = progress.seed_of_order(recipe.seed)
         # With accumulation, an epoch of data can have a few more batches than one of training, which ends with a
         # complete optimizer step.
         epoch, step = divmod(progress.batches, steps_per_epoch(source, batch_size, distribution.workers))

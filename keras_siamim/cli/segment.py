@@ -24,7 +24,7 @@ from keras_siamim.cli.label_map_options import add_label_map_options, open_label
 from keras_siamim.cli.options import count_option, name_option, number_option, path_option
 from keras_siamim.cli.run_folder import absolute, make_run_folder
 from keras_siamim.cli.segmentation_run import BATCH_SIZE, CROP_SIZE, LEARNING_RATE, STEPS, segment
-from keras_siamim.cli.task_run import add_task_options, parse_task, run_task
+from keras_siamim.cli.task_run import add_task_options, check_validations, parse_task, run_task
 from keras_siamim.distribution import set_up
 
 NAME = "segment"
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     try:
         options = parse_task(parser, arguments)
-        check_options(options)
+        check_validations(options)
         distribution = set_up(options.devices)
         splits = [options.train_split, options.test_split, *filter(None, [options.val_split])]
         options.data = absolute(options.data)
@@ -105,18 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings,
         lambda run, encoder: segment(run, encoder, sources, folder, options, distribution),
     )
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Raise a ValueError if an option is out of its range.
-
-    Args:
-        options: Parsed options of the command.
-    """
-    if options.steps % options.validations:
-        raise ValueError(
-            f"`--steps` must be a multiple of `--validations`. Received: {options.steps} and {options.validations}."
-        )
 
 
 if __name__ == "__main__":

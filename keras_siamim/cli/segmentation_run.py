@@ -9,8 +9,7 @@ from typing import Any
 import keras
 
 from keras_siamim.backbones import ViTEncoder
-from keras_siamim.callbacks import LogSchedules
-from keras_siamim.cli.task_run import train_in_parts
+from keras_siamim.cli.task_run import train_task
 from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.label_map_batches import CropRecipe, WholeImages, label_map_training_batches, resized_to_fit
 from keras_siamim.data.pipeline import steps_per_epoch
@@ -18,16 +17,12 @@ from keras_siamim.data.sources.label_maps import LabelMapSource
 from keras_siamim.distribution import Distribution
 from keras_siamim.evaluation import suite
 from keras_siamim.evaluation.mean_iou import SegmentationScores
-from keras_siamim.evaluation.result import EvaluationResult, stopwatch
+from keras_siamim.evaluation.result import EvaluationResult
 from keras_siamim.evaluation.segmentation_protocol import class_numbers
 from keras_siamim.export import export_segmenter
 from keras_siamim.files import replace_atomically, write_atomically
 from keras_siamim.optimizers import LayerDecayAdamW, LossScaleOptimizer
 from keras_siamim.runs import description as descriptions
-from keras_siamim.runs.checkpoint_files import CheckpointFiles
-from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
-from keras_siamim.runs.log import RunLog, read_rows, write_rows
-from keras_siamim.runs.training import resume
 from keras_siamim.schedules import WarmupLinearDecay
 from keras_siamim.segmentation import UPerNet, score_images
 from keras_siamim.segmentation.scoring import label_map_of
@@ -102,68 +97,60 @@ def segment(
     ledger = Ledger(folder / BAD_IMAGES)
     batch_size = distribution.worker_batch_size(options.batch_size)
     per_epoch = steps_per_epoch(train_source.images, batch_size, distribution.workers)
-    part = options.steps // options.validations
-    checkpoint = ExactCheckpoint(
-        CheckpointFiles(folder / "checkpoints", options.keep), part, every_minutes=options.save_minutes
-    )
-    with distribution.scope():
-        model = build_segmenter(encoder, train_source.num_classes, options)
-        progress = resume(model, 0, checkpoint)
-    print(f"UPerNet on {keras.config.backend()}: {train_source.size} images of {train_source.name}")
-    print(f"{train_source.num_classes} classes: {', '.join(train_source.class_names)}")
-    print(f"{distribution.name}; {options.steps} steps, {options.steps / per_epoch:.1f} epochs; {folder}", flush=True)
-    if progress.batches:
-        print(f"{folder} resumes after {progress.batches} batches", flush=True)
-    run["starts"].append(descriptions.this_start())
-    descriptions.write(folder, run)
 
-    def batches_from(progress):
+    def batches_of(progress):
         epoch, step = divmod(progress.batches, per_epoch)
-        seed = options.seed + 1_000_003 * progress.order
-        batches = label_map_training_batches(
+        return label_map_training_batches(
             train_source,
             recipe,
             batch_size,
-            seed,
+            progress.seed_of_order(options.seed),
             epoch,
             step,
             workers=distribution.workers,
             worker=distribution.worker,
             ledger=ledger,
         )
-        return distribution.feed(batches)
 
-    callbacks = [LogSchedules(), RunLog(folder)]
-    with distribution.scope(), ledger.short_errors(), stopwatch() as seconds:
-        verbose = 1 if sys.stdout.isatty() else 2
-        for done in train_in_parts(model, batches_from, checkpoint, options.validations, callbacks, verbose):
-            if val_sources and done < options.validations:
-                validate(model, val_sources[0], recipe, options, folder, done * part)
-        run["seconds"] = run.get("seconds", 0.0) + seconds()
+    model = train_task(
+        run,
+        folder,
+        options,
+        distribution,
+        ledger,
+        build=lambda: build_segmenter(encoder, train_source.num_classes, options),
+        batches_of=batches_of,
+        per_epoch=per_epoch,
+        about=[
+            f"UPerNet on {keras.config.backend()}: {train_source.size} images of {train_source.name}",
+            f"{train_source.num_classes} classes: {', '.join(train_source.class_names)}",
+        ],
+        validate=(lambda model, step: validate(model, val_sources[0], recipe, options, step)) if val_sources else None,
+    )
     finish(model, run, test_source, recipe, folder, options)
 
 
 def validate(
-    model: UPerNet, source: LabelMapSource, recipe: CropRecipe, options: argparse.Namespace, folder: Path, step: int
-) -> None:
-    """Compute the mean IoU on validation images, print it, and add it to `validation.csv`.
+    model: UPerNet, source: LabelMapSource, recipe: CropRecipe, options: argparse.Namespace, step: int
+) -> dict[str, float]:
+    """Compute and print the mean IoU on validation images.
 
     Args:
         model: `UPerNet`.
         source: `LabelMapSource` of the validation split.
         recipe: `CropRecipe` of the run.
         options: Parsed options of the command.
-        folder: Path of the run folder.
         step: Integer. Training steps so far.
+
+    Returns:
+        Dictionary of `SegmentationScores.numbers`.
     """
     scores = scores_of(model, source, recipe, options.validation_images)
     images = min(source.size, options.validation_images)
     print(
         f"step {step}: mIoU {scores.mean_iou:.1%}, pixels {scores.pixel_accuracy:.1%}, on {images} images", flush=True
     )
-    path = folder / "validation.csv"
-    rows = [row for row in (read_rows(path) if path.exists() else []) if int(row["step"]) < step]
-    write_rows(path, [*rows, {"step": step, **scores.numbers()}])
+    return scores.numbers()
 
 
 def scores_of(

@@ -1,31 +1,36 @@
 """Run folders of the commands that train a task model: recorded settings, resuming, training in parts."""
 
 import argparse
-import contextlib
 import hashlib
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from keras_siamim.callbacks import LogSchedules
+from keras_siamim.cli.exit_status import exit_status
 from keras_siamim.cli.options import name_option, non_negative_option, path_option
 from keras_siamim.cli.run_folder import add_checkpoint_options
+from keras_siamim.data.bad_images import Ledger
+from keras_siamim.distribution import Distribution
+from keras_siamim.evaluation.result import stopwatch
 from keras_siamim.files import replace_atomically
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.presets import load_encoder
 from keras_siamim.runs import description as descriptions
-from keras_siamim.runs.checkpoint_files import Progress
-from keras_siamim.runs.exact_checkpoint import ExactCheckpoint, Preempted
+from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
+from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
 from keras_siamim.runs.lock import FolderLock
-from keras_siamim.runs.training import TrainingFailed, train
+from keras_siamim.runs.log import RunLog, read_rows, write_rows
+from keras_siamim.runs.training import resume, train
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 ENCODER = "encoder.keras"
-INTERRUPTED = 130
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -114,11 +119,7 @@ def open_task(folder: Path, name: str, settings: dict[str, Any]) -> tuple[dict[s
 
 
 def run_task(
-    folder: Path,
-    name: str,
-    settings: dict[str, Any],
-    work: Callable[[dict[str, Any], keras.Model], None],
-    is_first: bool = True,
+    folder: Path, name: str, settings: dict[str, Any], work: Callable[[dict[str, Any], keras.Model], None]
 ) -> int:
     """Do the work of a run in its folder, which no other process can use meanwhile.
 
@@ -127,29 +128,20 @@ def run_task(
         name: String. Name of the task, and of its command.
         settings: Dictionary of JSON types. Options that determine the result.
         work: Function of the description of the run and its encoder, which trains and adds the results.
-        is_first: Whether this process writes the files of the run. Defaults to True.
 
     Returns:
-        The exit status: 0 for a finished run, 75 after SIGTERM, 130 after Ctrl-C, 1 if the work fails.
+        The exit status, see `exit_status`.
     """
-    resume_with = f"resume with: keras-siamim {name} --run {folder}"
-    try:
-        with FolderLock(folder) if is_first else contextlib.nullcontext():
+
+    def work_in_folder():
+        with FolderLock(folder):
             run, encoder = open_task(folder, name, settings)
             if run["results"]:
                 print(f"{folder} is finished")
-                return 0
-            work(run, encoder)
-    except Preempted as preempted:
-        print(f"{preempted}; {resume_with}", flush=True)
-        return INTERRUPTED if preempted.signal == signal.SIGINT else os.EX_TEMPFAIL
-    except KeyboardInterrupt:
-        print(f"interrupted; {resume_with}", flush=True)
-        return INTERRUPTED
-    except (ValueError, OSError, RuntimeError, TrainingFailed) as error:
-        print(f"{folder}: {error}", file=sys.stderr)
-        return 1
-    return 0
+            else:
+                work(run, encoder)
+
+    return exit_status(name, folder, work_in_folder)
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -160,25 +152,90 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def train_in_parts(
-    model: SkipNonFiniteSteps,
-    batches_from: Callable[[Progress], Iterable[Any]],
-    checkpoint: ExactCheckpoint,
-    parts: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-    verbose: int,
-) -> Iterator[int]:
-    """Train a model part by part, and yield the number of finished parts after each; the model is saved then.
+def check_validations(options: argparse.Namespace) -> None:
+    """Raise a ValueError if `--validations` does not divide `--steps`.
 
     Args:
-        model: Model that `runs.training.resume` restored.
-        batches_from: Function from a `Progress` to an infinite dataset of the batches that follow.
-        checkpoint: `ExactCheckpoint` that was given to `resume`. Its epochs are the parts.
-        parts: Integer. Number of parts of the run.
-        callbacks: Callbacks of `fit`.
-        verbose: Integer. Verbosity of `fit`.
+        options: Parsed options of the command.
     """
-    finished = checkpoint.progress.batches // checkpoint.batches_per_epoch
-    for part in range(finished + 1, parts + 1):
-        train(model, batches_from, checkpoint, part, callbacks, verbose=verbose)
-        yield part
+    if options.steps % options.validations:
+        raise ValueError(
+            f"`--steps` must be a multiple of `--validations`. Received: {options.steps} and {options.validations}."
+        )
+
+
+def train_task(
+    run: dict[str, Any],
+    folder: Path,
+    options: argparse.Namespace,
+    distribution: Distribution,
+    ledger: Ledger,
+    build: Callable[[], SkipNonFiniteSteps],
+    batches_of: Callable[[Progress], "tf.data.Dataset"],
+    per_epoch: int,
+    about: Sequence[str],
+    validate: Callable[[SkipNonFiniteSteps, int], dict[str, float]] | None,
+) -> SkipNonFiniteSteps:
+    """Train a run from its newest checkpoint to its last step.
+
+    Args:
+        run: Description of the run. The function adds this start, and the seconds of training.
+        folder: Path of the run folder.
+        options: Parsed options of the command.
+        distribution: `Distribution` of the processes and devices.
+        ledger: `Ledger` of the training images.
+        build: Function that returns the compiled model.
+        batches_of: Function from a `Progress` to an infinite dataset of the batches of this worker that follow.
+        per_epoch: Integer. Batches per epoch.
+        about: Strings. Lines about the task, which are printed first.
+        validate: Function of the model and the steps so far, which returns the row of `validation.csv`; None for no
+            validation. The last step has none: the test split follows.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: If the run cannot be resumed.
+        Preempted: On SIGTERM or Ctrl-C, after saving.
+        TrainingFailed: If steps are non-finite even after rolling back.
+        OSError: If files cannot be written.
+    """
+    part = options.steps // options.validations
+    checkpoint = ExactCheckpoint(
+        CheckpointFiles(folder / "checkpoints", options.keep), part, every_minutes=options.save_minutes
+    )
+    with distribution.scope():
+        model = build()
+        progress = resume(model, 0, checkpoint)
+    print(*about, sep="\n")
+    print(f"{distribution.name}; {options.steps} steps, {options.steps / per_epoch:.1f} epochs; {folder}", flush=True)
+    if progress.batches:
+        print(f"{folder} resumes after {progress.batches} batches", flush=True)
+    run["starts"].append(descriptions.this_start())
+    descriptions.write(folder, run)
+
+    def batches_from(progress):
+        return distribution.feed(batches_of(progress))
+
+    callbacks = [LogSchedules(), RunLog(folder)]
+    verbose = 1 if sys.stdout.isatty() else 2
+    with distribution.scope(), ledger.short_errors(), stopwatch() as seconds:
+        for number in range(progress.batches // part + 1, options.validations + 1):
+            train(model, batches_from, checkpoint, number, callbacks, verbose=verbose)
+            if validate is not None and number < options.validations:
+                add_validation(folder, number * part, validate(model, number * part))
+        run["seconds"] = run.get("seconds", 0.0) + seconds()
+    return model
+
+
+def add_validation(folder: Path, step: int, numbers: dict[str, float]) -> None:
+    """Add a row to `validation.csv`, in place of rows of this and later steps.
+
+    Args:
+        folder: Path of the run folder.
+        step: Integer. Training steps so far.
+        numbers: Dictionary from column names to values.
+    """
+    path = folder / "validation.csv"
+    rows = [row for row in (read_rows(path) if path.exists() else []) if int(row["step"]) < step]
+    write_rows(path, [*rows, {"step": step, **numbers}])

@@ -25,7 +25,7 @@ from keras_siamim.data.dense_augmentation import (
     visible_objects,
 )
 from keras_siamim.data.detection_recipe import DetectionRecipe
-from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch
+from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch, plain
 from keras_siamim.data.images import preprocessing, squares
 from keras_siamim.data.instance_masks import boxes_of_masks, masks_in_window
 from keras_siamim.data.pipeline import prepared_batches
@@ -91,9 +91,8 @@ def detection_batches(
             batch_keys.IMAGE_IDS: tf.gather(ids, position),
         }
 
-    # AutoGraph would only cost time: the graphs have no Python control flow.
     batches = entries.batch(batch_size, drop_remainder=True)
-    batches = batches.map(tf.autograph.experimental.do_not_convert(load_batch), 2, deterministic=True)
+    batches = batches.map(plain(load_batch), 2, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
@@ -115,7 +114,6 @@ def _entries(source: BoxSource, recipe: DetectionRecipe, seed: int, skipped: int
         uses = uses.skip(tf.where(epoch == first, tf.constant(skipped, tf.int64), 0))
         return uses.map(lambda entry: {**entry, EPOCH: epoch})
 
-    plain = tf.autograph.experimental.do_not_convert
     return tf.data.Dataset.range(first, tf.int64.max).flat_map(plain(one_epoch))
 
 

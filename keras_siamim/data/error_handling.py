@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IMAGE, LABEL, INDEX = "image", "label", "index"
 SLOT = "slot"
-# AutoGraph would take seconds to rewrite functions that have no branch or loop to rewrite.
+# AutoGraph would take three quarters of the time to build graphs, which have no branch or loop to rewrite.
 plain = tf.autograph.experimental.do_not_convert
 # Errors of the machine or its network, which say nothing about an image.
 MACHINE_ERRORS = frozenset(

@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.data import random
 from keras_siamim.data.bad_images import Ledger
-from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch
+from keras_siamim.data.error_handling import IMAGE, INDEX, decoded, fill_batch, plain
 from keras_siamim.data.images import photometric, preprocessing
 from keras_siamim.data.pipeline import prepared_batches, steps_per_epoch
 from keras_siamim.data.sources.label_maps import IGNORED, LABEL_MAP, LabelMapSource
@@ -225,7 +225,6 @@ def label_map_training_batches(
     images = source.images
     steps = steps_per_epoch(images, batch_size, workers)
     ledger = Ledger(limit=0) if ledger is None else ledger
-    plain = tf.autograph.experimental.do_not_convert
 
     def one_epoch(epoch):
         entries = images.order(seed, epoch, True, workers=workers, worker=worker)

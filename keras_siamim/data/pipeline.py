@@ -18,7 +18,7 @@ from keras_siamim import batch as batch_keys
 from keras_siamim.arguments import height_and_width, whole_number
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.batch_loading import EPOCH, NUMBER, loader, rendered
-from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded
+from keras_siamim.data.error_handling import IMAGE, INDEX, LABEL, attempt, decoded, plain
 from keras_siamim.data.images import preprocessing
 from keras_siamim.data.python_calls import numpy_function
 from keras_siamim.types import Size, Tensor
@@ -108,8 +108,6 @@ def training_batches(
         raise ValueError(f"`start_step` must be in [0, {steps}], the steps per epoch. Received: {start_step}.")
 
     ledger = Ledger() if ledger is None else ledger
-    # AutoGraph would take three quarters of the time to build the graphs, which have no Python control flow.
-    plain = tf.autograph.experimental.do_not_convert
 
     def one_epoch(epoch):
         entries = source.order(seed, epoch, shuffle, shuffle_buffer, workers, worker)
@@ -219,6 +217,6 @@ def prepared_batches(
         return np.int64(len(numbers) - len(slots))
 
     batches = source.order(0, 0, shuffle=False).batch(batch_size)
-    batches = batches.map(tf.autograph.experimental.do_not_convert(load), num_parallel_calls=2, deterministic=True)
+    batches = batches.map(plain(load), num_parallel_calls=2, deterministic=True)
     some = batches.filter(lambda rows: tf.shape(next(iter(rows.values())))[0] > 0)
     return some.rebatch(batch_size).prefetch(tf.data.AUTOTUNE)  # no batch but the last is smaller

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_siamim.data.error_handling import IMAGE, INDEX, attempt, decoded, failure
+from keras_siamim.data.error_handling import IMAGE, INDEX, attempt, decoded, failure, plain
 from keras_siamim.data.sources import Source
 from keras_siamim.types import Tensor
 
@@ -85,7 +85,7 @@ def survey(source: Source, progress: Callable[[int], object] = lambda images: No
     ([8, 6], 3, 1)
     """
     batches = source.order(0, 0, shuffle=False).batch(BATCH)
-    batches = batches.map(lambda entries: _measured(entries, source), tf.data.AUTOTUNE).prefetch(1)
+    batches = batches.map(plain(lambda entries: _measured(entries, source)), tf.data.AUTOTUNE).prefetch(1)
     parts, unreadable, seen = [], {}, 0
     for indices, slots, rows in batches.as_numpy_iterator():
         for index in np.delete(indices, slots):

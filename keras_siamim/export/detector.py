@@ -7,7 +7,6 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from keras_siamim.export.outputs import to_float32
 from keras_siamim.export.versions import (
     Export,
     check_version,
-    export_under_tensorflow,
+    export_in_new_process,
     publish,
     refuse_above_tolerance,
+    run_export,
     size_of,
     staging_directory,
-    write_result,
 )
 from keras_siamim.types import ArrayLike, PathLike
 
@@ -65,13 +64,8 @@ def export_detector(model: MaskRCNN, directory: PathLike, version: int | None = 
     reference = keras_detections(model)
     if keras.config.backend() == "tensorflow":
         return write_detector(model, reference, directory, version)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model.save(folder / "model.keras")
-        np.savez(folder / "reference.npz", **reference)  # type: ignore[arg-type]  # NumPy's annotation
-        settings = {"directory": str(directory), "version": version}
-        (folder / "settings.json").write_text(json.dumps(settings))
-        return export_under_tensorflow("keras_siamim.export.detector", folder)
+    settings = {"directory": str(directory), "version": version}
+    return export_in_new_process("keras_siamim.export.detector", model, reference, settings)
 
 
 def probe(model: MaskRCNN) -> np.ndarray:
@@ -176,18 +170,13 @@ def main(folder: Path) -> None:
     """Export the model of a folder and write the result.
 
     Args:
-        folder: `Path`. Folder that `export_detector` has filled.
+        folder: `Path`. Folder that `export_in_new_process` has filled.
     """
-    settings = json.loads((folder / "settings.json").read_text())
-    with np.load(folder / "reference.npz") as file:
-        reference = {name: file[name] for name in file.files}
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    try:
-        export = write_detector(model, reference, Path(settings["directory"]), settings["version"])
-    except RuntimeError as error:
-        write_result(folder, str(error))
-    else:
-        write_result(folder, export)
+
+    def write(model, reference, settings):
+        return write_detector(model, reference, Path(settings["directory"]), settings["version"])
+
+    run_export(folder, write)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import keras
@@ -19,12 +18,12 @@ from keras_siamim.export.outputs import largest_difference, to_float32
 from keras_siamim.export.versions import (
     Export,
     check_version,
-    export_under_tensorflow,
+    export_in_new_process,
     publish,
     refuse_above_tolerance,
+    run_export,
     size_of,
     staging_directory,
-    write_result,
 )
 from keras_siamim.segmentation import UPerNet
 from keras_siamim.segmentation.layers import resize_bilinear
@@ -67,13 +66,8 @@ def export_segmenter(
     reference = {str(number): keras_scores(model, image, short_side) for number, image in enumerate(probes(model))}
     if keras.config.backend() == "tensorflow":
         return write_segmenter(model, reference, directory, version, short_side)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model.save(folder / "model.keras")
-        np.savez(folder / "reference.npz", **reference)  # type: ignore[arg-type]  # NumPy's annotation
-        settings = {"directory": str(directory), "version": version, "short_side": short_side}
-        (folder / "settings.json").write_text(json.dumps(settings))
-        return export_under_tensorflow("keras_siamim.export.segmenter", folder)
+    settings = {"directory": str(directory), "version": version, "short_side": short_side}
+    return export_in_new_process("keras_siamim.export.segmenter", model, reference, settings)
 
 
 def probes(model: UPerNet) -> list[np.ndarray]:
@@ -141,20 +135,14 @@ def main(folder: Path) -> None:
     """Export the model of a folder and write the result.
 
     Args:
-        folder: `Path`. Folder that `export_segmenter` has filled.
+        folder: `Path`. Folder that `export_in_new_process` has filled.
     """
-    settings = json.loads((folder / "settings.json").read_text())
-    with np.load(folder / "reference.npz") as file:
-        reference = {name: file[name] for name in file.files}
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    try:
-        export = write_segmenter(
-            model, reference, Path(settings["directory"]), settings["version"], settings["short_side"]
-        )
-    except RuntimeError as error:
-        write_result(folder, str(error))
-    else:
-        write_result(folder, export)
+
+    def write(model, reference, settings):
+        directory, version, short_side = Path(settings["directory"]), settings["version"], settings["short_side"]
+        return write_segmenter(model, reference, directory, version, short_side)
+
+    run_export(folder, write)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import keras
+import numpy as np
 
 from keras_siamim.arguments import whole_number
 
@@ -140,6 +143,50 @@ def export_under_tensorflow(program: str, folder: Path) -> Export:
     if "error_message" in result:
         raise RuntimeError(result["error_message"])
     return Export(Path(result["path"]), result["error"], result["rounding_error"], result["size"])
+
+
+def export_in_new_process(
+    program: str, model: keras.Model, reference: dict[str, np.ndarray], settings: dict[str, Any]
+) -> Export:
+    """Export one model under TensorFlow in a new process, whose program calls `run_export`.
+
+    Args:
+        program: String. Name of the module of the program.
+        model: Float32 Keras model.
+        reference: Dictionary of arrays. Outputs of Keras on the active backend.
+        settings: Dictionary of JSON types. Other arguments of the export.
+
+    Returns:
+        The program's `Export`.
+
+    Raises:
+        RuntimeError: If the program fails, with its message.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save(folder / "model.keras")
+        np.savez(folder / "reference.npz", **reference)  # type: ignore[arg-type]  # NumPy's annotation
+        (folder / "settings.json").write_text(json.dumps(settings))
+        return export_under_tensorflow(program, folder)
+
+
+def run_export(folder: Path, write: Callable[[keras.Model, dict[str, np.ndarray], dict[str, Any]], Export]) -> None:
+    """Export the model of a folder, and write the result for the process that waits for it.
+
+    Args:
+        folder: `Path`. Folder that `export_in_new_process` has filled.
+        write: Function of the model, the reference outputs and the settings, which writes and returns an `Export`.
+    """
+    settings = json.loads((folder / "settings.json").read_text())
+    with np.load(folder / "reference.npz") as file:
+        reference = {name: file[name] for name in file.files}
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    try:
+        export = write(model, reference, settings)
+    except RuntimeError as error:
+        write_result(folder, str(error))
+    else:
+        write_result(folder, export)
 
 
 def write_result(folder: Path, result: Export | str) -> None:

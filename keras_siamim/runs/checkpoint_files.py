@@ -29,6 +29,8 @@ ARRAYS, MANIFEST = "arrays.npz", "manifest.json"
 DAMAGED = ".damaged"
 # File with the batch after which all processes of a run stop.
 END = "end"
+# Difference between the seeds of successive data orders of a run.
+ORDER_STRIDE = 1_000_003
 NAME = re.compile(r"order-(\d+)-batch-(\d+)$")
 
 
@@ -56,6 +58,18 @@ class Progress:
     def name(self) -> str:
         """Name of the checkpoint folder."""
         return f"order-{self.order}-batch-{self.batches:09d}"
+
+    def seed_of_order(self, seed: int) -> int:
+        """Return the seed of the data of this progress's order.
+
+        Args:
+            seed: Integer. Seed of the run, that of the first order.
+
+        Example:
+            >>> Progress(order=0).seed_of_order(7), Progress(order=1).seed_of_order(7)
+            (7, 1000010)
+        """
+        return seed + ORDER_STRIDE * self.order
 
     def reshuffled(self, **changes: int) -> "Progress":
         """Return this progress with the next data order.

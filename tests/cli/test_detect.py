@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 
 import keras
 import numpy as np
@@ -12,12 +10,12 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim import ViTEncoder
-from keras_siamim.callbacks import LogSchedules
-from keras_siamim.cli import detect, detection_run
+from keras_siamim.cli import detect
 from keras_siamim.cli.detection_report import deviations
 from keras_siamim.detection import DetectorSettings, image_masks
 from keras_siamim.detection.recipes import RECIPES, coco, scaled_to, small
 from keras_siamim.export.detector import detection_difference
+from tests.cli.interrupted import check_interruption
 
 # PyTorch compiles nothing.
 pytestmark = [
@@ -150,25 +148,7 @@ def test_the_difference_of_detections_does_not_depend_on_their_order():
 
 
 def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, monkeypatch, capsys):
-    class Interrupted(LogSchedules):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(detection_run, "LogSchedules", Interrupted)
-        assert detect.main([*arguments, "--run", str(tmp_path)]) == 75
-    assert f"resume with: keras-siamim detect --run {tmp_path}" in capsys.readouterr().out
-    assert detect.main(["--run", str(tmp_path)]) == 0
-    assert "resumes after 1 batches" in capsys.readouterr().out
-
-    weights, expected = (
-        keras.saving.load_model(path / "detector.keras").get_weights() for path in (tmp_path, finished)
-    )
-    for one, other in zip(weights, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert detect.main(["--run", str(tmp_path)]) == 0
-    assert f"{tmp_path} is finished" in capsys.readouterr().out
+    check_interruption("detect", arguments, finished, tmp_path, 1, "detector.keras", monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -1,8 +1,6 @@
 """`keras-siamim segment` with a toy ViT, on images whose bright half is one class."""
 
 import json
-import os
-import signal
 
 import keras
 import numpy as np
@@ -10,8 +8,8 @@ import pytest
 from PIL import Image
 
 from keras_siamim import ViTEncoder
-from keras_siamim.callbacks import LogSchedules
 from keras_siamim.cli import segment, segmentation_run
+from tests.cli.interrupted import check_interruption
 from tests.evaluation.stand_in import write_label_maps
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_backend, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -64,25 +62,7 @@ def test_a_run_ends_with_tables_a_figure_and_an_export(finished):
 
 
 def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, monkeypatch, capsys):
-    class Interrupted(LogSchedules):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == 1:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(segmentation_run, "LogSchedules", Interrupted)
-        assert segment.main([*arguments, "--run", str(tmp_path)]) == 75
-    assert f"resume with: keras-siamim segment --run {tmp_path}" in capsys.readouterr().out
-    assert segment.main(["--run", str(tmp_path)]) == 0
-    assert "resumes after 2 batches" in capsys.readouterr().out
-
-    weights, expected = (
-        keras.saving.load_model(path / "segmenter.keras").get_weights() for path in (tmp_path, finished)
-    )
-    for one, other in zip(weights, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert segment.main(["--run", str(tmp_path)]) == 0
-    assert f"{tmp_path} is finished" in capsys.readouterr().out
+    check_interruption("segment", arguments, finished, tmp_path, 2, "segmenter.keras", monkeypatch, capsys)
 
 
 def test_a_frozen_encoder_keeps_its_weights(arguments, encoder, rng):
