@@ -18,6 +18,8 @@ _CANDIDATES = 5
 LARGEST_WHOLE_MAP = 128
 # Cells per axis that are gathered for a box. Boxes pooled from the level of their area fill 28 cells if square.
 GATHERED_CELLS = 64
+# More boxes per image are pooled in groups, one after another, since gathered cells take megabytes per box.
+BOXES_AT_A_TIME = 64
 
 
 def axis_weights(
@@ -109,10 +111,31 @@ def roi_align(
     levels = ops.zeros_like(boxes[..., 0], dtype="int32") if levels is None else ops.cast(levels, "int32")
     if whole is None:
         whole = max(max(x.shape[1:3]) for x in maps) <= LARGEST_WHOLE_MAP
-    values = _LevelValues([tuple(x.shape[1:3]) for x in maps], levels)
-    spans = _spans(boxes, values.of(scales), aligned)
     pool = _pool_whole if whole else _pool_gathered
-    return pool(maps, values, spans, output_size, sampling_ratio)
+
+    def pool_boxes(boxes, levels):
+        values = _LevelValues([tuple(x.shape[1:3]) for x in maps], levels)
+        spans = _spans(boxes, values.of(scales), aligned)
+        return pool(maps, values, spans, output_size, sampling_ratio)
+
+    return _in_groups(pool_boxes, boxes, levels)
+
+
+def _in_groups(pool_boxes, boxes, levels):
+    """Pool (batch, n) boxes, at most `BOXES_AT_A_TIME` of an image at a time."""
+    count = boxes.shape[1]
+    if count <= BOXES_AT_A_TIME:
+        return pool_boxes(boxes, levels)
+    groups = -(-count // BOXES_AT_A_TIME)
+    padding = groups * BOXES_AT_A_TIME - count
+    batch = ops.shape(boxes)[0]
+
+    def split(values):
+        values = ops.pad(values, [(0, 0), (0, padding)] + [(0, 0)] * (len(values.shape) - 2))
+        return ops.swapaxes(ops.reshape(values, (batch, groups, BOXES_AT_A_TIME, *values.shape[2:])), 0, 1)
+
+    pooled = ops.swapaxes(ops.map(lambda group: pool_boxes(*group), (split(boxes), split(levels))), 0, 1)
+    return ops.reshape(pooled, (batch, groups * BOXES_AT_A_TIME, *pooled.shape[3:]))[:, :count]
 
 
 class _LevelValues:

@@ -3,11 +3,10 @@ import pytest
 from keras import ops
 
 from keras_siamim.ops.masks import crop_masks, paste_masks
-from keras_siamim.ops.roi_align import GATHERED_CELLS, axis_weights, roi_align
-
-pytestmark = pytest.mark.one_backend
+from keras_siamim.ops.roi_align import BOXES_AT_A_TIME, GATHERED_CELLS, axis_weights, roi_align
 
 
+@pytest.mark.one_backend
 def test_weights_are_the_mean_of_all_samples(rng):
     """Any number of samples per bin, against a loop over samples."""
     cells, bins = 30, 3
@@ -22,6 +21,7 @@ def test_weights_are_the_mean_of_all_samples(rng):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_gathered_cells_equal_whole_maps_up_to_the_limit_and_are_close_beyond(rng):
     smooth = np.sin(np.linspace(0, 3, 150))[:, None] * np.cos(np.linspace(0, 2, 150))
     features = [smooth[None, ..., None].astype("float32"), rng.normal(size=(1, 75, 75, 1)).astype("float32")]
@@ -36,6 +36,18 @@ def test_gathered_cells_equal_whole_maps_up_to_the_limit_and_are_close_beyond(rn
     np.testing.assert_allclose(gathered[0, 2], whole[0, 2], atol=1e-2)
 
 
+def test_many_boxes_are_pooled_in_groups_like_few(rng):
+    count = BOXES_AT_A_TIME + 3
+    features = rng.normal(size=(2, 8, 8, 2)).astype("float32")
+    corners = rng.uniform(0, 6, size=(2, count, 2))
+    boxes = np.concatenate([corners, corners + 2], axis=2).astype("float32")
+    many = ops.convert_to_numpy(roi_align([features], [1.0], boxes, None, (2, 2)))
+    for few in (slice(0, 3), slice(count - 3, count)):
+        expected = ops.convert_to_numpy(roi_align([features], [1.0], boxes[:, few], None, (2, 2)))
+        np.testing.assert_allclose(many[:, few], expected, atol=1e-5)
+
+
+@pytest.mark.one_backend
 def test_a_mask_cut_out_and_pasted_is_the_mask():
     mask = np.zeros((1, 1, 24, 40), bool)
     mask[0, 0, 4:18, 10:31] = True
