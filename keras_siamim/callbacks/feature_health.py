@@ -74,9 +74,10 @@ def measure(features: np.ndarray) -> Health:
 class FeatureHealth(Observer):
     """Callback that measures the features of fixed unlabeled images, and prints an alarm when they collapse.
 
-    It measures before the first step and then every `every_steps` batches, and logs `rank`, `spread`, `dead_channels`
-    and `same_image` of the latest `Health` after every epoch, and `target_rank` and so on of the target branch. Targets
-    often collapse while the encoder still passes pixels on. Features count as collapsed in a measurement if
+    It measures before the first step, then every `every_steps` batches, and after the last epoch. An epoch with a
+    measurement logs `rank`, `spread`, `dead_channels` and `same_image` of the latest `Health`, and `target_rank` and so
+    on of the target branch. Targets often collapse while the encoder still passes pixels on. Features count as
+    collapsed in a measurement if
 
     - their effective rank is below `min_rank` times the largest possible one, or
     - half of the channels or more are dead, or
@@ -84,8 +85,8 @@ class FeatureHealth(Observer):
     - they hardly depend on the image: the other crop of an image is nearer than a crop of another image in a share
       below `min_same_image`. This finds features that encode positions alone.
 
-    The alarm is printed after `patience` such measurements in a row, once until a healthy one follows. Training is
-    unchanged, bit by bit.
+    The alarm is printed after `patience` such measurements in a row, once until a healthy one follows. `collapsed` in
+    the logs is 1 as long as it lasts, and otherwise 0. Training is unchanged, bit by bit.
 
     Attributes:
         history: List of tuples (batches seen by this callback, dictionary from `"encoder"` and `"target"` to `Health`).
@@ -146,10 +147,14 @@ class FeatureHealth(Observer):
         self.history: list[tuple[int, dict[str, Health]]] = []
         self.alarms: list[str] = []
         self._steps = self._bad = 0
+        self._measured = False  # in this epoch
 
     def on_train_begin(self, logs=None):
         if not self.history:
             self.attempt("health of the features", self._measure)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._measured = False
 
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
@@ -157,8 +162,12 @@ class FeatureHealth(Observer):
             self.attempt("health of the features", self._measure)
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self.history or logs is None:
+        is_new = not self.history or self.history[-1][0] < self._steps
+        if is_new and self.is_last(epoch):
+            self.attempt("health of the features", self._measure)
+        if not self._measured or logs is None:
             return
+        logs["collapsed"] = int(self._bad >= self.patience)
         for name, health in self.history[-1][1].items():
             prefix = "target_" if name == "target" else ""
             logs.update({prefix + key: getattr(health, key) for key in LOGGED})
@@ -171,6 +180,7 @@ class FeatureHealth(Observer):
             for name, encoder in self.encoders.items()
         }
         self.history.append((self._steps, found))
+        self._measured = True
         problems = [f"{NAMES[name]}: {problem}" for name in found if (problem := self.problem(found[name]))]
         self._bad = self._bad + 1 if problems else 0
         if self._bad == self.patience:

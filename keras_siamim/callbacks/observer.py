@@ -69,4 +69,12 @@ class Observer(keras.callbacks.Callback):
             epoch: Integer. Epoch that has ended, from 0.
             every_epochs: Integer, 1 or more.
         """
-        return (epoch + 1) % every_epochs == 0 or epoch + 1 == (self.last_epoch or self.params.get("epochs"))
+        return (epoch + 1) % every_epochs == 0 or self.is_last(epoch)
+
+    def is_last(self, epoch: int) -> bool:
+        """Return True after the last epoch.
+
+        Args:
+            epoch: Integer. Epoch that has ended, from 0.
+        """
+        return epoch + 1 == (self.last_epoch or self.params.get("epochs"))

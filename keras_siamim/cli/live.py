@@ -47,8 +47,8 @@ WATCHED_IMAGES = 128
 SHARE = 0.015
 # Training on an image takes about as long as this many forward passes of the encoder.
 PASSES_PER_IMAGE = 4
-# Steps between two measurements of the features, at least.
-MIN_STEPS = 50
+# Steps between two measurements of the features, at least; and measurements in a run, at least.
+MIN_STEPS, MEASUREMENTS_PER_RUN = 50, 6
 # Images of the figures' numbers, and the number of times that figures are drawn in a run.
 FIGURE_IMAGES, FIGURES_PER_RUN = 64, 4
 # Fraction of a sample's images that may be bad: a few of all images can be many of a small sample.
@@ -201,7 +201,9 @@ def observers(
         branch = model.target if isinstance(model, MomentumObjective) else None
         target = None if branch is None else LiveEncoder(branch)
         steps = _every((1 if target is None else 2) * crops.shape[0] * crops.shape[1], recipe.batch_size)
-        return [FeatureHealth(crops, max(steps, MIN_STEPS), target=target, report=report)]
+        steps_of_run = recipe.epochs * (source.size // recipe.batch_size)
+        steps = max(1, min(max(steps, MIN_STEPS), steps_of_run // MEASUREMENTS_PER_RUN))
+        return [FeatureHealth(crops, steps, target=target, report=report)]
 
     def figures():
         batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES)

@@ -34,7 +34,9 @@ def observe(encoder, steps, crops=CROPS, **arguments):
     for name, value in arguments.items():
         setattr(health, name, value)
     health.set_model(encoder)
+    health.set_params({"epochs": 100})
     health.on_train_begin()
+    health.on_epoch_begin(0)
     for step in range(steps):
         health.on_train_batch_end(step)
     return health, lines
@@ -54,7 +56,32 @@ def test_features_that_tell_images_apart_are_healthy():
         "spread": latest.spread,
         "dead_channels": 0,
         "same_image": latest.same_image,
+        "collapsed": 0,
     }
+
+
+def test_epochs_log_only_what_was_measured_in_them_and_the_last_one_measures():
+    encoder = Features(pixels=1.0)
+    health = FeatureHealth(CROPS, every_steps=3, encoder=LiveEncoder(encoder, batch_size=32))
+    health.set_model(encoder)
+    health.set_params({"epochs": 4})
+    health.on_train_begin()
+    rows = []
+    for epoch in range(4):
+        health.on_epoch_begin(epoch)
+        health.on_train_batch_end(0)
+        encoder.pixels.assign(1.0 + epoch)
+        rows.append({})
+        health.on_epoch_end(epoch, rows[-1])
+    assert [step for step, _ in health.history] == [0, 3, 4]
+    assert [bool(row) for row in rows] == [False, False, True, True]
+
+
+def test_logs_say_whether_the_alarm_lasts():
+    health, (alarm,) = observe(Features(pixels=1e-4, constant=1.0), steps=3)
+    logs = {}
+    health.on_epoch_end(0, logs)
+    assert logs["collapsed"] == 1
 
 
 @pytest.mark.parametrize(
