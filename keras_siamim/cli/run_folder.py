@@ -153,16 +153,13 @@ def recipe_for(source: Source, options: argparse.Namespace) -> Recipe:
     found = look(source, CHOICE_IMAGES)
     if not found.readable:
         raise ValueError(f"`--data` must hold readable images. Received: {source.name}, without any.")
-    choice = choice_for(found, source.size if options.images is None else min(options.images, source.size))
-    own = dict(options.changes)
-    changes = {key: value for key, value in choice.changes.items() if key not in own}
-    if "batch_size" in own:  # the chosen steps belong to the chosen batch size
-        changes.pop("accumulation_steps", None)
+    images = source.size if options.images is None else min(options.images, source.size)
+    choice = choice_for(found, images).override(dict(options.changes))
     options.recipe = choice.recipe
     print_line(f"chosen for {source.name}, as by `keras-siamim doctor`; --recipe and --set change it:")
     for line in aligned(choice.reasons):
         print_line(line)
-    return load_recipe(choice.recipe, **{**changes, **own})
+    return load_recipe(choice.recipe, **choice.changes)
 
 
 def _with_removed_images(source, recorded, ledger):

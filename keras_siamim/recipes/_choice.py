@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from keras_siamim.recipes._recipe import Recipe
@@ -18,6 +19,14 @@ BATCHES_PER_EPOCH, SMALLEST_BATCH = 8, 16
 MANY_IMAGES = 500_000
 # Share of the free memory that activations may take.
 MEMORY_SHARE = 0.5
+# Keys of a recipe by the names of the settings in the reasons.
+KEYS = {
+    "image size": "image_size",
+    "patch size": "encoder.patch_size",
+    "epochs": "epochs",
+    "batch size": "batch_size",
+    "batches per step": "accumulation_steps",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +42,27 @@ class Choice:
     recipe: str
     changes: dict[str, Any]
     reasons: list[tuple[str, str, str]]
+
+    def override(self, values: Mapping[str, Any]) -> Choice:
+        """Return the choice with values of the user, which win.
+
+        Args:
+            values: Dictionary of values by key of the recipe.
+
+        Example:
+            >>> choice = Choice("digits_tiny", {"epochs": 1600}, [("epochs", "1,600", "few images")])
+            >>> choice.override({"epochs": 6}).reasons
+            [('epochs', '6', 'your value')]
+        """
+        # The chosen batches per step belong to the chosen batch size.
+        dropped = {"accumulation_steps"} if "batch_size" in values else set()
+        changes = {key: value for key, value in self.changes.items() if key not in dropped}
+        reasons = [
+            (name, str(values[KEYS[name]]), "your value") if KEYS.get(name) in values else (name, value, why)
+            for name, value, why in self.reasons
+            if KEYS.get(name) not in dropped or KEYS[name] in values
+        ]
+        return Choice(self.recipe, {**changes, **values}, reasons)
 
 
 def choose_recipe(images: int, short_side: int, gray: bool, accelerator: bool, memory: float | None = None) -> Choice:

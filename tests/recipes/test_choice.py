@@ -53,3 +53,13 @@ def test_gray_images_are_not_jittered_in_color():
     for view in (recipe.view_1, recipe.view_2):
         assert view["saturation"] == view["hue"] == view["gray_probability"] == 0
         assert "brightness" not in view
+
+
+def test_values_of_the_user_win_and_the_reasons_say_so():
+    choice = choose(50_000, 32, memory=1.0).override({"batch_size": 64, "epochs": 6, "learning_rate": 1e-3})
+    assert choice.changes == {"batch_size": 64, "epochs": 6, "learning_rate": 1e-3}
+    rows = {name: (value, why) for name, value, why in choice.reasons}
+    assert rows["epochs"] == ("6", "your value")
+    assert rows["batch size"] == ("64", "your value")
+    assert "batches per step" not in rows
+    assert rows["image size"][0] == "32"
