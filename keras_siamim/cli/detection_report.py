@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_siamim.cli.options import short_name
 from keras_siamim.data.detection_batches import detection_test_batches, stored_images
 from keras_siamim.data.instance_masks import decode_mask, valid_segmentation
 from keras_siamim.data.sources.box_selection import box_sample
@@ -114,7 +115,7 @@ def finish(
     draw(model, source, folder, options)
     print(f"\n{table}\n\n{suite.markdown_table({name: [result]})}\n\nwritten to {folder}")
     if options.export is not None:
-        exported = export_detector(model, options.export / folder.name)
+        exported = export_detector(model, options.export / short_name(folder))
         print(f"exported to {exported.path}; detections differ from Keras's by {exported.error:.1e}")
     run["results"] = result.to_dict()
     descriptions.write(folder, run)

@@ -36,7 +36,14 @@ from keras_siamim.cli.labeled_batches import (
     plain_batches,
     second_views,
 )
-from keras_siamim.cli.options import count_option, name_option, non_negative_option, number_option, path_option
+from keras_siamim.cli.options import (
+    count_option,
+    name_option,
+    non_negative_option,
+    number_option,
+    path_option,
+    short_name,
+)
 from keras_siamim.cli.patch_protocols import PATCH_PROTOCOLS, evaluate_patches
 from keras_siamim.cli.segmentation_protocols import add_segmentation_options
 from keras_siamim.data.sources import Source
@@ -143,7 +150,7 @@ def evaluate_features(
             encoders["random initialization"] = random_initialized(encoder, (*image_size, 3), options.seed)
         else:
             print("skipped the random initialization: an exported model cannot be reinitialized")
-    encoders[options.name or Path(options.encoder).stem] = encoder
+    encoders[options.name or short_name(options.encoder)] = encoder
     for name, candidate in encoders.items():
         print(f"{name}: features", flush=True)
         features = [extract_features(candidate, split, options.cache, verbose=1) for split in splits]
@@ -237,7 +244,7 @@ def evaluate_classifier(options: argparse.Namespace, protocols: Sequence[str]) -
         else:
             logits, labels = imagenet_logits(classifier, options.data, options, image_size)
             results.append(imagenet_variant(logits, labels, protocol))
-    rows = {options.name or Path(options.classifier).stem: results}
+    rows = {options.name or short_name(options.classifier): results}
     suite.write_report(options.output, describe(options, image_size), rows)
     return rows
 

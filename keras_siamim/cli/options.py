@@ -45,6 +45,21 @@ def path_option(text: str) -> pathlib.Path:
     return pathlib.Path(name_option(text))
 
 
+def short_name(path: str | pathlib.Path) -> str:
+    """Return a name for a run folder or a file, with the name of the parent if its own is a number.
+
+    Example:
+        >>> short_name("runs/digits_tiny/1"), short_name("runs/digits_tiny/1/encoder.keras"), short_name("small.keras")
+        ('digits_tiny-1', 'digits_tiny-1', 'small')
+    """
+    path = pathlib.Path(path).absolute()
+    if path.name in ("encoder.keras", "model.keras"):
+        path = path.parent
+    if path.name.isdigit():
+        return f"{path.parent.name}-{path.name}"
+    return path.name if path.is_dir() else path.stem
+
+
 def count_option(text: str) -> int:
     """Convert the value of an option to a whole number of at least 1.
 

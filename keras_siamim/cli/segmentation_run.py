@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_siamim.backbones import ViTEncoder
+from keras_siamim.cli.options import short_name
 from keras_siamim.cli.task_run import train_task
 from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.label_map_batches import CropRecipe, WholeImages, label_map_training_batches, resized_to_fit
@@ -217,7 +218,7 @@ def finish(
     save_segmentations(folder / "segmentations.png", examples, source.class_names)
     print(f"\n{table}\n\n{suite.markdown_table({name: [result]})}\n\nwritten to {folder}")
     if options.export is not None:
-        exported = export_segmenter(model, options.export / folder.name, short_side=recipe.side)
+        exported = export_segmenter(model, options.export / short_name(folder), short_side=recipe.side)
         print(f"exported to {exported.path}; scores differ from Keras's by {exported.error:.1e}")
     run["results"] = result.to_dict()
     descriptions.write(folder, run)
