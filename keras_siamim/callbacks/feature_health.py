@@ -162,8 +162,8 @@ class FeatureHealth(Observer):
             self.attempt("health of the features", self._measure)
 
     def on_epoch_end(self, epoch, logs=None):
-        is_new = not self.history or self.history[-1][0] < self._steps
-        if is_new and self.is_last(epoch):
+        is_measured = bool(self.history) and self.history[-1][0] == self._steps
+        if self.is_last(epoch) and not is_measured:
             self.attempt("health of the features", self._measure)
         if not self._measured or logs is None:
             return

@@ -107,7 +107,7 @@ def finish(
         seconds=run["seconds"],
         notes=deviations(options, recipe),
     )
-    name = Path(run["settings"]["encoder"]).stem
+    name = short_name(run["settings"]["encoder"])
     suite.write_report(folder, {"encoder_sha256": run["encoder_sha256"]}, {name: [result]})
     table = precision_table(precisions, dict(zip(source.category_ids, source.class_names, strict=True)))
     with write_atomically(folder / "precision.md") as file:

@@ -362,7 +362,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-images", type=count_option, help="use a random sample of each split")
     add_segmentation_options(parser)
     parser.add_argument("--seed", type=non_negative_option, default=0)
-    parser.add_argument("--name", type=name_option, help="name in the table; default: the name of the file")
+    parser.add_argument("--name", type=name_option, help="name in the table; default: that of the file or run")
     parser.add_argument("--no-baselines", action="store_true", help="leave out raw pixels and random initialization")
     parser.add_argument("--cache", type=path_option, default=Path("runs/feature_cache"))
     parser.add_argument("--output", type=path_option, default=Path("runs/evaluation"))

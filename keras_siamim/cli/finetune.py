@@ -16,7 +16,14 @@ import keras
 
 from keras_siamim.cli.evaluate import parse_image_size
 from keras_siamim.cli.labeled_batches import Epochs, cropped_epochs, open_labeled_pair, plain_batches
-from keras_siamim.cli.options import count_option, name_option, non_negative_option, number_option, path_option
+from keras_siamim.cli.options import (
+    count_option,
+    name_option,
+    non_negative_option,
+    number_option,
+    path_option,
+    short_name,
+)
 from keras_siamim.data.augmentation import fine_tuning_batches
 from keras_siamim.data.sources import Source
 from keras_siamim.data.views import color
@@ -124,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     with replace_atomically(options.output / "classifier.keras") as staging:
         classifier.save(staging)
-    rows = {Path(options.encoder).stem: [result]}
+    rows = {short_name(options.encoder): [result]}
     suite.write_report(options.output, {"command": vars(options) | {"output": str(options.output)}}, rows)
     print("\n" + suite.markdown_table(rows) + f"\n\nwritten to {options.output}")
 

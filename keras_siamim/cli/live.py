@@ -28,7 +28,7 @@ from keras_siamim.callbacks.observer import first_line
 from keras_siamim.cli.held_out_accuracy import is_small
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.input_timing import InputTimer
-from keras_siamim.data.pipeline import evaluation_batches, training_batches
+from keras_siamim.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from keras_siamim.data.sources import Source, sample_of
 from keras_siamim.data.views.paired_views import PairedViews
 from keras_siamim.data.views.recipe import ViewRecipe
@@ -201,7 +201,7 @@ def observers(
         branch = model.target if isinstance(model, MomentumObjective) else None
         target = None if branch is None else LiveEncoder(branch)
         steps = _every((1 if target is None else 2) * crops.shape[0] * crops.shape[1], recipe.batch_size)
-        steps_of_run = recipe.epochs * (source.size // recipe.batch_size)
+        steps_of_run = recipe.epochs * steps_per_epoch(source, recipe.batch_size)
         steps = max(1, min(max(steps, MIN_STEPS), steps_of_run // MEASUREMENTS_PER_RUN))
         return [FeatureHealth(crops, steps, target=target, report=report)]
 

@@ -49,12 +49,10 @@ def short_name(path: str | pathlib.Path) -> str:
     """Return a name for a run folder or a file, with the name of the parent if its own is a number.
 
     Example:
-        >>> short_name("runs/digits_tiny/1"), short_name("runs/digits_tiny/1/encoder.keras"), short_name("small.keras")
-        ('digits_tiny-1', 'digits_tiny-1', 'small')
+        >>> short_name("runs/digits_tiny/1"), short_name("runs/first"), short_name("small.keras")
+        ('digits_tiny-1', 'first', 'small')
     """
     path = pathlib.Path(path).absolute()
-    if path.name in ("encoder.keras", "model.keras"):
-        path = path.parent
     if path.name.isdigit():
         return f"{path.parent.name}-{path.name}"
     return path.name if path.is_dir() else path.stem

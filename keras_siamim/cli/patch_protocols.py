@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from keras_siamim.backbones import ViTEncoder
 from keras_siamim.batch import VIEW_1
 from keras_siamim.cli.label_map_options import open_label_map_splits
 from keras_siamim.cli.labeled_batches import Batches, open_labeled_pair, plain_batches
+from keras_siamim.cli.options import short_name
 from keras_siamim.cli.segmentation_protocols import SEGMENTATION_PROTOCOLS, run_segmentation
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.box_batches import POSITION, box_batches
@@ -66,7 +66,7 @@ def encoders_of(options: argparse.Namespace, encoder: Any, image_size: tuple[int
         encoders["raw patches"] = RawPatches(patch_size)
         if isinstance(encoder, keras.Model):
             encoders["random initialization"] = random_initialized(encoder, (*image_size, 3), options.seed)
-    encoders[options.name or Path(options.encoder).stem] = encoder
+    encoders[options.name or short_name(options.encoder)] = encoder
     return encoders
 
 

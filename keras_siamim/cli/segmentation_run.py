@@ -205,7 +205,7 @@ def finish(
             f"{name} is {used[name]}, {method[name]} in the method." for name in used if used[name] != method[name]
         ),
     )
-    name = Path(run["settings"]["encoder"]).stem
+    name = short_name(run["settings"]["encoder"])
     suite.write_report(folder, {"encoder_sha256": run["encoder_sha256"]}, {name: [result]})
     table = class_table(scores, source.class_names)
     with write_atomically(folder / "classes.md") as file:

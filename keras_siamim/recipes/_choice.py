@@ -55,12 +55,12 @@ class Choice:
             [('epochs', '6', 'your value')]
         """
         # The chosen batches per step belong to the chosen batch size.
-        dropped = {"accumulation_steps"} if "batch_size" in values else set()
+        dropped = {"accumulation_steps"} - set(values) if "batch_size" in values else set()
         changes = {key: value for key, value in self.changes.items() if key not in dropped}
         reasons = [
             (name, str(values[KEYS[name]]), "your value") if KEYS.get(name) in values else (name, value, why)
             for name, value, why in self.reasons
-            if KEYS.get(name) not in dropped or KEYS[name] in values
+            if KEYS.get(name) not in dropped
         ]
         return Choice(self.recipe, {**changes, **values}, reasons)
 
