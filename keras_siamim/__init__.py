@@ -8,7 +8,7 @@ import importlib
 from types import ModuleType
 
 from keras_siamim import presets  # noqa: F401  registers the loader of ViTEncoder.from_preset
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
 from keras_siamim.export import export_saved_model
 from keras_siamim.losses import InfoNCE, MeanSquaredError, NegativeCosine, NormalizedMeanSquaredError, UniGrad
 from keras_siamim.objectives import MAE, MoCoV3, SiameseIM, SiameseIMAblation
@@ -30,6 +30,7 @@ def __getattr__(name: str) -> ModuleType:
 __all__ = [
     "MAE",
     "AdamW",
+    "ConvNeXtEncoder",
     "CosineMomentum",
     "InfoNCE",
     "MeanSquaredError",

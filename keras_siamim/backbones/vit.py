@@ -1,7 +1,7 @@
 """Vision Transformer (arXiv 2010.11929) without a head."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -75,6 +75,8 @@ class ViTEncoder(keras.Model):
         >>> tuple(encoder(keras.ops.zeros((1, 64, 96, 3))).shape)
         (1, 25, 24)
     """
+
+    num_prefix_tokens = 1  # the class token
 
     def __init__(
         self,
@@ -166,6 +168,10 @@ class ViTEncoder(keras.Model):
             return (*self.image_size, self.channels)
         return (self.channels, *self.image_size)
 
+    def grid_of(self, image_shape: Sequence[int | None]) -> tuple[int, int]:
+        """Return the grid (rows, columns) of images of the static shape `image_shape`, batch axis included."""
+        return self.patch_embedding.grid(image_shape)
+
     def build(self, images_shape):
         # The constructor calls this, so that every encoder has its weights from the start.
         if self.built:
@@ -201,7 +207,7 @@ class ViTEncoder(keras.Model):
                 f"deviation of `keras_siamim.batch`. Received: {dtype}."
             )
         patches = self.patch_embedding(images, visible_ids)
-        class_position, positions = self._positions(self.patch_embedding.grid(images.shape), patches.dtype)
+        class_position, positions = self._positions(self.grid_of(images.shape), patches.dtype)
         positions = positions[None] if visible_ids is None else ops.take(positions, visible_ids, axis=0)
         tokens = self.class_token(patches + positions)
         if class_position is None:

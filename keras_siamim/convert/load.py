@@ -3,8 +3,9 @@
 import numbers
 import re
 
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
 from keras_siamim.convert import hugging_face
+from keras_siamim.convert.convnext import build_convnext, is_convnext
 from keras_siamim.convert.files import read_weights, stored_num_heads
 from keras_siamim.convert.names import dense_names, encoder_names, norm_names
 from keras_siamim.convert.parts import is_head, reject_outside, reject_unknown
@@ -36,12 +37,12 @@ def load_encoder(
     grid: tuple[int, int] | None = None,
     part: str | None = None,
     prefix: str | None = None,
-) -> tuple[ViTEncoder, Report]:
+) -> tuple[ViTEncoder | ConvNeXtEncoder, Report]:
     """Build an encoder from a weight file and load its weights.
 
-    The names identify SiameseIM, MAE, MoCo v3, and the ViTs of timm and Hugging Face (`ViTModel`, `ViTMAE`). The
-    shapes give the sizes. Sine-cosine positions, in either axis order, stay fixed. All other positions become learned
-    ones, and so do those that are resized to another grid.
+    The names identify SiameseIM, MAE, MoCo v3, the ViTs of timm and Hugging Face (`ViTModel`, `ViTMAE`), and timm's
+    `convnextv2_*`. The shapes give the sizes. Sine-cosine positions, in either axis order, stay fixed. All other
+    positions become learned ones, and so do those that are resized to another grid.
 
     Args:
         path: String or path. A `.safetensors` or PyTorch file, see `read_weights`.
@@ -56,7 +57,7 @@ def load_encoder(
             `"teacher.backbone."`. Defaults to the only one.
 
     Returns:
-        Tuple of the `ViTEncoder` and a `Report`.
+        Tuple of the encoder and a `Report`.
 
     Raises:
         ValueError: If the file is of an unknown kind, has weights that the encoder lacks, or lacks some that it has.
@@ -64,6 +65,9 @@ def load_encoder(
     if branch not in _BRANCHES:
         raise ValueError(f"`branch` must be one of {tuple(_BRANCHES)}. Received: {branch!r}.")
     weights, origins, outside = _read(path, part, prefix)
+    if is_convnext(weights):
+        convnext, used = build_convnext(weights, image_size)
+        return convnext, _report(used, origins, outside, "not part of the encoder")
     weights, origins = _select_branch(weights, origins, branch)
     num_heads = num_heads if num_heads is not None else _infer_num_heads(path, origins, weights)
     encoder, used = _build_encoder(weights, image_size, num_heads, grid, final_norm="norm.weight" in weights)

@@ -21,8 +21,10 @@ class Slot(NamedTuple):
 
     Attributes:
         variable: `keras.Variable`.
-        layout: `"same"`, `"dense"` for (out, in), `"patch"` for (out, in, row, column) of a patch embedding, or
-            `"convolution"` for (out, in, row, column) of other convolutions. Defaults to `"same"`.
+        layout: `"same"`, `"dense"` for (out, in), `"patch"` for (out, in, row, column) of a patch embedding,
+            `"convolution"` for (out, in, row, column) of other convolutions, or `"depthwise"` for
+            (channel, 1, row, column). Defaults to `"same"`.
+        patch_size: Integer. Side of the patches, for `"patch"`. Defaults to 1.
 
     Example:
         >>> Slot(keras.Variable(np.zeros(3))).layout
@@ -31,6 +33,7 @@ class Slot(NamedTuple):
 
     variable: keras.Variable
     layout: str = "same"
+    patch_size: int = 1
 
 
 NameTable: TypeAlias = dict[str, Slot]
@@ -65,17 +68,18 @@ def to_keras(array: ArrayLike, slot: Slot) -> np.ndarray:
         array = array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
     elif slot.layout == "convolution" and array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)
+    elif slot.layout == "depthwise" and array.ndim == 4:
+        array = array.transpose(2, 3, 0, 1)
     if array.size != np.prod(shape) or (array.shape != shape and slot.layout != "same"):
         raise ValueError(f"`array` must fit a weight of shape {shape}. Received: the shape {array.shape}.")
     return array.reshape(shape)
 
 
-def to_torch(slot: Slot, channels: int = 3) -> np.ndarray:
+def to_torch(slot: Slot) -> np.ndarray:
     """Return a variable's value in PyTorch's layout.
 
     Args:
         slot: `Slot`. The variable and its layout.
-        channels: Integer. Image channels, for the layout `"patch"`. Defaults to 3.
 
     Example:
         >>> to_torch(Slot(keras.Variable(np.zeros((3, 5))), "dense")).shape
@@ -85,10 +89,11 @@ def to_torch(slot: Slot, channels: int = 3) -> np.ndarray:
     if slot.layout == "dense":
         return array.T
     if slot.layout == "patch":
-        side = int(round((array.shape[0] / channels) ** 0.5))
-        return array.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
+        return array.reshape(slot.patch_size, slot.patch_size, -1, array.shape[1]).transpose(3, 2, 0, 1)
     if slot.layout == "convolution":
         return array.transpose(3, 2, 0, 1)
+    if slot.layout == "depthwise":
+        return array.transpose(2, 3, 0, 1)
     return array
 
 
@@ -106,6 +111,21 @@ def dense_names(layer: keras.layers.Layer, name: str) -> NameTable:
         ['head.weight', 'head.bias']
     """
     return _kernel_names(layer, name, "dense")
+
+
+def patch_embedding_names(layer: keras.layers.Layer, name: str) -> NameTable:
+    """Return the name table of a `PatchEmbedding`.
+
+    Args:
+        layer: Built layer.
+        name: String. PyTorch's name of the convolution.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
+        >>> list(patch_embedding_names(encoder.patch_embedding, "proj"))
+        ['proj.weight', 'proj.bias']
+    """
+    return {f"{name}.weight": Slot(layer.kernel, "patch", layer.patch_size), f"{name}.bias": Slot(layer.bias)}
 
 
 def convolution_names(layer: keras.layers.Layer, name: str) -> NameTable:
@@ -220,8 +240,7 @@ def encoder_names(encoder: ViTEncoder, prefix: str = "") -> NameTable:
     """
     table = {
         f"{prefix}cls_token": Slot(encoder.class_token.token),
-        f"{prefix}patch_embed.proj.weight": Slot(encoder.patch_embedding.kernel, "patch"),
-        f"{prefix}patch_embed.proj.bias": Slot(encoder.patch_embedding.bias),
+        **patch_embedding_names(encoder.patch_embedding, f"{prefix}patch_embed.proj"),
         **blocks_names(encoder.blocks, f"{prefix}blocks"),
     }
     if encoder.learned_positions is not None:

@@ -2,7 +2,15 @@
 
 import keras
 
-from keras_siamim.convert.names import NameTable, Slot, batch_norm_names, convolution_names, dense_names, norm_names
+from keras_siamim.convert.names import (
+    NameTable,
+    Slot,
+    batch_norm_names,
+    convolution_names,
+    dense_names,
+    norm_names,
+    patch_embedding_names,
+)
 
 
 def _unit_names(unit, name):
@@ -19,8 +27,7 @@ def feature_map_names(backbone: keras.layers.Layer, prefix: str = "backbone.") -
     table = {
         f"{prefix}cls_token": Slot(backbone.class_token.token),
         f"{prefix}pos_embed": Slot(backbone.positions.embedding),
-        f"{prefix}patch_embed.projection.weight": Slot(backbone.patch_embedding.kernel, "patch"),
-        f"{prefix}patch_embed.projection.bias": Slot(backbone.patch_embedding.bias),
+        **patch_embedding_names(backbone.patch_embedding, f"{prefix}patch_embed.projection"),
     }
     for index, block in enumerate(backbone.blocks):
         name = f"{prefix}layers.{index}"

@@ -2,7 +2,15 @@
 
 import keras
 
-from keras_siamim.convert.names import NameTable, Slot, block_names, convolution_names, dense_names, norm_names
+from keras_siamim.convert.names import (
+    NameTable,
+    Slot,
+    block_names,
+    convolution_names,
+    dense_names,
+    norm_names,
+    patch_embedding_names,
+)
 
 
 def _unit_names(unit, name):
@@ -19,8 +27,7 @@ def vitdet_backbone_names(backbone: keras.layers.Layer, pyramid: keras.layers.La
     """
     table = {
         f"{prefix}net.pos_embed": Slot(backbone.positions.embedding),
-        f"{prefix}net.patch_embed.proj.weight": Slot(backbone.patch_embedding.kernel, "patch"),
-        f"{prefix}net.patch_embed.proj.bias": Slot(backbone.patch_embedding.bias),
+        **patch_embedding_names(backbone.patch_embedding, f"{prefix}net.patch_embed.proj"),
         **convolution_names(pyramid.level_2_up_first, f"{prefix}simfp_2.0"),
         **norm_names(pyramid.level_2_norm, f"{prefix}simfp_2.1"),
         **convolution_names(pyramid.level_2_up_second, f"{prefix}simfp_2.3"),

@@ -1,7 +1,8 @@
-"""Keras layers of the ViT, of projectors, predictors and decoders."""
+"""Keras layers of the encoders, of projectors, predictors and decoders."""
 
 from keras_siamim.layers.attention import Attention
 from keras_siamim.layers.block import Mlp, TransformerBlock
+from keras_siamim.layers.convnext_block import ConvNeXtBlock, GlobalResponseNorm
 from keras_siamim.layers.decomposed_attention import DecomposedAttention
 from keras_siamim.layers.dense import Dense
 from keras_siamim.layers.learned_positions import LearnedPositions
@@ -14,8 +15,10 @@ from keras_siamim.layers.token_batch_norm import TokenBatchNorm
 
 __all__ = [
     "Attention",
+    "ConvNeXtBlock",
     "DecomposedAttention",
     "Dense",
+    "GlobalResponseNorm",
     "LayerScale",
     "LearnedPositions",
     "Mlp",

@@ -1,5 +1,6 @@
 """Pure functions on tensors: position embeddings, patches and tokens."""
 
+from keras_siamim.ops.cells import cells_to_map, map_to_cells
 from keras_siamim.ops.positions import (
     interpolate_positions,
     relative_position_embedding,
@@ -18,8 +19,10 @@ from keras_siamim.ops.tokens import (
 )
 
 __all__ = [
+    "cells_to_map",
     "gather_tokens",
     "interpolate_positions",
+    "map_to_cells",
     "masked_patches",
     "patchify",
     "relative_position_embedding",
