@@ -14,6 +14,9 @@ from keras_siamim.segmentation import UPerNet
 from tests.detection.test_detector import CLASSES, SIZE, SMALL, square_images
 from tests.segmentation.test_upernet import CROP, color_images
 
+# Encoder and heads are tested on every backend on their own.
+pytestmark = pytest.mark.one_backend("torch")
+
 
 def encoder(widths=(4, 4, 8, 8), depths=(1, 1, 1, 1)):
     return ConvNeXtEncoder(image_size=16, stem=2, widths=widths, depths=depths)
@@ -61,7 +64,6 @@ def test_upernet_learns_and_survives_saving(tmp_path):
     np.testing.assert_allclose(loaded.predict(images, verbose=0), logits, atol=1e-6)
 
 
-@pytest.mark.one_backend("torch")
 def test_the_detector_learns_and_survives_saving(tmp_path):
     keras.utils.set_random_seed(0)
     source = encoder()
@@ -76,7 +78,6 @@ def test_the_detector_learns_and_survives_saving(tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "build",
     [
