@@ -53,7 +53,7 @@ def compare(
         arguments: Sequence of strings. Further arguments of the module.
         rounds: Integer. Turns of each program.
         steps: Integer. Steps per turn.
-        programs: Strings, some of `PROGRAMS`.
+        programs: Strings, some of `PROGRAMS`, or `BACKEND:NAME` for several programs of one backend.
         pythons: Mapping from programs to the Python that runs them. Defaults to that of this process.
 
     Returns:
@@ -63,7 +63,7 @@ def compare(
     workers, found = {}, {}
     try:
         for program in programs:
-            backend = "torch" if program == "plain" else program
+            backend = "torch" if program == "plain" else program.partition(":")[0]
             workers[program] = subprocess.Popen(
                 [pythons.get(program, sys.executable), "-m", module, "--worker", program, *arguments],
                 env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},

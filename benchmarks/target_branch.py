@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "visible_ids": np.tile(np.arange(visible, dtype="int32"), (options.batch, 1)),
     }
     view, _, ids = model.select_target(batch, training=True)
-    grid = model.encoder.patch_embedding.grid(view.shape)
+    grid = model.encoder.grid_of(view.shape)
     queries = grid[0] * grid[1] if ids is None else ids.shape[1]
     target_patches = queries if settings.get("prediction_target") == "kept_features" else grid[0] * grid[1]
 
