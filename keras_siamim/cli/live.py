@@ -66,10 +66,11 @@ class EvaluationSample:
         source: Source of labeled images.
         images: Integer. Size of the sample.
         encoder: Encoder with the attribute `image_size`.
+        ledger: `Ledger` of the unreadable images.
     """
 
-    def __init__(self, source: Source, images: int, encoder: keras.Model):
-        self.source = sample_of(source, images)
+    def __init__(self, source: Source, images: int, encoder: keras.Model, ledger: Ledger):
+        self.source, self.ledger = sample_of(source, images), ledger
         self.size = encoder.image_size
         self.resize = encoder.image_size if is_small(encoder) else None
         self._keep = 12 * math.prod(self.size) * self.source.size <= CACHED_BYTES
@@ -77,9 +78,7 @@ class EvaluationSample:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if self._kept is None:
-            batches = evaluation_batches(
-                self.source, self.size, 128, self.resize, Ledger(limit=SAMPLE_LIMIT)
-            ).as_numpy_iterator()
+            batches = evaluation_batches(self.source, self.size, 128, self.resize, self.ledger).as_numpy_iterator()
             pairs = ((batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]) for batch in batches)
             if not self._keep:
                 yield from pairs
@@ -88,7 +87,9 @@ class EvaluationSample:
         yield from self._kept
 
 
-def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, float], images: int) -> np.ndarray:
+def two_crops(
+    source: Source, image_size: tuple[int, int], area: tuple[float, float], images: int, ledger: Ledger
+) -> np.ndarray:
     """Return two random crops of each image of a random sample, without changes of color.
 
     Args:
@@ -96,6 +97,7 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
         image_size: Tuple (height, width) in pixels.
         area: Tuple (low, high). Range of the area of the crops as a fraction of the image.
         images: Integer. Maximum number of images.
+        ledger: `Ledger` of unreadable images, which others replace.
 
     Returns:
         (2, images, height, width, 3) float32, normalized.
@@ -103,7 +105,7 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
     Example:
         >>> from keras_siamim.data.sources import array_source
         >>> images = array_source(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), "uint8"))
-        >>> two_crops(images, (8, 8), (0.5, 1.0), images=4).shape
+        >>> two_crops(images, (8, 8), (0.5, 1.0), 4, Ledger()).shape
         (2, 4, 8, 8, 3)
     """
     sample = sample_of(source, images)
@@ -113,13 +115,15 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
         PairedViews(image_size, crop, crop),
         batch_size=sample.size,
         shuffle=False,
-        ledger=Ledger(limit=SAMPLE_LIMIT),
+        ledger=ledger,
     )
     batch = next(batches.as_numpy_iterator())
     return np.stack([batch[batch_keys.VIEW_1], batch[batch_keys.VIEW_2]])
 
 
-def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: int) -> dict[str, np.ndarray]:
+def figure_batch(
+    source: Source, recipe: Recipe, grid: tuple[int, int], images: int, ledger: Ledger
+) -> dict[str, np.ndarray]:
     """Return one training batch of a random sample, always the same for a recipe.
 
     Args:
@@ -127,6 +131,7 @@ def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: 
         recipe: `Recipe` of the run.
         grid: Tuple (rows, columns) of patches.
         images: Integer. Maximum number of images.
+        ledger: `Ledger` of unreadable images, which others replace.
 
     Returns:
         Dictionary of arrays, see `keras_siamim.batch`.
@@ -141,7 +146,7 @@ def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: 
             batch_size=sample.size,
             seed=recipe.seed,
             shuffle=False,
-            ledger=Ledger(limit=SAMPLE_LIMIT),
+            ledger=ledger,
         ).as_numpy_iterator()
     )
 
@@ -160,6 +165,7 @@ def observers(
     folder: pathlib.Path,
     timer: InputTimer,
     writes: bool,
+    ledger: Ledger,
 ) -> list[keras.callbacks.Callback]:
     """Create the callbacks that observe a run, write its log and print it.
 
@@ -172,7 +178,9 @@ def observers(
         folder: Path of the run folder.
         timer: `InputTimer` of the training data.
         writes: Bool. Write and print; one of the processes that train together does.
+        ledger: `Ledger` of the training images. Bad images of all samples are added to it.
     """
+    tolerant = ledger.with_limit(SAMPLE_LIMIT)
     report: Callable[[str], object] = print_line if writes else _ignore
     recipe, epochs = stage.recipe, stage.last_epoch
     log = RunLog(folder, writes=writes)
@@ -188,15 +196,15 @@ def observers(
         if held_out is None:
             return []
         count = max(TRAIN_IMAGES, IMAGES_PER_CLASS * len(source.class_names))
-        train = EvaluationSample(source, count, model.encoder)
-        test = EvaluationSample(held_out, TEST_IMAGES, model.encoder)
+        train = EvaluationSample(source, count, model.encoder, tolerant)
+        test = EvaluationSample(held_out, TEST_IMAGES, model.encoder, tolerant)
         splits = LabeledSplits(train, test, LiveEncoder())
         every = _every(train.source.size + test.source.size, source.size)
         return [OnlineKNN(splits, every, report=report), OnlineProbe(splits, every, report=report)]
 
     def health():
         low = max(0.5, recipe.keys()["view_1.area"][0])
-        crops = two_crops(source, model.encoder.image_size, (low, 1.0), WATCHED_IMAGES)
+        crops = two_crops(source, model.encoder.image_size, (low, 1.0), WATCHED_IMAGES, tolerant)
         # Objectives without a momentum branch have no target to watch.
         branch = model.target if isinstance(model, MomentumObjective) else None
         target = None if branch is None else LiveEncoder(branch)
@@ -206,7 +214,7 @@ def observers(
         return [FeatureHealth(crops, steps, target=target, report=report)]
 
     def figures():
-        batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES)
+        batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES, tolerant)
         drawn = ModelFigures(model, batch).figures()
         return [Figures(folder / "figures", drawn, figure_interval(recipe), log.events, writes, report)]
 

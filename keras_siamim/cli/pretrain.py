@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elif descriptions.is_finished(current):
                 print(f"{folder} is finished; use --continue-epochs N to train for N more epochs")
                 return
-            current["starts"].append(descriptions.this_start())
+            current["starts"].append(descriptions.this_start(vars(options)))
             if distribution.is_first:
                 descriptions.write(folder, current)
             pretrain(current, source, folder, options, distribution, ledger)
@@ -193,7 +193,7 @@ def pretrain(
         descriptions.write(folder, run)
 
     start, timer = time.monotonic(), InputTimer()
-    callbacks = observers(model, stage, run, source, held_out, folder, timer, writes=first)
+    callbacks = observers(model, stage, run, source, held_out, folder, timer, first, ledger)
     run_page = RunPage(folder, figure_interval(recipe))
     run_page.last_epoch = stage.last_epoch
     try:
