@@ -11,7 +11,7 @@ import keras
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.cli.detection_report import detections_of, finish, headline_numbers, percent, score
 from keras_siamim.cli.task_run import train_task
-from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.detection_batches import detection_batches
 from keras_siamim.data.detection_recipe import DetectionRecipe, detection_steps_per_epoch
 from keras_siamim.data.sources.box_selection import box_sample, with_objects
@@ -81,6 +81,7 @@ def detect(
     options: argparse.Namespace,
     recipe: DetectorRecipe,
     distribution: Distribution,
+    ledger: Ledger,
 ) -> None:
     """Train a run from its newest checkpoint to its last step, then score it on the test split.
 
@@ -92,6 +93,7 @@ def detect(
         options: Parsed options of the command.
         recipe: `DetectorRecipe`, for what the options do not have.
         distribution: `Distribution` of the processes and devices.
+        ledger: `Ledger` of the images.
 
     Raises:
         ValueError: If the run cannot be resumed, or the data do not fit the options.
@@ -108,7 +110,6 @@ def detect(
         masks=options.masks,
         max_objects=options.max_objects,
     )
-    ledger = Ledger(folder / BAD_IMAGES)
     batch_size = distribution.worker_batch_size(options.batch_size)
     names = train_source.class_names
 
