@@ -58,12 +58,12 @@ CACHED_BYTES = 1 << 28
 
 
 class EvaluationSample:
-    """Labeled images of a source, as batches that can be iterated again: a random sample over all classes.
+    """Images of a source with labels, as batches that can be iterated again: a random sample over all classes.
 
-    Small samples are decoded once. Unreadable images are left out.
+    Small samples are decoded once. Unreadable images are left out. The labels of an unlabeled source are -1.
 
     Args:
-        source: Source of labeled images.
+        source: Source of images.
         images: Integer. Size of the sample.
         encoder: Encoder with the attribute `image_size`.
         ledger: `Ledger` of the unreadable images.
@@ -78,13 +78,18 @@ class EvaluationSample:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if self._kept is None:
-            batches = evaluation_batches(self.source, self.size, 128, self.resize, self.ledger).as_numpy_iterator()
-            pairs = ((batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]) for batch in batches)
             if not self._keep:
-                yield from pairs
+                yield from self._pairs()
                 return
-            self._kept = list(pairs)
+            self._kept = list(self._pairs())
         yield from self._kept
+
+    def _pairs(self):
+        batches = evaluation_batches(self.source, self.size, 128, self.resize, self.ledger)
+        with self.ledger.short_errors():
+            for batch in batches.as_numpy_iterator():
+                images = batch[batch_keys.VIEW_1]
+                yield images, batch.get(batch_keys.LABEL, np.full(len(images), -1))
 
 
 def two_crops(
