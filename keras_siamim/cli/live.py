@@ -126,22 +126,19 @@ def two_crops(
     return np.stack([batch[batch_keys.VIEW_1], batch[batch_keys.VIEW_2]])
 
 
-def figure_batch(
-    source: Source, recipe: Recipe, grid: tuple[int, int], images: int, ledger: Ledger
-) -> dict[str, np.ndarray]:
-    """Return one training batch of a random sample, always the same for a recipe.
+def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], ledger: Ledger) -> dict[str, np.ndarray]:
+    """Return one training batch of up to `FIGURE_IMAGES` images at random, always the same for a recipe.
 
     Args:
         source: Source of the training images.
         recipe: `Recipe` of the run.
         grid: Tuple (rows, columns) of patches.
-        images: Integer. Maximum number of images.
         ledger: `Ledger` of unreadable images, which others replace.
 
     Returns:
         Dictionary of arrays, see `keras_siamim.batch`.
     """
-    sample = sample_of(source, images)
+    sample = sample_of(source, FIGURE_IMAGES)
     views, masking = build_views(recipe), build_masking(recipe, grid)
     return next(
         training_batches(
@@ -151,7 +148,7 @@ def figure_batch(
             batch_size=sample.size,
             seed=recipe.seed,
             shuffle=False,
-            ledger=ledger,
+            ledger=ledger.with_limit(SAMPLE_LIMIT),
         ).as_numpy_iterator()
     )
 
@@ -171,6 +168,7 @@ def observers(
     timer: InputTimer,
     writes: bool,
     ledger: Ledger,
+    pairs_of: Callable[[], dict[str, np.ndarray]],
 ) -> list[keras.callbacks.Callback]:
     """Create the callbacks that observe a run, write its log and print it.
 
@@ -184,6 +182,7 @@ def observers(
         timer: `InputTimer` of the training data.
         writes: Bool. Write and print; one of the processes that train together does.
         ledger: `Ledger` of the training images. Bad images of all samples are added to it.
+        pairs_of: Function that returns the training batch for the figures.
     """
     tolerant = ledger.with_limit(SAMPLE_LIMIT)
     report: Callable[[str], object] = print_line if writes else _ignore
@@ -219,8 +218,7 @@ def observers(
         return [FeatureHealth(crops, steps, target=target, report=report)]
 
     def figures():
-        batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES, tolerant)
-        drawn = ModelFigures(model, batch).figures()
+        drawn = ModelFigures(model, pairs_of()).figures()
         return [Figures(folder / "figures", drawn, figure_interval(recipe), log.events, writes, report)]
 
     # A schedule that was extended has no recorded runs.

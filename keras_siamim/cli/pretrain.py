@@ -24,6 +24,7 @@ training fails and 2 for invalid options.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -36,7 +37,7 @@ import numpy as np
 from keras_siamim.cli.exit_status import INTERRUPTED, exit_status
 from keras_siamim.cli.held_out_accuracy import held_out_images, is_small
 from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.cli.live import figure_interval, observers
+from keras_siamim.cli.live import figure_batch, figure_interval, observers
 from keras_siamim.cli.options import add_recipe_options, path_option
 from keras_siamim.cli.run_folder import add_run_options, describe_run, make_run_folder
 from keras_siamim.cli.verdict import comparison_samples, give_verdict, measure, predictor
@@ -175,6 +176,8 @@ def pretrain(
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger, options.views_on_device)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
+    # Figures and verdict share one batch, because building its pipeline takes seconds.
+    pairs_of = functools.cache(lambda: figure_batch(source, recipe, model.encoder.grid, ledger))
 
     if first:
         print_notes(source.notes)
@@ -187,7 +190,7 @@ def pretrain(
     elif first:
         report_initial_state(model, recipe, source, batches_from(progress), folder, distribution.workers)
         if distribution.workers == 1:
-            samples = comparison_samples(model, recipe, source, held_out, ledger)
+            samples = comparison_samples(model, source, held_out, ledger, pairs_of)
             before = measure(model.encoder, samples, predictor(model))
             # An evaluation that fails before training would fail after it too. It is reported once.
             held_out = held_out if "knn" in before else None
@@ -195,7 +198,7 @@ def pretrain(
         descriptions.write(folder, run)
 
     start, timer = time.monotonic(), InputTimer()
-    callbacks = observers(model, stage, run, source, held_out, folder, timer, first, ledger)
+    callbacks = observers(model, stage, run, source, held_out, folder, timer, first, ledger, pairs_of)
     run_page = RunPage(folder, figure_interval(recipe))
     run_page.last_epoch = stage.last_epoch
     try:
@@ -218,7 +221,7 @@ def pretrain(
         print(f"trained in {seconds:.0f} s, including {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
         save_models(model, folder)
         if distribution.workers == 1:
-            give_verdict(model, recipe, run["results"], source, held_out, ledger)
+            give_verdict(model, recipe, run["results"], source, held_out, ledger, pairs_of)
         export_and_check(keras.saving.load_model(folder / "encoder.keras"), source, options.export / run["name"])
         run["results"]["epochs"] = stage.last_epoch
         descriptions.write(folder, run)

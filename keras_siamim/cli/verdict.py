@@ -13,11 +13,11 @@ from keras_siamim._backend import compile_inference
 from keras_siamim.callbacks.log_line import format_duration, print_line
 from keras_siamim.callbacks.observer import first_line
 from keras_siamim.cli.held_out_accuracy import KNN_IMAGES, NEIGHBORS, PROBE_IMAGES, accuracies
-from keras_siamim.cli.live import FIGURE_IMAGES, SAMPLE_LIMIT, EvaluationSample, figure_batch
+from keras_siamim.cli.live import SAMPLE_LIMIT, EvaluationSample
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.sources import Source
 from keras_siamim.evaluation.baselines import RawPixels, seeded_initializers
-from keras_siamim.evaluation.features import extract_features
+from keras_siamim.evaluation.features import extract_splits
 from keras_siamim.evaluation.health import effective_rank
 from keras_siamim.evaluation.result import stopwatch
 from keras_siamim.recipes import Recipe, build_model
@@ -52,7 +52,11 @@ class Samples:
 
 
 def comparison_samples(
-    model: keras.Model, recipe: Recipe, source: Source, held_out: Source | None, ledger: Ledger
+    model: keras.Model,
+    source: Source,
+    held_out: Source | None,
+    ledger: Ledger,
+    pairs_of: Callable[[], dict[str, np.ndarray]],
 ) -> Samples:
     """Draw the images on which the encoder of a run is compared with its baselines.
 
@@ -61,15 +65,15 @@ def comparison_samples(
 
     Args:
         model: Objective.
-        recipe: `Recipe` of the run.
         source: Source of the training images.
         held_out: Source of the held-out images with the same class indices, or None for no accuracies.
         ledger: `Ledger` of the training images.
+        pairs_of: Function that returns a training batch. It is called if the objective predicts across views.
     """
     tolerant, pairs = ledger.with_limit(SAMPLE_LIMIT), None
     if predicts_places(model):
         with _reporting("prediction across views"):
-            pairs = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES, tolerant)
+            pairs = pairs_of()
     if held_out is None:
         return Samples(EvaluationSample(source, RANK_IMAGES, model.encoder, tolerant), pairs=pairs)
     return Samples(
@@ -97,12 +101,13 @@ def measure(encoder: keras.Model, samples: Samples, predict: Callable | None = N
     """
     found: dict[str, float] = {}
     with _reporting("effective rank and accuracies"):
-        train = extract_features(encoder, samples.train)
+        splits = extract_splits(encoder, [samples.train, *([] if samples.test is None else [samples.test])])
+        train = next(splits)
         rows = np.random.default_rng(0).permutation(len(train.mean))[:RANK_IMAGES]
         found["rank"] = effective_rank(train.mean[rows])
         if samples.test is not None:
             with _reporting("k-NN accuracy"):
-                found |= accuracies(train, extract_features(encoder, samples.test), samples.num_classes)
+                found |= accuracies(train, next(splits), samples.num_classes)
     if predict is not None and samples.pairs is not None:
         with _reporting("prediction across views"):
             outputs = predict({name: samples.pairs[name] for name in samples.pairs})
@@ -174,6 +179,7 @@ def give_verdict(
     source: Source,
     held_out: Source | None,
     ledger: Ledger,
+    pairs_of: Callable[[], dict[str, np.ndarray]],
 ) -> None:
     """Measure the trained encoder and its baselines, and print them in a table with a sentence.
 
@@ -184,9 +190,10 @@ def give_verdict(
         source: Source of the training images.
         held_out: Source of the held-out images, or None for no accuracies.
         ledger: `Ledger` of the training images.
+        pairs_of: As in `comparison_samples`.
     """
     with without_retracing_warnings(), stopwatch() as seconds:
-        samples = comparison_samples(model, recipe, source, held_out, ledger)
+        samples = comparison_samples(model, source, held_out, ledger, pairs_of)
         trained = measure(model.encoder, samples, predictor(model))
         if "knn" not in trained:  # without an accuracy of the encoder, none is needed to compare it with
             samples = dataclasses.replace(samples, test=None)

@@ -214,7 +214,7 @@ class RawPixels8(RawPixels):
 def measured(source, held_out):
     """What the verdict measures of raw pixels."""
     model = SimpleNamespace(encoder=RawPixels8())
-    return verdict.measure(model.encoder, verdict.comparison_samples(model, None, source, held_out, Ledger()))
+    return verdict.measure(model.encoder, verdict.comparison_samples(model, source, held_out, Ledger(), dict))
 
 
 @pytest.mark.one_backend
