@@ -214,12 +214,14 @@ def load_saved_model(path: PathLike) -> Any:
 
     Returns:
         A function from images (batch, height, width, 3) float32 to the model's NumPy array of rank 3. Its attribute
-        `image_size` is (height, width), or None if the model accepts any size.
+        `image_size` is (height, width), or None if the model accepts any size; `num_prefix_tokens` is 0 if another
+        signature has patch tokens and no class token, and otherwise 1.
 
     Raises:
         ValueError: If the model has no signature from one float32 tensor of rank 4 to one tensor of rank 3.
     """
     model = tf.saved_model.load(str(path))
+    every_output = {name for signature in model.signatures.values() for name in signature.structured_outputs}
     for signature in model.signatures.values():
         inputs = signature.structured_input_signature[1]
         outputs = [name for name, spec in signature.structured_outputs.items() if spec.shape.rank == 3]
@@ -233,6 +235,8 @@ def load_saved_model(path: PathLike) -> Any:
 
             size = tuple(spec.shape[1:3])
             run.image_size = size if None not in size else None  # type: ignore[attr-defined]
+            has_no_class_token = "patch_tokens" in every_output and "class_token" not in every_output
+            run.num_prefix_tokens = 0 if has_no_class_token else 1  # type: ignore[attr-defined]
             return run
     raise ValueError(
         f"`path` must have a signature from one float32 tensor (batch, height, width, 3) to one tensor (batch, tokens, "

@@ -21,7 +21,8 @@ def check_encoder(encoder: Any) -> None:
     """
     if not isinstance(encoder, ViTEncoder):
         raise ValueError(
-            "`encoder` must be a ViTEncoder: dense training needs its inner blocks, which a SavedModel does not have. "
+            "`encoder` must be a ViTEncoder or a ConvNeXtEncoder: dense training needs its inner blocks, which a "
+            "SavedModel does not have. "
             f"Received: {type(encoder).__name__}."
         )
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_siamim._backend import compile_inference
 from keras_siamim.evaluation.features import check_images, check_tokens_of, in_data_format_of, run_padded
-from keras_siamim.ops.pooling import check_pooling, pool_tokens
+from keras_siamim.ops.pooling import check_pooling, num_prefix_tokens, pool_tokens
 from keras_siamim.types import ArrayLike
 
 
@@ -67,7 +67,9 @@ class LiveEncoder:
 
     def _pool(self, encoder, images):
         output = ops.cast(encoder(in_data_format_of(encoder, images), training=False), "float32")
-        return output if len(output.shape) == 2 else pool_tokens(check_tokens_of(output), self.pooling)
+        if len(output.shape) == 2:
+            return output
+        return pool_tokens(check_tokens_of(output), self.pooling, num_prefix_tokens(encoder))
 
 
 class LabeledSplits:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
 from keras_siamim.cli.detection_report import detections_of, finish, headline_numbers, percent, score
 from keras_siamim.cli.task_run import train_task
 from keras_siamim.data.bad_images import Ledger
@@ -29,12 +29,12 @@ _BY_DEPTH = ((23, 0.7, 0.1), (31, 0.8, 0.4), (sys.maxsize, 0.9, 0.5))
 
 
 def build_detector(
-    encoder: ViTEncoder, source: BoxSource, options: argparse.Namespace, recipe: DetectorRecipe
+    encoder: ViTEncoder | ConvNeXtEncoder, source: BoxSource, options: argparse.Namespace, recipe: DetectorRecipe
 ) -> MaskRCNN:
     """Build and compile a detector.
 
     Args:
-        encoder: Pre-trained `ViTEncoder`.
+        encoder: Pre-trained `ViTEncoder` or `ConvNeXtEncoder`.
         source: `BoxSource` of the training images.
         options: Parsed options of the command.
         recipe: `DetectorRecipe`, for what the options do not have.
@@ -43,7 +43,7 @@ def build_detector(
         A compiled `MaskRCNN`.
 
     Raises:
-        ValueError: If the encoder is not a `ViTEncoder`, or its patch size does not divide the image size.
+        ValueError: If the encoder is none of these, or its patch size does not divide the image size.
     """
     keras.utils.set_random_seed(options.seed)
     depth = getattr(encoder, "depth", 0)
@@ -67,7 +67,11 @@ def build_detector(
         [first, max(second, first + 1)],  # a very short run would have equal ones
     )
     optimizer = LayerDecayAdamW(
-        schedule, depth=depth, layer_decay=options.layer_decay or decay, weight_decay=WEIGHT_DECAY
+        schedule,
+        depth=encoder.num_layers - 1,
+        layer_decay=options.layer_decay or decay,
+        layers=[encoder.layer_of(variable.path) for variable in model.trainable_variables],
+        weight_decay=WEIGHT_DECAY,
     )
     model.compile(LossScaleOptimizer(optimizer) if options.dtype == "mixed_float16" else optimizer)
     return model
@@ -75,7 +79,7 @@ def build_detector(
 
 def detect(
     run: dict[str, Any],
-    encoder: ViTEncoder,
+    encoder: ViTEncoder | ConvNeXtEncoder,
     sources: Sequence[BoxSource],
     folder: Path,
     options: argparse.Namespace,

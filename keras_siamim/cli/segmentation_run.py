@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
 from keras_siamim.cli.options import short_name
 from keras_siamim.cli.task_run import train_task
 from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
@@ -34,11 +34,11 @@ STEPS, WARMUP_STEPS, BATCH_SIZE, CROP_SIZE, LEARNING_RATE = 160_000, 1500, 16, 5
 PICTURES = 4
 
 
-def build_segmenter(encoder: ViTEncoder, num_classes: int, options: argparse.Namespace) -> UPerNet:
+def build_segmenter(encoder: ViTEncoder | ConvNeXtEncoder, num_classes: int, options: argparse.Namespace) -> UPerNet:
     """Build and compile a segmenter.
 
     Args:
-        encoder: Pre-trained `ViTEncoder`.
+        encoder: Pre-trained `ViTEncoder` or `ConvNeXtEncoder`.
         num_classes: Integer. Number of classes.
         options: Parsed options of the command.
 
@@ -46,7 +46,7 @@ def build_segmenter(encoder: ViTEncoder, num_classes: int, options: argparse.Nam
         A compiled `UPerNet`. With `frozen`, the weights from the encoder are not trained.
 
     Raises:
-        ValueError: If the encoder is not a `ViTEncoder`, or its patch size does not divide the crop size.
+        ValueError: If the encoder is none of these, or its patch size does not divide the crop size.
     """
     keras.utils.set_random_seed(options.seed)
     model = UPerNet(
@@ -63,15 +63,18 @@ def build_segmenter(encoder: ViTEncoder, num_classes: int, options: argparse.Nam
             variable.trainable = False
     rate = options.learning_rate * options.batch_size / BATCH_SIZE
     schedule = WarmupLinearDecay(rate, options.steps * WARMUP_STEPS // STEPS, options.steps)
-    decay = options.layer_decay or (0.65 if encoder.depth > 6 else 0.75)
-    optimizer = LayerDecayAdamW(schedule, depth=encoder.depth, layer_decay=decay, decay_tokens=True)
+    decay = options.layer_decay or (0.65 if encoder.num_layers > 7 else 0.75)
+    layers = [encoder.layer_of(variable.path) for variable in model.trainable_variables]
+    optimizer = LayerDecayAdamW(
+        schedule, depth=encoder.num_layers - 1, layer_decay=decay, layers=layers, decay_tokens=True
+    )
     model.compile(LossScaleOptimizer(optimizer) if options.dtype == "mixed_float16" else optimizer)
     return model
 
 
 def segment(
     run: dict[str, Any],
-    encoder: ViTEncoder,
+    encoder: ViTEncoder | ConvNeXtEncoder,
     sources: Sequence[LabelMapSource],
     folder: Path,
     options: argparse.Namespace,

@@ -56,8 +56,7 @@ def show(options: argparse.Namespace) -> None:
         raise ValueError(f"`--recipe` must have two views. Received: {options.recipe}, which has one.")
     source = sources.open_source(options.data)
     height, width = recipe.image_size if isinstance(recipe.image_size, (list, tuple)) else [recipe.image_size] * 2
-    patch = recipe.encoder["patch_size"]
-    masking = recipes.build_masking(recipe, (height // patch, width // patch))
+    masking = recipes.build_masking(recipe, (height // recipe.patch_size, width // recipe.patch_size))
     views = recipes.build_views(recipe)
     view_pairs.save_pairs(options.out, source, views, masking, count=options.pairs, seed=options.seed)
     print(f"{options.pairs} pairs of {source.name} ({source.size} images): {options.out}")

@@ -1,4 +1,4 @@
-"""ViTDet with Mask R-CNN on a pre-trained ViT."""
+"""Mask R-CNN on a pre-trained encoder: ViTDet for a ViT, a feature pyramid network for a ConvNeXt."""
 
 import dataclasses
 import json
@@ -12,13 +12,14 @@ from keras import ops
 from keras_siamim import batch as keys
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
 from keras_siamim.arguments import height_and_width, whole_number
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
+from keras_siamim.backbones.stage_maps import StageMaps
 from keras_siamim.detection import losses
 from keras_siamim.detection.backbone import WINDOW_SIZE, windowed_vit_of
 from keras_siamim.detection.images import normalize_images
 from keras_siamim.detection.postprocessing import in_original_pixels
 from keras_siamim.detection.proposals import ProposalHead, select_proposals
-from keras_siamim.detection.pyramid import RELATIVE_STRIDES, SimpleFeaturePyramid
+from keras_siamim.detection.pyramid import RELATIVE_STRIDES, FeaturePyramid, SimpleFeaturePyramid
 from keras_siamim.detection.regions import RegionHeads
 from keras_siamim.detection.settings import DetectorSettings
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
@@ -28,22 +29,24 @@ from keras_siamim.types import Batch, Size, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
-    """ViTDet (arXiv 2203.16527): Mask R-CNN or Faster R-CNN on the features of a pre-trained ViT, all of it trained.
+    """Mask R-CNN or Faster R-CNN on the features of a pre-trained encoder, all of it trained.
 
-    It follows detectron2, the protocol of the paper's COCO and LVIS results. `fit` takes batches of the schema of
-    detection in `keras_siamim.batch`, as `x`; `predict` the same without objects. Compile it with
-    `keras_siamim.optimizers.LayerDecayAdamW` and no loss.
+    For a ViT it is ViTDet (arXiv 2203.16527) as in detectron2, the protocol of the paper's COCO and LVIS results.
+    For a ConvNeXt, the four stages and a feature pyramid network take the place of windows and simple pyramid.
+    `fit` takes batches of the schema of detection in `keras_siamim.batch`, as `x`; `predict` the same without
+    objects. Compile it with `keras_siamim.optimizers.LayerDecayAdamW` and no loss.
 
     Args:
-        encoder: `ViTEncoder`. Its weights are copied; its class token and final norm are left out.
+        encoder: `ViTEncoder`, or `ConvNeXtEncoder` with four stages. Its weights are copied. Class token and final norm
+            of a ViT are left out.
         num_classes: int. Number of classes.
         image_size: int or (height, width). Pixels of the padded images, multiples of the patch size. Defaults to 1024.
         masks: bool. Whether to segment the objects. Defaults to True.
         settings: `DetectorSettings`. Defaults to those for COCO.
         class_counts: Sequence of numbers. Training images per class, for LVIS's federated loss. Defaults to None.
-        window_size: int. Side of the windows of attention in patches. Defaults to 14.
-        global_blocks: Sequence of ints. Blocks with global attention, counted from 0. Defaults to the last one of each
-            quarter of the depth.
+        window_size: int. Side of a ViT's windows of attention in patches. Defaults to 14.
+        global_blocks: Sequence of ints. Blocks of a ViT with global attention, counted from 0. Defaults to the last one
+            of each quarter of the depth.
         drop_path_rate: float in [0, 1). Stochastic depth of the last block. Defaults to 0.1.
         seed: int. Seed of the samples of anchors and regions. Defaults to a random one.
         name: str. Name of the model.
@@ -59,7 +62,8 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         the resized ones. In training a dictionary of losses, float32 scalars.
 
     Raises:
-        ValueError: If `encoder` is not a `ViTEncoder`, or another argument is out of its range.
+        ValueError: If `encoder` is neither a `ViTEncoder` nor a `ConvNeXtEncoder` with four stages, or another argument
+            is out of its range.
 
     Example:
         >>> from keras_siamim.detection import DetectorSettings, MaskRCNN
@@ -73,7 +77,7 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
 
     def __init__(
         self,
-        encoder: ViTEncoder,
+        encoder: ViTEncoder | ConvNeXtEncoder,
         num_classes: int,
         image_size: Size = 1024,
         masks: bool = True,
@@ -93,17 +97,19 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         self.settings = settings or DetectorSettings()
         self.class_counts = None if class_counts is None else [float(count) for count in class_counts]
         policy = self.dtype_policy
-        self.backbone = windowed_vit_of(
-            encoder,
-            self.image_size,
-            window_size,
-            global_blocks,
-            drop_path_rate,
-            dtype=policy,
-            name="backbone",
-        )
-        self.pyramid = SimpleFeaturePyramid(self.settings.pyramid_width, dtype=policy, name="pyramid")
-        strides = [encoder.patch_size * stride for stride in RELATIVE_STRIDES]
+        self.window_size, self.global_blocks, self.drop_path_rate = window_size, global_blocks, drop_path_rate
+        named: dict[str, Any] = {"dtype": policy, "name": "backbone"}
+        pyramid: dict[str, Any] = {"width": self.settings.pyramid_width, "dtype": policy, "name": "pyramid"}
+        if isinstance(encoder, ConvNeXtEncoder):
+            self.backbone = StageMaps(encoder, self.image_size, drop_path_rate, **named)
+            self.pyramid = FeaturePyramid(**pyramid)
+            strides = [*self.backbone.strides, 2 * self.backbone.strides[-1]]
+        else:
+            self.backbone = windowed_vit_of(
+                encoder, self.image_size, window_size, global_blocks, drop_path_rate, **named
+            )
+            self.pyramid = SimpleFeaturePyramid(**pyramid)
+            strides = [encoder.patch_size * stride for stride in RELATIVE_STRIDES]
         self.proposal_head = ProposalHead(
             strides, self.settings.anchor_sizes, self.settings.aspect_ratios, dtype=policy, name="proposal_head"
         )
@@ -249,9 +255,9 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
             "masks": self.masks,
             "settings": dataclasses.asdict(self.settings),
             "class_counts": self.class_counts,
-            "window_size": self.backbone.window_size,
-            "global_blocks": list(self.backbone.global_blocks),
-            "drop_path_rate": self.backbone.drop_path_rate,
+            "window_size": self.window_size,
+            "global_blocks": None if self.global_blocks is None else list(self.global_blocks),
+            "drop_path_rate": self.drop_path_rate,
             "seed": self.seed,
         }
 

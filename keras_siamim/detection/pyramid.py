@@ -1,4 +1,4 @@
-"""Simple feature pyramid (ViTDet, arXiv 2203.16527, section 3): five scales from the last map of a plain ViT."""
+"""Feature pyramids: of one map of a plain ViT (ViTDet, arXiv 2203.16527, section 3), and of the stages of a ConvNet."""
 
 from typing import Any
 
@@ -15,6 +15,65 @@ from keras_siamim.layers.convolution import CHANNELS_LAST, upsampling
 RELATIVE_STRIDES = (1 / 4, 1 / 2, 1, 2, 4)
 # Number of the level with the smallest stride.
 FIRST_LEVEL = 2
+
+
+@keras.saving.register_keras_serializable(package="keras_siamim")
+class FeaturePyramid(keras.layers.Layer):
+    """Feature pyramid network (arXiv 1612.03144) on the four stages of a ConvNet, with a fifth level on top.
+
+    Convolutions have a LayerNorm, as in `SimpleFeaturePyramid`, so that the heads are the same for every encoder.
+
+    Args:
+        width: int. Channels of the maps. Defaults to 256.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        maps: List of four tensors (batch, rows, columns, channels), the largest first, each half as large as the last.
+
+    Returns:
+        List of five maps (batch, rows, columns, width): the sizes of `maps`, and half the last, rounded up.
+
+    Raises:
+        ValueError: If `width` is not a positive integer.
+
+    Example:
+        >>> from keras_siamim.detection.pyramid import FeaturePyramid
+        >>> maps = [keras.ops.ones((1, side, side, 4)) for side in (16, 8, 4, 2)]
+        >>> [tuple(level.shape[1:3]) for level in FeaturePyramid(width=4)(maps)]
+        [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
+    """
+
+    def __init__(self, width: int = 256, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = whole_number("width", width)
+
+    def build(self, shapes):
+        def unit(kernel_size, channels, name):
+            layer = ConvNorm(self.width, kernel_size, dtype=self.dtype_policy, name=name)
+            layer.build((None, None, None, channels))
+            return layer
+
+        levels = range(FIRST_LEVEL, FIRST_LEVEL + len(shapes))
+        self.laterals = [
+            unit(1, shape[-1], f"level_{level}_lateral") for level, shape in zip(levels, shapes, strict=True)
+        ]
+        self.outputs = [unit(3, self.width, f"level_{level}_output") for level in levels]
+
+    def call(self, maps, training=False):
+        fused = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+        for level in range(len(fused) - 1, 0, -1):
+            larger = ops.repeat(ops.repeat(fused[level], 2, axis=1), 2, axis=2)
+            fused[level - 1] = fused[level - 1] + larger
+        levels = [output(x) for output, x in zip(self.outputs, fused, strict=True)]
+        return [*levels, levels[-1][:, ::2, ::2]]
+
+    def compute_output_shape(self, shapes):
+        levels = [(*shape[:3], self.width) for shape in shapes]
+        batch, rows, columns, _ = levels[-1]
+        return [*levels, (batch, -(-rows // 2), -(-columns // 2), self.width)]
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
 
 
 @keras.saving.register_keras_serializable(package="keras_siamim")

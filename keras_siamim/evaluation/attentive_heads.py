@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_siamim.arguments import whole_number
 from keras_siamim.evaluation.features import in_data_format_of
+from keras_siamim.ops.pooling import num_prefix_tokens
 
 _CHANNELS_PER_HEAD = 64  # at least, for encoders of at least this width
 _INITIAL_DEVIATION = 0.02
@@ -122,7 +123,8 @@ def build_heads(
     """
     inputs = tokens = keras.Input(input_shape)
     if encoder is not None:
-        tokens = ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32")[:, 1:]
+        tokens = ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32")
+        tokens = tokens[:, num_prefix_tokens(encoder) :]
     heads = AttentiveHeads(num_probes, num_classes, name="heads")
     model = keras.Model(inputs, heads(tokens))
     # NumPy draws the weights, so that a seed gives the same heads on every backend.

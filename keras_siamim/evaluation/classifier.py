@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_siamim.evaluation.features import in_data_format_of
-from keras_siamim.ops.pooling import check_pooling, pool_tokens
+from keras_siamim.ops.pooling import check_pooling, num_prefix_tokens, pool_tokens
 from keras_siamim.types import Tensor
 
 
@@ -69,7 +69,7 @@ class Classifier(keras.Model):
         Returns:
             (batch, width) floats.
         """
-        return self.head_norm(pool_tokens(tokens, self.pooling))
+        return self.head_norm(pool_tokens(tokens, self.pooling, num_prefix_tokens(self.encoder)))
 
     def call(self, images, training=False):
         tokens = self.encoder(in_data_format_of(self.encoder, images), training=training)

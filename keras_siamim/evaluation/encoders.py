@@ -13,6 +13,7 @@ class SavedModelEncoder:
 
     Attributes:
         image_size: Tuple (height, width) of the images, or `None` if the model accepts any size.
+        num_prefix_tokens: Integer. 1 if the first token is a class token, else 0.
         fingerprint: String. Hash of the exported files, the cache key of `extract_features`.
 
     Args:
@@ -27,6 +28,7 @@ class SavedModelEncoder:
 
         self._run = load_saved_model(path)
         self.image_size: tuple[int, int] | None = self._run.image_size
+        self.num_prefix_tokens: int = self._run.num_prefix_tokens
         digest = hashlib.sha256()
         for file in sorted(Path(path).rglob("*")):
             if file.is_file() and file.name != "fingerprint.pb":
@@ -35,5 +37,5 @@ class SavedModelEncoder:
         self.fingerprint = digest.hexdigest()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the tokens (batch, 1 + patches, width) of images (batch, height, width, 3) float32."""
+        """Return the tokens (batch, tokens, width) of images (batch, height, width, 3) float32."""
         return self._run(images)

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_siamim.backbones import ViTEncoder
 from keras_siamim.files import delete_abandoned, write_atomically
-from keras_siamim.ops.pooling import POOLINGS, check_pooling, pool_tokens
+from keras_siamim.ops.pooling import POOLINGS, check_pooling, num_prefix_tokens, pool_tokens
 from keras_siamim.types import ArrayLike, PathLike, Tensor
 
 # Names of the extracted features: the poolings, and the class token before the final norm.
@@ -28,7 +28,7 @@ class Features(NamedTuple):
     """Frozen features and labels of a split.
 
     Attributes:
-        token: (images, width) float32. Class token.
+        token: (images, width) float32. Class token; (images, 0) for an encoder without one.
         mean: (images, width) float32. Mean of the patch tokens.
         unnormed_token: (images, width) float32. Class token before the encoder's final norm; equal to `token` if the
             encoder has no such norm.
@@ -55,9 +55,12 @@ class Features(NamedTuple):
             (images, width) float32.
 
         Raises:
-            ValueError: If `pooling` is not in `FEATURES`.
+            ValueError: If `pooling` is not in `FEATURES`, or is a class token that the encoder does not have.
         """
-        return getattr(self, check_pooling(pooling, FEATURES))
+        found = getattr(self, check_pooling(pooling, FEATURES))
+        if not found.shape[1]:
+            raise ValueError(f"`pooling` must be 'mean' for an encoder without a class token. Received: {pooling!r}.")
+        return found
 
 
 def in_data_format_of(encoder: keras.Model, images: Tensor) -> Tensor:
@@ -90,9 +93,15 @@ class _PooledEncoder(keras.Model):
             tokens = self.encoder.apply_norm(unnormed)
         else:
             unnormed = tokens = self.encoder(images, training=False)
+        prefix = num_prefix_tokens(self.encoder)
         # In half precision, a mean over many patches would lose digits.
-        mean = pool_tokens(keras.ops.cast(tokens, "float32"), "mean")
-        return pool_tokens(tokens, "token"), mean, pool_tokens(unnormed, "token")
+        mean = pool_tokens(keras.ops.cast(tokens, "float32"), "mean", prefix)
+        return _class_token(tokens, prefix), mean, _class_token(unnormed, prefix)
+
+
+def _class_token(tokens, prefix):
+    """Return the class token (batch, width), or (batch, 0) without one."""
+    return pool_tokens(tokens, "token") if prefix else tokens[:, 0, :0]
 
 
 def fingerprint(encoder: keras.Model | Callable) -> str:
@@ -246,8 +255,9 @@ def _runner(encoder):
 
     def run(images):
         tokens = check_tokens_of(np.asarray(encoder(images), dtype="float32"))
-        token = pool_tokens(tokens, "token")
-        return token, pool_tokens(tokens, "mean"), token
+        prefix = num_prefix_tokens(encoder)
+        token = _class_token(tokens, prefix)
+        return token, pool_tokens(tokens, "mean", prefix), token
 
     return run
 

@@ -16,7 +16,7 @@ from keras_siamim.evaluation.checks import check_labels, first_batch
 from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.evaluation.logits import predict_logits, top1
 from keras_siamim.evaluation.result import EvaluationResult, stopwatch
-from keras_siamim.ops.pooling import check_pooling, pool_tokens
+from keras_siamim.ops.pooling import check_pooling, num_prefix_tokens, pool_tokens
 from keras_siamim.optimizers import LARS
 from keras_siamim.schedules import scaled_learning_rate, warmup_cosine
 from keras_siamim.types import ArrayLike
@@ -107,7 +107,8 @@ def build_probe(
     inputs = x = keras.Input(input_shape)
     if encoder is not None:
         # In half precision, a mean over many patches would lose digits.
-        x = pool_tokens(keras.ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32"), pooling)
+        tokens = keras.ops.cast(encoder(in_data_format_of(encoder, inputs), training=False), "float32")
+        x = pool_tokens(tokens, pooling, num_prefix_tokens(encoder))
     x = keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="probe_norm"
     )(x)

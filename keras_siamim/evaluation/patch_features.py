@@ -17,6 +17,7 @@ from keras_siamim.evaluation.features import (
     run_padded,
 )
 from keras_siamim.ops import patchify
+from keras_siamim.ops.pooling import num_prefix_tokens
 from keras_siamim.types import ArrayLike, PathLike, Tensor
 
 
@@ -172,7 +173,7 @@ class _PatchTokens(keras.Model):
 
     def call(self, images):
         tokens = check_tokens_of(self.encoder(in_data_format_of(self.encoder, images), training=False))
-        return ops.cast(tokens[:, 1:], "float32")
+        return ops.cast(tokens[:, num_prefix_tokens(self.encoder) :], "float32")
 
 
 def patch_token_function(
@@ -192,4 +193,5 @@ def patch_token_function(
     """
     if isinstance(encoder, keras.Model):
         return _PatchTokens(encoder).predict_on_batch
-    return lambda images: check_tokens_of(np.asarray(encoder(images), dtype="float32"))[:, 1:]
+    prefix = num_prefix_tokens(encoder)
+    return lambda images: check_tokens_of(np.asarray(encoder(images), dtype="float32"))[:, prefix:]

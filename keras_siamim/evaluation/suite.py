@@ -67,8 +67,8 @@ def run_protocol(
             augmentation.
         train: `Features` of the train split; `"health"` ignores them.
         test: `Features` of the test split.
-        pooling: String, one of `features.FEATURES`, or `None` for the one that the paper's protocol uses. Defaults to
-            `None`.
+        pooling: String, one of `features.FEATURES`, or `None` for the one that the paper's protocol uses; that of an
+            encoder without a class token is `"mean"`. Defaults to `None`.
         shots: Sequence of mappings. Arguments of `few_shot`, one result each. Defaults to 1% and 10% of the labels.
         paired: `Features` of another view of the first test images, for the alignment in `"health"`, or `None`.
             Defaults to `None`.
@@ -91,7 +91,7 @@ def run_protocol(
     """
     if name not in PROTOCOLS:
         raise ValueError(f"`name` must be one of {', '.join(PROTOCOLS)}. Received: {name!r}.")
-    pooling = check_pooling(pooling or PROTOCOLS[name], FEATURES)
+    pooling = check_pooling(pooling or (PROTOCOLS[name] if test.token.shape[1] else "mean"), FEATURES)
     if name == "health":
         return [health(test.pooled(pooling), paired and paired.pooled(pooling), seed=seed)]
     splits = (train.pooled(pooling), train.labels, test.pooled(pooling), test.labels)

@@ -10,7 +10,7 @@ from keras_siamim.batch import IMAGENET_MEAN, IMAGENET_STD
 from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.evaluation.features import in_data_format_of
 from keras_siamim.objectives.base import Objective
-from keras_siamim.ops.pooling import pool_tokens
+from keras_siamim.ops.pooling import num_prefix_tokens, pool_tokens
 from keras_siamim.types import Tensor
 
 PROBE_IMAGES = 3
@@ -93,8 +93,8 @@ def named_outputs(
         images: (batch, height, width, 3) float32, normalized.
 
     Returns:
-        Dictionary of tensors: `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width). With
-        a head, also `logits` and `probabilities` (batch, classes).
+        Dictionary of tensors: `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width); no
+        `class_token` if the encoder has none. With a head, also `logits` and `probabilities` (batch, classes).
 
     Example:
         >>> encoder = ViTEncoder(image_size=16, patch_size=8, width=8, depth=1, num_heads=1)
@@ -102,7 +102,9 @@ def named_outputs(
         ['class_token', 'patch_tokens', 'pooled']
     """
     tokens = encoder(in_data_format_of(encoder, images), training=False)
-    outputs = {"class_token": tokens[:, 0], "patch_tokens": tokens[:, 1:], "pooled": pool_tokens(tokens, pooling)}
+    prefix = num_prefix_tokens(encoder)
+    outputs = {"class_token": tokens[:, 0]} if prefix else {}
+    outputs |= {"patch_tokens": tokens[:, prefix:], "pooled": pool_tokens(tokens, pooling, prefix)}
     if head is not None:
         outputs["logits"] = head(outputs["pooled"], training=False)
         outputs["probabilities"] = ops.softmax(outputs["logits"])

@@ -47,7 +47,8 @@ def export_saved_model(
     | `image_bytes` | `image_bytes` (batch,) string: JPEG, PNG, GIF, BMP or WebP files | all |
     | `tokens` | `images` (batch, *image_size, 3) float32, normalized | `tokens` (batch, 1 + patches, width) |
 
-    All outputs are `class_token` and `pooled` (batch, width), `patch_tokens` (batch, patches, width) and, with a head,
+    All outputs are `class_token` (if the encoder has one) and `pooled` (batch, width), `patch_tokens` (batch, patches,
+    width) and, with a head,
     `logits` and `probabilities` (batch, classes). They are float32.
 
     On JAX and PyTorch, a new process rebuilds the model under TensorFlow and exports it. The export compares the

@@ -107,6 +107,8 @@ class ServedModel:
     def _tokens(self, images):
         with self._weights.scope():
             outputs = named_outputs(*self._networks, images)
+        if "class_token" not in outputs:
+            return {"tokens": outputs["patch_tokens"]}
         return {"tokens": tf.concat([outputs["class_token"][:, None], outputs["patch_tokens"]], axis=1)}
 
     def save(self, directory: PathLike) -> None:

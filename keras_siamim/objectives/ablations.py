@@ -85,7 +85,7 @@ class MomentumFeatures:
         return model.decoder_width
 
     def __call__(self, model, images, ids, training):
-        tokens = model.target(images, training=training)[:, 1:]
+        tokens = model.target(images, training=training)[:, model.encoder.num_prefix_tokens :]
         return standardize(tokens if ids is None else gather_tokens(tokens, ids), epsilon=1e-5)
 
 
@@ -93,7 +93,8 @@ class KeptMomentumFeatures(MomentumFeatures):
     """Tokens of a momentum branch that sees only the predicted patches: cheaper, with less context."""
 
     def __call__(self, model, images, ids, training):
-        return standardize(model.target(images, ids, training=training)[:, 1:], epsilon=1e-5)
+        tokens = model.target(images, ids, training=training)
+        return standardize(tokens[:, model.encoder.num_prefix_tokens :], epsilon=1e-5)
 
 
 class Pixels:
@@ -143,7 +144,7 @@ class SiameseIMAblation(SiameseIM):
     """SiameseIM with other choices on any of its axes; the defaults are the paper's.
 
     Args:
-        encoder: `ViTEncoder`, trained in place.
+        encoder: `ViTEncoder` or `ConvNeXtEncoder`, trained in place.
         target_view: `"other"` (view 2), `"same"` (view 1 itself, unmasked), or an object like `OtherView`.
         target_image_size: int or (height, width). Size that the target view is resized to: fewer, larger patches at
             the same positions, for a cheaper target. Defaults to None, no resizing.
@@ -210,7 +211,7 @@ class SiameseIMAblation(SiameseIM):
             view = ops.image.resize(view, self.target_image_size, antialias=True, data_format=self.encoder.data_format)
         target_ids = batch.get(keys.TARGET_IDS)
         if target_ids is None and training and self.seed_generator is not None:
-            rows, columns = self.encoder.patch_embedding.grid(view.shape)
+            rows, columns = self.encoder.grid_of(view.shape)
             kept = max(1, round(self.target_keep_ratio * rows * columns))
             target_ids = random_patches(ops.shape(view)[0], rows * columns, kept, self.seed_generator)
         return view, relative_affine, target_ids

@@ -17,7 +17,7 @@ from keras_siamim._backend import (
     local_batch_shards,
     scale_loss_for_replicas,
 )
-from keras_siamim.layers import TokenBatchNorm, TransformerBlock
+from keras_siamim.layers import ConvNeXtBlock, TokenBatchNorm, TransformerBlock
 from keras_siamim.layers.nested import nested_layers
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.objectives.validation import (
@@ -27,7 +27,7 @@ from keras_siamim.objectives.validation import (
     peek,
     require_several_images,
 )
-from keras_siamim.ops.pooling import pool_tokens
+from keras_siamim.ops.pooling import num_prefix_tokens, pool_tokens
 from keras_siamim.optimizers import AdamW, LossScaleOptimizer, unwrap_optimizer
 from keras_siamim.types import Batch, Tensor
 
@@ -108,7 +108,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
         self.train_function = None  # Keras compiles it again
 
     def _blocks(self):
-        return [layer for layer in nested_layers(self) if isinstance(layer, TransformerBlock)]
+        return [layer for layer in nested_layers(self) if isinstance(layer, (TransformerBlock, ConvNeXtBlock))]
 
     @property
     def frozen_variables(self) -> list[keras.Variable]:
@@ -264,7 +264,7 @@ class Objective(SkipNonFiniteSteps, TrainStep, keras.Model):
                 f"by the standard deviation of `keras_siamim.batch`. Received: {len(images)} of dtype {dtype}."
             )
         features = [
-            ops.convert_to_numpy(pool_tokens(ops.cast(tokens, "float32"), pooling))
+            ops.convert_to_numpy(pool_tokens(ops.cast(tokens, "float32"), pooling, num_prefix_tokens(self.encoder)))
             for start in range(0, len(images), batch_size)
             for tokens in [self.encoder.predict_on_batch(images[start : start + batch_size])]
         ]

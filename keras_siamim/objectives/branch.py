@@ -12,11 +12,11 @@ from keras_siamim.types import Tensor
 class SiameseBranch(keras.layers.Layer):
     """Branch of SiameseIM: encoder, linear map to the decoder's width, projector, and the mask token.
 
-    Online and target branch have the same layers. A call maps images to projector tokens (batch, 1 + patches, width),
-    class token first.
+    Online and target branch have the same layers. A call maps images to projector tokens (batch, tokens, width),
+    class token first if the encoder has one.
 
     Args:
-        encoder: `ViTEncoder`.
+        encoder: `ViTEncoder` or `ConvNeXtEncoder`.
         width: int. Width of the projector.
         num_heads: int. Attention heads of the projector.
         depth: int. Blocks of the projector. Defaults to 2.

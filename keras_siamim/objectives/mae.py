@@ -20,8 +20,8 @@ class MAE(Objective):
     """Masked autoencoder (arXiv 2111.06377): predict the pixels of the masked patches from the visible ones.
 
     Args:
-        encoder: `ViTEncoder`, trained in place. The paper's has `final_norm=True`, its released weights
-            `axis_order="columns_first"`; the decoder's positions have the same order.
+        encoder: `ViTEncoder` or `ConvNeXtEncoder`, trained in place. The paper's ViT has `final_norm=True`, its
+            released weights `axis_order="columns_first"`; the decoder's positions have the same order.
         decoder_width: int. Width of the decoder, a multiple of 4 and of `decoder_heads`. Defaults to 512.
         decoder_heads: int. Attention heads of the decoder. Defaults to 16.
         decoder_depth: int. Blocks of the decoder. Defaults to 8.
@@ -113,7 +113,7 @@ class MAE(Objective):
         """Predict the pixels of all patches.
 
         Args:
-            latent: (batch, 1 + visible, width). Tokens of the encoder.
+            latent: (batch, tokens, width). Tokens of the encoder: prefix tokens, then the visible patches.
             visible_ids: (batch, visible) int32.
             image_shape: Shape of the images.
             training: bool. Whether the model trains.
@@ -121,15 +121,15 @@ class MAE(Objective):
         Returns:
             (batch, patches, pixels per patch).
         """
-        grid = self.encoder.patch_embedding.grid(image_shape)
+        grid, prefix = self.encoder.grid_of(image_shape), self.encoder.num_prefix_tokens
         table = sincos_position_table(grid, self.decoder_width, self.encoder.axis_order)
         x = self.embedding(latent)
         mask_token = self.mask_token.repeat(ops.shape(x)[0])
-        patches = restore_tokens(x[:, 1:], visible_ids, mask_token, len(table))
-        x = ops.concatenate([x[:, :1], patches + ops.convert_to_tensor(table, dtype=x.dtype)], axis=1)
+        patches = restore_tokens(x[:, prefix:], visible_ids, mask_token, len(table))
+        x = ops.concatenate([x[:, :prefix], patches + ops.convert_to_tensor(table, dtype=x.dtype)], axis=1)
         for block in self.decoder:
             x = block(x, training=training)
-        return self.head(self.decoder_norm(x))[:, 1:]
+        return self.head(self.decoder_norm(x))[:, prefix:]
 
     def loss_terms(self, outputs):
         return {"loss": masked_pixel_loss(outputs["prediction"], outputs["pixels"], outputs["masked"])}
@@ -138,7 +138,7 @@ class MAE(Objective):
         # Shapes and dtypes alone; `fit` checks values too.
         require_keys(batch, self.batch_keys)
         require_float(batch, keys.VIEW_1)
-        rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
+        rows, columns = self.encoder.grid_of(batch[keys.VIEW_1].shape)
         require_count(batch, keys.VISIBLE_IDS, rows * columns, left_out=1)
 
     def get_config(self):

@@ -19,8 +19,10 @@ from keras_siamim.objectives.validation import require_float, require_keys
 class MoCoBranch(keras.layers.Layer):
     """Branch of MoCo v3: encoder and projector, from images to one vector each, (batch, widths[-1]).
 
+    The projector reads the class token, or a LayerNorm of the mean token of an encoder without one.
+
     Args:
-        encoder: `ViTEncoder`.
+        encoder: `ViTEncoder` or `ConvNeXtEncoder`.
         widths: Sequence of int. Output channels of the projector's layers.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
@@ -30,12 +32,20 @@ class MoCoBranch(keras.layers.Layer):
         self.encoder = encoder
         self.widths = list(widths)
         self.projector = MlpHead(self.widths, dtype=self.dtype_policy, name="projector")
+        self.pooled_norm = None
+        if not encoder.num_prefix_tokens:
+            norm = {"epsilon": 1e-6, "dtype": self.dtype_policy, "name": "pooled_norm"}
+            self.pooled_norm = keras.layers.LayerNormalization(**norm)
 
     def build(self, input_shape=None):
         self.projector.build((None, self.encoder.width))
+        if self.pooled_norm is not None:
+            self.pooled_norm.build((None, self.encoder.width))
 
     def call(self, images, training=False):
-        return self.projector(self.encoder(images, training=training)[:, 0], training=training)
+        tokens = self.encoder(images, training=training)
+        pooled = tokens[:, 0] if self.pooled_norm is None else self.pooled_norm(ops.mean(tokens, axis=1))
+        return self.projector(pooled, training=training)
 
     def get_config(self):
         encoder = keras.saving.serialize_keras_object(self.encoder)
@@ -51,7 +61,8 @@ class MoCoV3(MomentumObjective):
     """MoCo v3 (arXiv 2104.02057): identify the momentum branch's vector of another view of the same image.
 
     Args:
-        encoder: `ViTEncoder`, trained in place; the paper's has `final_norm=True`. The part that users keep.
+        encoder: `ViTEncoder` or `ConvNeXtEncoder`, trained in place. The part that users keep. The paper's ViT has
+            `final_norm=True`.
         projector_width: int. Hidden channels of the projector (three dense layers) and the predictor (two). Defaults to
             4096.
         embedding_width: int. Channels of the vectors. Defaults to 256.

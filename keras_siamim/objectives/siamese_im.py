@@ -28,7 +28,7 @@ class SiameseIM(MomentumObjective):
     view 2, given only the positions of view 2's patches relative to view 1. `SiameseIMAblation` varies single steps.
 
     Args:
-        encoder: `ViTEncoder`, trained in place; the part that users keep.
+        encoder: `ViTEncoder` or `ConvNeXtEncoder`, trained in place; the part that users keep.
         decoder_width: int. Width of projector and decoder, a multiple of 4 and of `decoder_heads`. Defaults to 768.
         decoder_heads: int. Attention heads of projector and decoder. Defaults to 16.
         projector_depth: int. Blocks of the projector. Defaults to 2.
@@ -122,16 +122,17 @@ class SiameseIM(MomentumObjective):
         self._check_shapes(batch)
         view_1, visible_ids = batch[keys.VIEW_1], batch[keys.VISIBLE_IDS]
         view_2, relative_affine, target_ids = self.select_target(batch, training)
-        grid_1, grid_2 = (self.encoder.patch_embedding.grid(view.shape) for view in (view_1, view_2))
+        grid_1, grid_2 = (self.encoder.grid_of(view.shape) for view in (view_1, view_2))
 
         # Online branch: the visible patches of view 1.
         encoded = self.encoder(view_1, visible_ids, training=training)
         projected = self.online.project(encoded, training=training)
 
         # Decoder: projected tokens at their own positions, and one mask token per patch of view 2 at its position
-        # relative to view 1 (section 3.2). The class token has no position.
+        # relative to view 1 (section 3.2). The class token, if there is one, has no position.
         table = ops.convert_to_tensor(sincos_position_table(grid_1, self.decoder_width), dtype=projected.dtype)
-        tokens = [projected[:, :1], projected[:, 1:] + ops.take(table, visible_ids, axis=0)]
+        prefix = self.encoder.num_prefix_tokens
+        tokens = [projected[:, :prefix], projected[:, prefix:] + ops.take(table, visible_ids, axis=0)]
         positions = self.embed_positions(relative_affine, grid_1, grid_2)
         if target_ids is not None:
             positions = gather_tokens(positions, target_ids)
@@ -177,7 +178,7 @@ class SiameseIM(MomentumObjective):
 
     def target_features(self, images: Tensor, target_ids: Tensor | None = None, training: bool = False) -> Tensor:
         """Return the momentum branch's standardized patch tokens, (batch, patches, decoder_width) float32."""
-        tokens = self.target(images, training=training)[:, 1:]
+        tokens = self.target(images, training=training)[:, self.encoder.num_prefix_tokens :]
         return standardize(tokens if target_ids is None else gather_tokens(tokens, target_ids), epsilon=1e-5)
 
     @property
@@ -212,7 +213,7 @@ class SiameseIM(MomentumObjective):
         require_keys(batch, self.batch_keys)
         for key in {keys.VIEW_1, keys.VIEW_2} & set(self.batch_keys):
             require_float(batch, key)
-        rows, columns = self.encoder.patch_embedding.grid(batch[keys.VIEW_1].shape)
+        rows, columns = self.encoder.grid_of(batch[keys.VIEW_1].shape)
         require_count(batch, keys.VISIBLE_IDS, rows * columns)
 
     def get_config(self):

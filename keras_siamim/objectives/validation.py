@@ -216,7 +216,7 @@ def check_batch(
         if key in required:
             require_float(batch, key)
             _require_finite(batch, key)
-            grid = encoder.patch_embedding.grid(batch[key].shape)
+            grid = encoder.grid_of(batch[key].shape)
             patches[key] = grid[0] * grid[1]
     if target_image_size is not None:
         rows, columns = checked_grid(*target_image_size, encoder.patch_size)

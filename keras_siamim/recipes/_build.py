@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_siamim.backbones import ViTEncoder
 from keras_siamim.data.masking import Masking
 from keras_siamim.optimizers import AdamW, LossScaleOptimizer
-from keras_siamim.recipes._recipe import ABLATIONS, OBJECTIVES, Recipe
+from keras_siamim.recipes._recipe import ABLATIONS, BACKBONES, OBJECTIVES, Recipe
 from keras_siamim.schedules import CosineMomentum, warmup_cosine
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ def build_model(recipe: Recipe, total_steps: int) -> keras.Model:
         >>> type(model).__name__, model.encoder.grid
         ('SiameseIM', (4, 4))
     """
-    encoder = ViTEncoder(image_size=recipe.image_size, dtype=recipe.dtype, name="encoder", **recipe.encoder)
+    backbone = BACKBONES[recipe.backbone]
+    encoder = backbone(image_size=recipe.image_size, dtype=recipe.dtype, name="encoder", **recipe.encoder)
     arguments = dict(recipe.model)
     if recipe.target_momentum is not None:
         cosine = recipe.momentum_schedule == "cosine"

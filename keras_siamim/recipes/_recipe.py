@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_siamim import objectives
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
 from keras_siamim.data.masking import Masking
 from keras_siamim.data.views.recipe import ViewRecipe
 from keras_siamim.optimizers import AdamW
@@ -17,6 +17,8 @@ from keras_siamim.schedules import scaled_learning_rate
 
 # Objectives by name.
 OBJECTIVES = {"SiameseIM": objectives.SiameseIM, "MAE": objectives.MAE, "MoCoV3": objectives.MoCoV3}
+# Encoders by name.
+BACKBONES = {"ViT": ViTEncoder, "ConvNeXt": ConvNeXtEncoder}
 # Objectives with single steps varied, built where a recipe's `model` names one of their arguments.
 ABLATIONS = {"SiameseIM": objectives.SiameseIMAblation}
 # Courses of the target momentum after its first value.
@@ -31,6 +33,7 @@ class Recipe:
 
     Args:
         objective: String. Name of the objective, a key of `OBJECTIVES`. Defaults to `"SiameseIM"`.
+        backbone: String. Name of the encoder's architecture, a key of `BACKBONES`. Defaults to `"ViT"`.
         image_size: Integer or tuple (height, width). Size of both views in pixels. Defaults to 224.
         epochs: Positive integer. Number of passes over the images.
         warmup: Float in [0, 1). Fraction of the epochs with a rising learning rate. Defaults to 0.1.
@@ -42,7 +45,7 @@ class Recipe:
             target. Defaults to 0.995.
         momentum_schedule: `"cosine"` raises the target momentum to 1 over the run, `"constant"` keeps it. Defaults to
             `"cosine"`.
-        encoder: Dictionary. Arguments of `ViTEncoder`. Defaults to none.
+        encoder: Dictionary. Arguments of the encoder. Defaults to none.
         model: Dictionary. Arguments of the objective. Defaults to none.
         optimizer: Dictionary. Arguments of `AdamW`. Defaults to none.
         view_1: Dictionary. Arguments of `ViewRecipe` for the online view. Defaults to none.
@@ -63,6 +66,7 @@ class Recipe:
     """
 
     objective: str = "SiameseIM"
+    backbone: str = "ViT"
     image_size: int | tuple[int, int] = 224
     epochs: int
     warmup: float = 0.1
@@ -91,6 +95,8 @@ class Recipe:
         """
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}. Received: {self.objective!r}.")
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"`backbone` must be one of {', '.join(BACKBONES)}. Received: {self.backbone!r}.")
         if self.momentum_schedule not in MOMENTUM_SCHEDULES:
             raise ValueError(
                 f"`momentum_schedule` must be one of {', '.join(MOMENTUM_SCHEDULES)}. Received: "
@@ -114,6 +120,14 @@ class Recipe:
         return self.warmup * self.epochs if self.warmup_epochs is None else self.warmup_epochs
 
     @property
+    def patch_size(self) -> int:
+        """Side of a patch or grid cell in pixels: the unit of masking."""
+        values = {**SECTIONS["encoder"](self), **self.encoder}
+        if self.backbone == "ViT":
+            return values["patch_size"]
+        return values["stem"] * 2 ** (len(values["widths"]) - 1)
+
+    @property
     def learning_rate(self) -> float:
         """Peak learning rate: the base learning rate scaled to the batch size."""
         return scaled_learning_rate(self.base_learning_rate, self.batch_size)
@@ -133,6 +147,7 @@ class Recipe:
 
         Args:
             changes: Dictionary from keys to values. The key `"encoder.depth"` is the entry `depth` of `encoder`.
+                Another `backbone` starts with an empty `encoder`, because its arguments are others.
 
         Returns:
             A new `Recipe`.
@@ -146,6 +161,9 @@ class Recipe:
             >>> recipe.override({"epochs": 3, "view_1.hue": 0.05}).epochs
             3
         """
+        if changes.get("backbone", self.backbone) != self.backbone:
+            other = dataclasses.replace(self, backbone=changes["backbone"], encoder={})
+            return other.override({key: value for key, value in changes.items() if key != "backbone"})
         known = self.keys()
         fields: dict[str, Any] = {}
         for key, value in changes.items():
@@ -201,7 +219,7 @@ def _model_arguments(objective):
 
 # Functions from a recipe to the permitted entries of each of its dictionaries, with their defaults.
 SECTIONS = {
-    "encoder": lambda recipe: _arguments(ViTEncoder, "image_size"),
+    "encoder": lambda recipe: _arguments(BACKBONES[recipe.backbone], "image_size"),
     "model": lambda recipe: _model_arguments(recipe.objective),
     "optimizer": lambda recipe: {**_arguments(AdamW, "learning_rate"), "global_clipnorm": None},
     "view_1": lambda recipe: _arguments(ViewRecipe),

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 POSITIVE_INTEGERS = (
     *("epochs", "batch_size", "accumulation_steps", "encoder.patch_size", "encoder.width", "encoder.depth"),
-    *("encoder.num_heads", "encoder.channels", "model.decoder_width", "model.decoder_heads", "model.decoder_depth"),
+    *(
+        "encoder.num_heads",
+        "encoder.stem",
+        "encoder.channels",
+        "model.decoder_width",
+        "model.decoder_heads",
+        "model.decoder_depth",
+    ),
     *("model.projector_width", "model.embedding_width", "masking.min_block"),
 )
 NON_NEGATIVE_INTEGERS = ("seed", "model.projector_depth")
@@ -104,9 +111,10 @@ def check_values(recipe: Recipe) -> None:
 
 def _check_sizes(recipe, sides, values):
     """Raise `ValueError` if a patch size or a number of heads does not divide its size or width."""
-    pairs = [("image_size", side, "encoder.patch_size", values.get("encoder.patch_size", 16)) for side in sides] + [
-        ("encoder.width", values.get("encoder.width", 768), "encoder.num_heads", values.get("encoder.num_heads", 12)),
-    ]
+    pairs = [("image_size", side, "encoder.patch_size", recipe.patch_size) for side in sides]
+    if recipe.backbone == "ViT":
+        heads = values.get("encoder.num_heads", 12)
+        pairs.append(("encoder.width", values.get("encoder.width", 768), "encoder.num_heads", heads))
     if recipe.objective == "SiameseIM":
         heads = values.get("model.decoder_heads", 16)
         pairs.append(("model.decoder_width", values.get("model.decoder_width", 768), "model.decoder_heads", heads))

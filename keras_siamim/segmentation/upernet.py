@@ -1,4 +1,4 @@
-"""UPerNet on a pre-trained ViT."""
+"""UPerNet on a pre-trained encoder."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from keras import ops
 
 from keras_siamim._backend import TrainStep, broadcast_initial_state, scale_loss_for_replicas
 from keras_siamim.arguments import height_and_width, whole_number
-from keras_siamim.backbones import ViTEncoder
+from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
+from keras_siamim.backbones.stage_maps import StageMaps
 from keras_siamim.evaluation.mean_iou import IGNORE
 from keras_siamim.objectives.skipped_steps import SkipNonFiniteSteps
 from keras_siamim.segmentation.backbone import feature_maps_of
@@ -23,21 +24,23 @@ from keras_siamim.types import Size
 
 @keras.saving.register_keras_serializable(package="keras_siamim")
 class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
-    """UPerNet (arXiv 1807.10221) that segments images with the features of a pre-trained ViT, all of it trained.
+    """UPerNet (arXiv 1807.10221) that segments images with the features of a pre-trained encoder, all of it trained.
 
-    It follows mmsegmentation's configuration for MAE, the protocol of the paper's ADE20k results: four maps from inside
-    the encoder, relative position biases that start at zero, a neck to four sizes, UPerHead, and an auxiliary head on
-    the third map. `fit` takes batches (images, labels): images (batch, *crop_size, channels) float, normalized, and
-    labels (batch, *crop_size) integers. Compile it with `keras_siamim.optimizers.LayerDecayAdamW` and no loss.
+    For a ViT it follows mmsegmentation's configuration for MAE, the protocol of the paper's ADE20k results: four
+    maps from inside the encoder, relative position biases that start at zero, a neck to four sizes, UPerHead, and
+    an auxiliary head on the third map. The maps of a ConvNeXt are its four stages, without a neck. `fit` takes
+    batches (images, labels): images (batch, *crop_size, channels) float, normalized, and labels (batch, *crop_size)
+    integers. Compile it with `keras_siamim.optimizers.LayerDecayAdamW` and no loss.
 
     Args:
-        encoder: `ViTEncoder`. Its weights are copied; its final norm is left out, and its positions are resized.
+        encoder: `ViTEncoder`, or `ConvNeXtEncoder` with four stages. Its weights are copied. The final norm of a ViT is
+            left out, and its positions are resized.
         num_classes: int, 2 or more. Number of classes, at most 255.
         crop_size: int or (height, width). Pixels of its input, multiples of the patch size. Defaults to 512.
         head_width: int. Channels inside the head. Defaults to the encoder's width.
         auxiliary_width: int. Channels inside the auxiliary head. Defaults to 256.
-        taps: Sequence of four ints. Blocks whose outputs are read, counted from 1. Defaults to 1/3, 1/2, 2/3 and all of
-            the depth.
+        taps: Sequence of four ints. Blocks of a ViT whose outputs are read, counted from 1. Defaults to 1/3, 1/2, 2/3
+            and all of the depth. None for a ConvNeXt.
         pool_scales: Sequence of ints. Sides of the maps of pyramid pooling. Defaults to 1, 2, 3, 6.
         drop_path_rate: float in [0, 1). Stochastic depth of the last block. Defaults to 0.1.
         dropout: float in [0, 1). Rate of dropped channels before the logits. Defaults to 0.1.
@@ -51,11 +54,12 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         training: bool. Whether to apply dropout, stochastic depth and batch statistics. Defaults to False.
 
     Returns:
-        Logits (batch, rows, columns, num_classes) float32 with four rows per patch, or in training a dictionary of
-        these `"logits"` and the `"auxiliary_logits"`.
+        Logits (batch, rows, columns, num_classes) float32 of the size of the largest map, with four rows per patch of a
+        ViT, or in training a dictionary of these `"logits"` and the `"auxiliary_logits"`.
 
     Raises:
-        ValueError: If `encoder` is not a `ViTEncoder`, or another argument is out of its range.
+        ValueError: If `encoder` is neither a `ViTEncoder` nor a `ConvNeXtEncoder` with four stages, or another argument
+            is out of its range.
 
     Example:
         >>> from keras_siamim.segmentation import UPerNet
@@ -67,7 +71,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
 
     def __init__(
         self,
-        encoder: ViTEncoder,
+        encoder: ViTEncoder | ConvNeXtEncoder,
         num_classes: int,
         crop_size: Size = 512,
         head_width: int | None = None,
@@ -92,9 +96,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
                 f"`crop_size` must be multiples of the encoder's patch size, {patch_size}. Received: {crop_size}."
             )
         policy = self.dtype_policy
-        self.backbone = feature_maps_of(encoder, self.crop_size, taps, drop_path_rate, dtype=policy, name="backbone")
-        if len(self.backbone.taps) != 4:
-            raise ValueError(f"`taps` must be four blocks. Received: {list(self.backbone.taps)}.")
+        self.backbone, self.neck = self._backbone_and_neck(encoder, taps, drop_path_rate)
         self.head_width = whole_number("head_width", head_width or encoder.width)
         self.auxiliary_width = whole_number("auxiliary_width", auxiliary_width)
         self.pool_scales = tuple(pool_scales)
@@ -105,7 +107,6 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         # The encoder itself would be saved a second time.
         self._encoder = json.dumps(keras.saving.serialize_keras_object(encoder))
         self._channels = encoder.channels
-        self.neck = MultiScaleNeck(dtype=policy, name="neck")
         self.head = UPerHead(num_classes, self.head_width, pool_scales, dropout, dtype=policy, name="head")
         self.auxiliary_head = AuxiliaryHead(num_classes, auxiliary_width, dropout, dtype=policy, name="auxiliary_head")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in ("main_loss", "auxiliary_loss")}
@@ -116,15 +117,36 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         # The constructor calls this, so that every model has its weights from the start.
         if self.built:
             return
-        maps = [(None, *self.backbone.grid, self.backbone.width)] * 4
-        self.neck.build(maps)
-        scaled = self.neck.compute_output_shape(maps)
-        self.head.build(scaled)
-        self.auxiliary_head.build(scaled[2])
+        maps = self._map_shapes(images_shape)
+        self.head.build(maps)
+        self.auxiliary_head.build(maps[2])
         self.built = True
 
+    def _backbone_and_neck(self, encoder, taps, drop_path_rate):
+        named = {"dtype": self.dtype_policy, "name": "backbone"}
+        if isinstance(encoder, ConvNeXtEncoder):
+            if taps is not None:
+                raise ValueError(
+                    f"`taps` must be None for a ConvNeXtEncoder, whose taps are its stages. Received: {taps}."
+                )
+            return StageMaps(encoder, self.crop_size, drop_path_rate, **named), None
+        backbone = feature_maps_of(encoder, self.crop_size, taps, drop_path_rate, **named)
+        if len(backbone.taps) != 4:
+            raise ValueError(f"`taps` must be four blocks. Received: {list(backbone.taps)}.")
+        neck = MultiScaleNeck(dtype=self.dtype_policy, name="neck")
+        neck.build([(None, *backbone.grid, backbone.width)] * 4)
+        return backbone, neck
+
+    def _map_shapes(self, images_shape):
+        """Return the shapes of the four maps that the heads read."""
+        if self.neck is None:
+            return self.backbone.compute_output_shape(images_shape)
+        return self.neck.compute_output_shape([(images_shape[0], *self.backbone.grid, self.backbone.width)] * 4)
+
     def call(self, images, training=False):
-        scaled = self.neck(self.backbone(images, training=training), training=training)
+        scaled = self.backbone(images, training=training)
+        if self.neck is not None:
+            scaled = self.neck(scaled, training=training)
         logits = ops.cast(self.head(scaled, training=training), "float32")
         if not training:
             return logits
@@ -170,8 +192,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
         return slide(predict, image, self.crop_size, strides)
 
     def compute_output_shape(self, images_shape):
-        rows, columns = self.backbone.grid
-        return (images_shape[0], 4 * rows, 4 * columns, self.num_classes)
+        return (*self._map_shapes(images_shape)[0][:3], self.num_classes)
 
     def get_compile_config(self):
         # Each backend decides how to compile: JAX's choice would be slow on PyTorch.
@@ -186,7 +207,7 @@ class UPerNet(SkipNonFiniteSteps, TrainStep, keras.Model):
             "crop_size": list(self.crop_size),
             "head_width": self.head_width,
             "auxiliary_width": self.auxiliary_width,
-            "taps": list(self.backbone.taps),
+            "taps": None if self.neck is None else list(self.backbone.taps),
             "pool_scales": list(self.pool_scales),
             "drop_path_rate": self.drop_path_rate,
             "dropout": self.dropout,

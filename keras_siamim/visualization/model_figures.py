@@ -45,7 +45,7 @@ class ModelFigures:
     """Figures of an objective on one batch; each call of a figure uses the present weights.
 
     Args:
-        model: Objective with a `ViTEncoder` for channels-last images.
+        model: Objective with an encoder for channels-last images.
         batch: Dictionary of NumPy arrays with the keys of `model.batch_keys`, see `keras_siamim.batch`. All its images
             count in the numbers; the first ones are drawn.
         drawn: Integer. Number of images to draw. Defaults to 4.
@@ -69,17 +69,18 @@ class ModelFigures:
         self.images = images[:drawn]
         # The other image of each pair: the other view, or else the next image.
         self.others = self.batch.get(batch_keys.VIEW_2, np.roll(images, -1, axis=0))[:drawn]
-        self._encode = compile_inference(self.encoder, self._tokens_and_attention)
-        self._tokens = compile_inference(self.encoder, lambda x: self.encoder(x, training=False)[:, 1:])
+        self._attention = compile_inference(self.encoder, lambda x: self.encoder.class_attention(x))
+        self._tokens = compile_inference(self.encoder, self._patch_tokens)
         self._predict = compile_inference(model, lambda batch: model(batch, training=False))
 
     def figures(self) -> dict[str, Callable[[], Figure]]:
         """Return the functions that draw the figures of this kind of model, by name."""
         found: dict[str, Callable[[], Figure]] = {
             "token_pca": self.token_pca,
-            "attention": self.attention,
             "correspondence": self.correspondence,
         }
+        if self.encoder.num_prefix_tokens:
+            found["attention"] = self.attention
         if isinstance(self.model, MAE):
             found["reconstruction"] = self.reconstruction
         elif isinstance(self.model, SiameseIM):
@@ -95,15 +96,14 @@ class ModelFigures:
 
     def attention(self) -> Figure:
         """Draw the attention of the class token per head."""
-        _, attention = self._encode(self.images)
-        return Figure(draw_attention(self.images, attention, self._grid(self.images)), {})
+        return Figure(draw_attention(self.images, self._attention(self.images), self._grid(self.images)), {})
 
     def correspondence(self) -> Figure:
         """Draw the nearest patches of two views of an image, and of two different images."""
         half = max(1, len(self.images) // 2)
         first = np.concatenate([self.images[:half], self.images[:half]])
         second = np.concatenate([self.others[:half], np.roll(self.others, -1, axis=0)[:half]])
-        tokens_1, tokens_2 = (self._encode(images)[0] for images in (first, second))
+        tokens_1, tokens_2 = (self._tokens(images) for images in (first, second))
         return Figure(draw_correspondence(first, second, tokens_1, tokens_2, self._grid(first)), {})
 
     def prediction(self) -> Figure:
@@ -141,11 +141,11 @@ class ModelFigures:
         image = draw_reconstruction(images, prediction, masked[: self.drawn], self.encoder.patch_size, normalized)
         return Figure(image, {})
 
-    def _tokens_and_attention(self, images):
-        return self.encoder(images, training=False)[:, 1:], self.encoder.class_attention(images)
+    def _patch_tokens(self, images):
+        return self.encoder(images, training=False)[:, self.encoder.num_prefix_tokens :]
 
     def _grid(self, images):
-        return self.encoder.patch_embedding.grid(images.shape)
+        return self.encoder.grid_of(images.shape)
 
 
 def _resized(images, size):

@@ -22,14 +22,15 @@ from keras_siamim.recipes import (
 
 def toy(recipe):
     """Return the recipe with small sizes, so that it trains quickly."""
-    patch_size = recipe.keys()["encoder.patch_size"]
     small = {
-        "image_size": 4 * patch_size,
+        "image_size": 4 * recipe.patch_size,
         "batch_size": 4,
         "accumulation_steps": 1,
         "encoder.width": 24,
         "encoder.depth": 1,
         "encoder.num_heads": 3,
+        "encoder.widths": (4,) * len(recipe.encoder.get("widths", ())),
+        "encoder.depths": (1,) * len(recipe.encoder.get("depths", ())),
         "masking.min_block": 2,
     }
     widths = {"decoder_width": 16, "decoder_heads": 2, "projector_width": 16, "embedding_width": 8}
@@ -62,6 +63,16 @@ def test_mixed_float16_scales_the_loss():
     recipe = toy(load_recipe("digits_tiny", dtype="mixed_float16"))
     model = compile_model(build_model(recipe, 10), recipe, 10)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_another_backbone_starts_with_its_own_arguments():
+    recipe = load_recipe("siamese_im_vit_mini_32px", backbone="ConvNeXt", **{"encoder.widths": [8, 16]})
+    assert recipe.encoder == {"widths": [8, 16]}
+    assert recipe.patch_size == 8
+    with pytest.raises(ValueError, match="'encoder.num_heads'"):
+        recipe.override({"encoder.num_heads": 2})
+    with pytest.raises(ValueError, match="`backbone` must be one of ViT, ConvNeXt. Received: 'ResNet'"):
+        recipe.override({"backbone": "ResNet"})
 
 
 def test_overrides_reach_what_they_name():
