@@ -145,8 +145,9 @@ class LogLine(keras.callbacks.Callback):
         logs = dict(logs or {})
         if self._batches > 1:
             logs.setdefault("seconds_per_step", self._seconds_per_step(self._last_end))
-        # The first epoch includes compilation: it counts only as long as there is no other.
-        timed = self._epoch_seconds[1:] or self._epoch_seconds
+        # The first epoch includes compilation: as long as there is no other, the steps after the first one count.
+        per_step = logs.get("seconds_per_step", self._epoch_seconds[0] / max(self._batches, 1))
+        timed = self._epoch_seconds[1:] or [float(per_step) * self._batches]
         left = sum(timed) / len(timed) * (self._last_epoch() - epoch - 1)
         self.report(f"epoch {epoch + 1}/{self._last_epoch()} · {format_logs(logs, left if left else None)}")
 

@@ -200,7 +200,11 @@ def _sizes(sides):
     ratio = np.median(_ratios(sides))
     shapes = f"{(sides[:, 1] > sides[:, 0]).mean():.0%} wide, {(sides[:, 1] < sides[:, 0]).mean():.0%} tall"
     return [
-        ("most frequent size", f"{width} x {height}", f"{count / len(sides):.0%} of the images, {len(counts):,} sizes"),
+        (
+            "most frequent size",
+            f"{width} x {height}",
+            f"{count / len(sides):.0%} of the images, {len(counts):,} size{'s'[: len(counts) - 1]}",
+        ),
         ("smallest, largest", f"{low[1]} x {low[0]}, {high[1]} x {high[0]}", "by number of pixels"),
         ("shorter side", f"{int(np.median(short))}", f"median; 5% are below {int(np.quantile(short, 0.05))}"),
         ("long : short side", f"{ratio:.2f}", f"median; {shapes}"),

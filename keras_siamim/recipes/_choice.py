@@ -143,7 +143,7 @@ def expected_cost(
         >>> from keras_siamim.recipes import load_recipe
         >>> rows = expected_cost(load_recipe("siamese_im_vit_mini_32px"), 50_000, rate=1e11, memory=2**32)
         >>> [(name, value) for name, value, _ in rows]
-        [('memory', '0.5 GiB'), ('time', 'about 2.0 h')]
+        [('memory', '483 MiB'), ('time', 'about 2.0 h')]
     """
     activations = recipe.batch_size // recipe.accumulation_steps * bytes_per_pair(recipe)
     weights = bytes_of_weights(recipe)
@@ -159,7 +159,7 @@ def expected_cost(
 
 
 def _gibibytes(count):
-    return f"{count / 2**30:.1f} GiB" if count >= 0.1 * 2**30 else f"{count / 2**20:.0f} MiB"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def _architecture(images, short_side, accelerator):

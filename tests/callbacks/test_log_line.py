@@ -35,8 +35,8 @@ def test_missing_numbers_are_left_out():
     assert format_logs({}) == ""
 
 
-def run(monkeypatch, epochs, steps, seconds, **arguments):
-    """Report epochs of steps that take `seconds` each."""
+def run(monkeypatch, epochs, steps, seconds, compilation=0.0, **arguments):
+    """Report epochs of steps that take `seconds` each, and the first one `compilation` more."""
     now, lines = [0.0], []
     monkeypatch.setattr(log_line, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     line = LogLine(report=lines.append, **{"first_seconds": 1e9, **arguments})
@@ -45,14 +45,14 @@ def run(monkeypatch, epochs, steps, seconds, **arguments):
     for epoch in range(epochs):
         line.on_epoch_begin(epoch)
         for step in range(steps):
-            now[0] += seconds
+            now[0] += seconds + (compilation if not epoch and not step else 0)
             line.on_train_batch_end(step, {"loss": 0.5})
         line.on_epoch_end(epoch, {"loss": 0.5})
     return lines
 
 
 def test_every_epoch_has_its_time_per_step_and_the_time_left(monkeypatch):
-    assert run(monkeypatch, epochs=2, steps=10, seconds=2.0) == [
+    assert run(monkeypatch, epochs=2, steps=10, seconds=2.0, compilation=30.0) == [
         "epoch 1/2 · loss 0.5000 · 2000 ms/step · 20 s left",
         "epoch 2/2 · loss 0.5000 · 2000 ms/step",
     ]

@@ -60,7 +60,7 @@ def test_the_memory_of_weights_is_about_that_of_the_model():
 def test_the_cost_is_that_of_the_batches_that_are_trained():
     recipe = load_recipe("siamese_im_vit_mini_32px", epochs=10, batch_size=64)
     (_, memory, why), (_, time, _) = expected_cost(recipe, 100, rate=1e9, memory=2.0**32)
-    assert memory == "0.2 GiB"
+    assert memory == "252 MiB"
     assert why.endswith("; 4.0 GiB are free")
     assert time == "about 11 min"  # 10 x 64 pairs of 0.47e9 operations, at 45% of the rate
     assert expected_cost(recipe.override({"accumulation_steps": 8}), 100)[0][1] == "50 MiB"
