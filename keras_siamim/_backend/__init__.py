@@ -13,6 +13,7 @@
 `broadcast_initial_state(model)`: copy the state of the first process's model and optimizer to all processes.
 `compile_inference(layer, function)`: `function`, which calls `layer`, compiled for NumPy arrays; it changes no state.
 `has_accelerator()`: whether training runs on a GPU or TPU.
+`free_accelerator_memory()`: free bytes of the GPU or TPU, or None if they are unknown.
 `tensorflow.load_saved_model(path)`: a function that runs an exported encoder by TensorFlow, for all backends.
 """
 
@@ -43,6 +44,7 @@ local_batch_shards = _backend.local_batch_shards
 broadcast_initial_state = _backend.broadcast_initial_state
 compile_inference = _backend.compile_inference
 has_accelerator = _backend.has_accelerator
+free_accelerator_memory = _backend.free_accelerator_memory
 
 __all__ = [
     "Distribution",
@@ -51,6 +53,7 @@ __all__ = [
     "compile_inference",
     "concat_over_replicas",
     "mean_over_replicas",
+    "free_accelerator_memory",
     "gradient_replicas",
     "has_accelerator",
     "local_batch_shards",

@@ -126,6 +126,12 @@ def has_accelerator() -> bool:
     return jax.default_backend() != "cpu"
 
 
+def free_accelerator_memory() -> float | None:
+    """Return the free memory of the first GPU or TPU in bytes, or None without one."""
+    found = jax.local_devices()[0].memory_stats() or {}
+    return float(found["bytes_limit"] - found.get("bytes_in_use", 0)) if "bytes_limit" in found else None
+
+
 def set_up(devices: int | None = None, layout: tuple[int, dict[str, Any]] | None = None) -> Distribution:
     """Join the `JAX_NUM_PROCESSES` processes of the run and distribute over their devices.
 

@@ -146,6 +146,11 @@ def has_accelerator() -> bool:
     return bool(tf.config.list_physical_devices("GPU") or os.environ.get("TPU_NAME"))
 
 
+def free_accelerator_memory() -> float | None:
+    """Return None: TensorFlow does not tell the free memory of a GPU or TPU."""
+    return None
+
+
 def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:
     """Select the `tf.distribute` strategy for the available devices.
 

@@ -142,6 +142,11 @@ def has_accelerator() -> bool:
     return torch.cuda.is_available()
 
 
+def free_accelerator_memory() -> float | None:
+    """Return the free memory of the first GPU or TPU in bytes, or None without one."""
+    return float(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+
+
 def set_up(devices: int | None = None, layout: tuple | None = None) -> Distribution:
     """Join the other processes that `torchrun` started, each with its own device.
 

@@ -76,16 +76,19 @@ def print_line(line: str) -> None:
 class LogLine(keras.callbacks.Callback):
     """Callback that reports one readable line per epoch, and during long epochs one per `every_seconds`.
 
+    The first line of a run comes after `first_seconds` at most, with an estimate of the time left.
+
     Use it in place of the progress bar (`verbose=0`), after all callbacks that add to the logs. It measures the time
     per step itself unless a callback such as `DataWaitMonitor` has logged `seconds_per_step`.
 
     Args:
         epochs: Integer. Epochs of the complete run, for the time left. Defaults to None, those of `fit`.
         every_seconds: Float above 0. Time between two lines within an epoch. Defaults to 60.
+        first_seconds: Float above 0. Time from the first batch to the first line of a run. Defaults to 5.
         report: Function of one line of text. Defaults to printing.
 
     Raises:
-        ValueError: If `every_seconds` is not positive.
+        ValueError: If a time is not positive.
 
     Example:
         >>> model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
@@ -99,17 +102,21 @@ class LogLine(keras.callbacks.Callback):
         self,
         epochs: int | None = None,
         every_seconds: float = 60.0,
+        first_seconds: float = 5.0,
         report: Callable[[str], object] = print_line,
     ):
         super().__init__()
-        if not every_seconds > 0:
-            raise ValueError(f"`every_seconds` must be above 0. Received: {every_seconds}.")
+        for name, value in (("every_seconds", every_seconds), ("first_seconds", first_seconds)):
+            if not value > 0:
+                raise ValueError(f"`{name}` must be above 0. Received: {value}.")
         self.epochs = epochs
         self.every_seconds = every_seconds
+        self.first_seconds = first_seconds
         self.report = report
 
     def on_train_begin(self, logs=None):
         self._epoch_seconds: list[float] = []
+        self._is_first = True
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._batches = epoch, 0
@@ -121,21 +128,26 @@ class LogLine(keras.callbacks.Callback):
         now = self._last_end = time.perf_counter()
         if self._first_end is None:
             self._first_end = now  # the first batch of a run compiles
-        elif now - self._reported >= self.every_seconds:
-            self._reported = now
-            steps = self.params.get("steps")
+        elif now - self._reported >= self.every_seconds or (
+            self._is_first and now - self._first_end >= self.first_seconds
+        ):
+            self._reported, self._is_first = now, False
+            steps, seconds = self.params.get("steps"), self._seconds_per_step(now)
             name = f"epoch {self._epoch + 1}/{self._last_epoch()}, step {batch + 1}" + (f"/{steps}" if steps else "")
-            line = format_logs({**(logs or {}), "seconds_per_step": self._seconds_per_step(now)})
+            left = (self._last_epoch() - self._epoch) * steps - batch - 1 if steps else 0
+            line = format_logs({**(logs or {}), "seconds_per_step": seconds}, left * seconds if left else None)
             self.report(f"{name} · {line}")
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.perf_counter()
         self._epoch_seconds.append(now - self._begin)
+        self._is_first = False
         logs = dict(logs or {})
         if self._batches > 1:
             logs.setdefault("seconds_per_step", self._seconds_per_step(self._last_end))
-        # The first epoch includes compilation: it counts only as long as there is no other.
-        timed = self._epoch_seconds[1:] or self._epoch_seconds
+        # The first epoch includes compilation: as long as there is no other, the steps after the first one count.
+        per_step = logs.get("seconds_per_step", self._epoch_seconds[0] / max(self._batches, 1))
+        timed = self._epoch_seconds[1:] or [float(per_step) * self._batches]
         left = sum(timed) / len(timed) * (self._last_epoch() - epoch - 1)
         self.report(f"epoch {epoch + 1}/{self._last_epoch()} · {format_logs(logs, left if left else None)}")
 

@@ -11,10 +11,10 @@ few hundred images. Training stops `--validations` times to compute average prec
 the command scores the complete test split.
 
 The run folder is that of `--run`, or a new numbered one in `detect/` below `--runs`. It contains `run.json`,
-`encoder.keras`, `log.csv`, `validation.csv`, `checkpoints/`, and at the end `detector.keras`, `detections.json` in the
-format of COCO, `evaluation.json`, `evaluation.md`, `precision.md` with the average precision by size and by class, and
-`detections.png`. With `--export`, the detector is also exported as a SavedModel. The exit status is 75 after SIGTERM
-and 130 after Ctrl-C; the same command resumes the run.
+`encoder.keras`, `bad_images.jsonl` (if there are bad images), `log.csv`, `validation.csv`, `checkpoints/`, and at the
+end `detector.keras`, `detections.json` in the format of COCO, `evaluation.json`, `evaluation.md`, `precision.md` with
+the average precision by size and by class, and `detections.png`. With `--export`, the detector is also exported as a
+SavedModel. The exit status is 75 after SIGTERM and 130 after Ctrl-C; the same command resumes the run.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.options import count_option, name_option, number_option, path_option
 from keras_siamim.cli.run_folder import absolute, make_run_folder
 from keras_siamim.cli.task_run import add_task_options, check_validations, parse_task, run_task
+from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.sources.boxes import BoxSource, open_boxes
 from keras_siamim.detection.recipes import RECIPES, DetectorRecipe, scaled_to
 from keras_siamim.distribution import set_up
@@ -99,14 +100,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = choose_recipe(options)
         distribution = set_up(options.devices)
         options.data = absolute(options.data)
-        sources = open_splits(options)
+        ledger = Ledger(options.run and options.run / BAD_IMAGES)
+        sources = open_splits(options, ledger)
         folder = make_run_folder(options, {"name": NAME}, distribution.workers)
+        ledger.keep_in(folder / BAD_IMAGES)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     settings = {name: getattr(options, name) for name in SETTINGS}
 
     def work(run, encoder):
-        detect(run, encoder, sources, folder, options, recipe, distribution)
+        detect(run, encoder, sources, folder, options, recipe, distribution, ledger)
 
     return run_task(folder, NAME, settings, work)
 
@@ -134,17 +137,18 @@ def choose_recipe(options: argparse.Namespace) -> DetectorRecipe:
     return recipe
 
 
-def open_splits(options: argparse.Namespace) -> list[BoxSource]:
+def open_splits(options: argparse.Namespace, ledger: Ledger) -> list[BoxSource]:
     """Open the splits of training, of test and, if there is one, of validation.
 
     Args:
         options: Parsed options of the command.
+        ledger: `Ledger` of missing and unreadable images, which are left out.
 
     Raises:
-        ValueError: If a split can't be opened, or the splits have different categories.
+        ValueError: If a split can't be opened, has too many bad images, or the splits have different categories.
     """
     splits = [options.train_split, options.test_split, *filter(None, [options.val_split])]
-    sources = [open_boxes(options.data, split, options.lvis) for split in splits]
+    sources = [open_boxes(options.data, split, options.lvis, ledger) for split in splits]
     train = sources[0]
     for split, source in zip(splits, sources, strict=True):
         print_notes(source.notes)

@@ -11,7 +11,7 @@ import keras
 from keras_siamim.backbones import ConvNeXtEncoder, ViTEncoder
 from keras_siamim.cli.detection_report import detections_of, finish, headline_numbers, percent, score
 from keras_siamim.cli.task_run import train_task
-from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.detection_batches import detection_batches
 from keras_siamim.data.detection_recipe import DetectionRecipe, detection_steps_per_epoch
 from keras_siamim.data.sources.box_selection import box_sample, with_objects
@@ -85,6 +85,7 @@ def detect(
     options: argparse.Namespace,
     recipe: DetectorRecipe,
     distribution: Distribution,
+    ledger: Ledger,
 ) -> None:
     """Train a run from its newest checkpoint to its last step, then score it on the test split.
 
@@ -96,6 +97,7 @@ def detect(
         options: Parsed options of the command.
         recipe: `DetectorRecipe`, for what the options do not have.
         distribution: `Distribution` of the processes and devices.
+        ledger: `Ledger` of the images.
 
     Raises:
         ValueError: If the run cannot be resumed, or the data do not fit the options.
@@ -112,7 +114,6 @@ def detect(
         masks=options.masks,
         max_objects=options.max_objects,
     )
-    ledger = Ledger(folder / BAD_IMAGES)
     batch_size = distribution.worker_batch_size(options.batch_size)
     names = train_source.class_names
 

@@ -3,7 +3,8 @@
     keras-siamim doctor --data path/to/images
 
 The command prints the number of images, their sizes, shapes and colors, the images that cannot be read and those of
-equal content. Then it prints the recipe that fits them, with the reason of each choice, and the command that trains it.
+equal content. Then it prints the recipe that fits them, with the reason of each choice, the memory and the time that it
+takes on this machine, and the command that trains it.
 Nothing is written and nothing is changed.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_siamim._backend import has_accelerator
+from keras_siamim._backend import free_accelerator_memory, has_accelerator
 from keras_siamim.callbacks.log_line import print_line
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.options import count_option, name_option
@@ -24,8 +25,8 @@ from keras_siamim.data.bad_images import LIMIT
 from keras_siamim.data.sources import Source, open_source, sample_of
 from keras_siamim.data.survey import Survey, survey
 from keras_siamim.files import printable
-from keras_siamim.recipes import Choice, choose_recipe
-from keras_siamim.runs.machine import free_memory
+from keras_siamim.recipes import Choice, Recipe, choose_recipe, expected_cost, load_recipe
+from keras_siamim.runs.machine import free_memory, matrix_product_rate
 
 # Images and groups of images that are listed by name.
 LISTED = 10
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     choice = choice_for(found, source.size)
     print_line("\nchosen:")
-    for line in aligned(choice.reasons):
+    recipe = load_recipe(choice.recipe, **choice.changes)
+    for line in aligned([*choice.reasons, *cost_of(recipe, source.size)]):
         print_line(line)
     print_line(f"\n{command(options, choice)}")
     return 0
@@ -97,8 +99,24 @@ def choice_for(found: Survey, images: int) -> Choice:
         short_side=int(np.median(found.sides.min(axis=1))),
         gray=bool(found.gray.mean() >= MOST),
         accelerator=accelerator,
-        memory=None if accelerator else free_memory(),
+        memory=_free_memory(accelerator),
     )
+
+
+def cost_of(recipe: Recipe, images: int) -> list[tuple[str, str, str]]:
+    """Return the rows of `expected_cost` on this machine.
+
+    Args:
+        recipe: `Recipe` with a ViT.
+        images: Integer. Number of training images.
+    """
+    accelerator = has_accelerator()
+    rate = None if accelerator else matrix_product_rate()
+    return expected_cost(recipe, images, rate, _free_memory(accelerator))
+
+
+def _free_memory(accelerator):
+    return free_accelerator_memory() if accelerator else free_memory()
 
 
 def findings(found: Survey) -> list[str]:
@@ -182,7 +200,11 @@ def _sizes(sides):
     ratio = np.median(_ratios(sides))
     shapes = f"{(sides[:, 1] > sides[:, 0]).mean():.0%} wide, {(sides[:, 1] < sides[:, 0]).mean():.0%} tall"
     return [
-        ("most frequent size", f"{width} x {height}", f"{count / len(sides):.0%} of the images, {len(counts):,} sizes"),
+        (
+            "most frequent size",
+            f"{width} x {height}",
+            f"{count / len(sides):.0%} of the images, {len(counts):,} size{'s'[: len(counts) - 1]}",
+        ),
         ("smallest, largest", f"{low[1]} x {low[0]}, {high[1]} x {high[0]}", "by number of pixels"),
         ("shorter side", f"{int(np.median(short))}", f"median; 5% are below {int(np.quantile(short, 0.05))}"),
         ("long : short side", f"{ratio:.2f}", f"median; {shapes}"),

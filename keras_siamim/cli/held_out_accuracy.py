@@ -1,4 +1,4 @@
-"""k-NN accuracy of an encoder on held-out images, beside pre-training: it reports its own failures and ends no run."""
+"""Accuracies of an encoder on held-out images, beside pre-training: they report their own failures and end no run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 
 from keras_siamim.callbacks.observer import first_line
 from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.data.bad_images import Ledger
-from keras_siamim.data.pipeline import evaluation_batches
-from keras_siamim.data.sources import Source, has_labels, open_held_out, sample_of
-from keras_siamim.evaluation.features import extract_features
+from keras_siamim.data.sources import Source, has_labels, open_held_out
+from keras_siamim.evaluation.exact_probe import exact_probe
+from keras_siamim.evaluation.features import Features
+from keras_siamim.evaluation.few_shot import draw_indices
 from keras_siamim.evaluation.knn import knn
 
 # Maximum number of images per split for k-NN, a random sample over all classes.
 KNN_IMAGES = 50_000
 NEIGHBORS = 20
+# Maximum number of images that the linear probe is fitted to, so that it takes seconds.
+PROBE_IMAGES = 2000
 # Images with sides up to this many pixels are evaluated uncropped; larger ones are resized and center-cropped.
 SMALL = 96
 
@@ -40,51 +42,66 @@ def held_out_images(options: argparse.Namespace, source: Source) -> Source | Non
             raise ValueError(f"{source.name} has one class, {source.class_names[0]}")
         held_out, notes = open_held_out(options.data, options.test_split, source)
     except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
-        _print_no_accuracy(error)
+        print_no_accuracy(error)
         return None
     print_notes(notes)
     return held_out
 
 
-def knn_accuracy(
-    encoder: keras.Model, source: Source, held_out: Source | None, ledger: Ledger
-) -> tuple[float, int] | None:
-    """Compute the k-NN accuracy of an encoder on held-out images.
+def accuracies(train: Features, test: Features, num_classes: int | None) -> dict[str, float]:
+    """Compute the accuracies of k-NN and of the exact linear probe on held-out images.
 
-    Splits of more than 50,000 images are replaced by random samples of that size. Training images that cannot be read
-    are skipped and recorded in the ledger; a held-out image that cannot be read prevents the evaluation. Images with a
-    negative label count as unlabeled and are skipped.
+    Both use the mean of the patch tokens. Images with a negative label count as unlabeled and are skipped. The probe is
+    fitted to at most `PROBE_IMAGES` images, of the classes with two images or more.
 
     Args:
-        encoder: Keras model from images to tokens.
-        source: Source of the training images.
-        held_out: Source of the held-out images with the same class indices, or None.
-        ledger: `Ledger` of the training images.
+        train: `Features` of the training images.
+        test: `Features` of the held-out images, with the same class indices.
+        num_classes: Integer, or None for the largest label plus 1.
 
     Returns:
-        accuracy: Float in [0, 1].
-        neighbors: Integer. Number of neighbors, at most 20 and at most the number of training images.
+        Dictionary with `knn` and `linear` in [0, 1]. An accuracy that fails is left out; the function prints the reason
+        in one line.
 
-        None if `held_out` is None or the evaluation fails. In the latter case the function prints the reason in one
-        line.
+    Example:
+        >>> features, labels = np.repeat(np.eye(2, dtype="float32"), 4, axis=0), np.repeat([0, 1], 4)
+        >>> split = Features(features, features, features, labels)
+        >>> accuracies(split, split, num_classes=2)
+        {'knn': 1.0, 'linear': 1.0}
     """
-    if held_out is None:
-        return None
+    found: dict[str, float] = {}
+    (x, y), (test_x, test_y) = (
+        (split.mean[split.labels >= 0], split.labels[split.labels >= 0]) for split in (train, test)
+    )
+    if not len(y) or not len(test_y):
+        print_no_accuracy(ValueError("no image of a sample has a label"))
+        return found
     try:
-        train = knn_features(encoder, source, ledger)
-        test = knn_features(encoder, held_out, Ledger(limit=0))
-        if not len(train[1]) or not len(test[1]):
-            raise ValueError("no image of a sample has a label")
-        neighbors = min(NEIGHBORS, len(train[1]))
-        result = knn(*train, *test, k=neighbors, num_classes=len(source.class_names) or None)
+        neighbors = min(NEIGHBORS, len(y))
+        found["knn"] = knn(x, y, test_x, test_y, k=neighbors, num_classes=num_classes).numbers[f"top1_k{neighbors}"]
+        rows = _probe_rows(y)
+        found["linear"] = exact_probe(x[rows], y[rows], test_x, test_y, num_classes=num_classes).numbers["top1"]
     except Exception as error:  # noqa: BLE001  a failed evaluation must not end training
-        _print_no_accuracy(error)
-        return None
-    return result.numbers[f"top1_k{neighbors}"], neighbors
+        print_no_accuracy(error, "linear probe" if "knn" in found else "k-NN accuracy")
+    return found
 
 
-def _print_no_accuracy(error):
-    print(f"no k-NN accuracy: {first_line(error)}", flush=True)
+def _probe_rows(labels):
+    """Return the images to which the probe is fitted: as many of each class that has two or more."""
+    rows = np.flatnonzero(np.bincount(labels)[labels] >= 2)
+    if len(rows) > PROBE_IMAGES:
+        rows = rows[draw_indices(labels[rows], per_class=max(2, PROBE_IMAGES // len(np.unique(labels[rows]))))]
+    return rows
+
+
+def print_no_accuracy(error: Exception, name: str = "k-NN accuracy") -> None:
+    """Print in one line why an accuracy is missing.
+
+    Args:
+        error: Exception.
+        name: String. Name of the accuracy. Defaults to `"k-NN accuracy"`.
+    """
+    print(f"no {name}: {first_line(error)}", flush=True)
 
 
 def is_small(encoder: keras.Model) -> bool:
@@ -99,32 +116,3 @@ def is_small(encoder: keras.Model) -> bool:
         True
     """
     return max(encoder.image_size) <= SMALL
-
-
-def knn_features(encoder: keras.Model, source: Source, ledger: Ledger) -> tuple[np.ndarray, np.ndarray]:
-    """Extract features and labels of the labeled images of a source, at most `KNN_IMAGES` at random.
-
-    Args:
-        encoder: Keras model from images to tokens.
-        source: Source of labeled images.
-        ledger: `Ledger` of these images.
-
-    Returns:
-        features: Array (images, width) float32, mean-pooled.
-        labels: Integer array (images,).
-
-    Example:
-        >>> from keras_siamim import ViTEncoder
-        >>> from keras_siamim.data.sources import array_source
-        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=24, depth=1, num_heads=3)
-        >>> images = array_source(np.zeros((2, 8, 8, 3), "uint8"), labels=[1, 0])
-        >>> knn_features(encoder, images, Ledger())[0].shape
-        (2, 24)
-    """
-    resize = encoder.image_size if is_small(encoder) else None
-    sample = sample_of(source, KNN_IMAGES)
-    batches = evaluation_batches(sample, encoder.image_size, 250, resize, ledger).as_numpy_iterator()
-    with ledger.short_errors():
-        features = extract_features(encoder, ((batch["view_1"], batch["label"]) for batch in batches))
-    labeled = features.labels >= 0
-    return features.mean[labeled], features.labels[labeled]

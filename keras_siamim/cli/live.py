@@ -58,18 +58,19 @@ CACHED_BYTES = 1 << 28
 
 
 class EvaluationSample:
-    """Labeled images of a source, as batches that can be iterated again: a random sample over all classes.
+    """Images of a source with labels, as batches that can be iterated again: a random sample over all classes.
 
-    Small samples are decoded once. Unreadable images are left out.
+    Small samples are decoded once. Unreadable images are left out. The labels of an unlabeled source are -1.
 
     Args:
-        source: Source of labeled images.
+        source: Source of images.
         images: Integer. Size of the sample.
         encoder: Encoder with the attribute `image_size`.
+        ledger: `Ledger` of the unreadable images.
     """
 
-    def __init__(self, source: Source, images: int, encoder: keras.Model):
-        self.source = sample_of(source, images)
+    def __init__(self, source: Source, images: int, encoder: keras.Model, ledger: Ledger):
+        self.source, self.ledger = sample_of(source, images), ledger
         self.size = encoder.image_size
         self.resize = encoder.image_size if is_small(encoder) else None
         self._keep = 12 * math.prod(self.size) * self.source.size <= CACHED_BYTES
@@ -77,18 +78,23 @@ class EvaluationSample:
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if self._kept is None:
-            batches = evaluation_batches(
-                self.source, self.size, 128, self.resize, Ledger(limit=SAMPLE_LIMIT)
-            ).as_numpy_iterator()
-            pairs = ((batch[batch_keys.VIEW_1], batch[batch_keys.LABEL]) for batch in batches)
             if not self._keep:
-                yield from pairs
+                yield from self._pairs()
                 return
-            self._kept = list(pairs)
+            self._kept = list(self._pairs())
         yield from self._kept
 
+    def _pairs(self):
+        batches = evaluation_batches(self.source, self.size, 128, self.resize, self.ledger)
+        with self.ledger.short_errors():
+            for batch in batches.as_numpy_iterator():
+                images = batch[batch_keys.VIEW_1]
+                yield images, batch.get(batch_keys.LABEL, np.full(len(images), -1))
 
-def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, float], images: int) -> np.ndarray:
+
+def two_crops(
+    source: Source, image_size: tuple[int, int], area: tuple[float, float], images: int, ledger: Ledger
+) -> np.ndarray:
     """Return two random crops of each image of a random sample, without changes of color.
 
     Args:
@@ -96,6 +102,7 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
         image_size: Tuple (height, width) in pixels.
         area: Tuple (low, high). Range of the area of the crops as a fraction of the image.
         images: Integer. Maximum number of images.
+        ledger: `Ledger` of unreadable images, which others replace.
 
     Returns:
         (2, images, height, width, 3) float32, normalized.
@@ -103,7 +110,7 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
     Example:
         >>> from keras_siamim.data.sources import array_source
         >>> images = array_source(np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), "uint8"))
-        >>> two_crops(images, (8, 8), (0.5, 1.0), images=4).shape
+        >>> two_crops(images, (8, 8), (0.5, 1.0), 4, Ledger()).shape
         (2, 4, 8, 8, 3)
     """
     sample = sample_of(source, images)
@@ -113,25 +120,25 @@ def two_crops(source: Source, image_size: tuple[int, int], area: tuple[float, fl
         PairedViews(image_size, crop, crop),
         batch_size=sample.size,
         shuffle=False,
-        ledger=Ledger(limit=SAMPLE_LIMIT),
+        ledger=ledger,
     )
     batch = next(batches.as_numpy_iterator())
     return np.stack([batch[batch_keys.VIEW_1], batch[batch_keys.VIEW_2]])
 
 
-def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: int) -> dict[str, np.ndarray]:
-    """Return one training batch of a random sample, always the same for a recipe.
+def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], ledger: Ledger) -> dict[str, np.ndarray]:
+    """Return one training batch of up to `FIGURE_IMAGES` images at random, always the same for a recipe.
 
     Args:
         source: Source of the training images.
         recipe: `Recipe` of the run.
         grid: Tuple (rows, columns) of patches.
-        images: Integer. Maximum number of images.
+        ledger: `Ledger` of unreadable images, which others replace.
 
     Returns:
         Dictionary of arrays, see `keras_siamim.batch`.
     """
-    sample = sample_of(source, images)
+    sample = sample_of(source, FIGURE_IMAGES)
     views, masking = build_views(recipe), build_masking(recipe, grid)
     return next(
         training_batches(
@@ -141,7 +148,7 @@ def figure_batch(source: Source, recipe: Recipe, grid: tuple[int, int], images: 
             batch_size=sample.size,
             seed=recipe.seed,
             shuffle=False,
-            ledger=Ledger(limit=SAMPLE_LIMIT),
+            ledger=ledger.with_limit(SAMPLE_LIMIT),
         ).as_numpy_iterator()
     )
 
@@ -160,6 +167,8 @@ def observers(
     folder: pathlib.Path,
     timer: InputTimer,
     writes: bool,
+    ledger: Ledger,
+    pairs_of: Callable[[], dict[str, np.ndarray]],
 ) -> list[keras.callbacks.Callback]:
     """Create the callbacks that observe a run, write its log and print it.
 
@@ -172,7 +181,10 @@ def observers(
         folder: Path of the run folder.
         timer: `InputTimer` of the training data.
         writes: Bool. Write and print; one of the processes that train together does.
+        ledger: `Ledger` of the training images. Bad images of all samples are added to it.
+        pairs_of: Function that returns the training batch for the figures.
     """
+    tolerant = ledger.with_limit(SAMPLE_LIMIT)
     report: Callable[[str], object] = print_line if writes else _ignore
     recipe, epochs = stage.recipe, stage.last_epoch
     log = RunLog(folder, writes=writes)
@@ -188,15 +200,15 @@ def observers(
         if held_out is None:
             return []
         count = max(TRAIN_IMAGES, IMAGES_PER_CLASS * len(source.class_names))
-        train = EvaluationSample(source, count, model.encoder)
-        test = EvaluationSample(held_out, TEST_IMAGES, model.encoder)
+        train = EvaluationSample(source, count, model.encoder, tolerant)
+        test = EvaluationSample(held_out, TEST_IMAGES, model.encoder, tolerant)
         splits = LabeledSplits(train, test, LiveEncoder())
         every = _every(train.source.size + test.source.size, source.size)
         return [OnlineKNN(splits, every, report=report), OnlineProbe(splits, every, report=report)]
 
     def health():
         low = max(0.5, recipe.keys()["view_1.area"][0])
-        crops = two_crops(source, model.encoder.image_size, (low, 1.0), WATCHED_IMAGES)
+        crops = two_crops(source, model.encoder.image_size, (low, 1.0), WATCHED_IMAGES, tolerant)
         # Objectives without a momentum branch have no target to watch.
         branch = model.target if isinstance(model, MomentumObjective) else None
         target = None if branch is None else LiveEncoder(branch)
@@ -206,8 +218,7 @@ def observers(
         return [FeatureHealth(crops, steps, target=target, report=report)]
 
     def figures():
-        batch = figure_batch(source, recipe, model.encoder.grid, FIGURE_IMAGES)
-        drawn = ModelFigures(model, batch).figures()
+        drawn = ModelFigures(model, pairs_of()).figures()
         return [Figures(folder / "figures", drawn, figure_interval(recipe), log.events, writes, report)]
 
     # A schedule that was extended has no recorded runs.

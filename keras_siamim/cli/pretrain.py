@@ -12,8 +12,9 @@ The run folder is that of `--run`, or a new numbered one below `--runs`. It cont
 the whole run (`report.html`), the description of the run (`run.json`), `views.png`, `log.csv`, `figures/`, event files
 for TensorBoard, `checkpoints/`, `bad_images.jsonl` (if there are bad images), `model.keras` and `encoder.keras`. The
 encoder is also exported as a SavedModel to `--export`. At the end, a table compares the features of the trained encoder
-with those before training, of a random encoder and of raw pixels: by their effective rank and, if the images have
-labels, by k-NN accuracy on held-out images.
+with those before training, of a random encoder and of raw pixels: by their effective rank, by how often
+predictions across views find the right place and, if the images have labels, by the accuracies of k-NN and of a linear
+probe on held-out images.
 
 An existing run resumes exactly at its newest intact checkpoint. The exit status is 0 when the run is finished, 75 after
 SIGTERM and 130 after Ctrl-C. In both cases the run is saved and the same command resumes it. The status is 1 if
@@ -23,6 +24,7 @@ training fails and 2 for invalid options.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -35,10 +37,10 @@ import numpy as np
 from keras_siamim.cli.exit_status import INTERRUPTED, exit_status
 from keras_siamim.cli.held_out_accuracy import held_out_images, is_small
 from keras_siamim.cli.labeled_batches import print_notes
-from keras_siamim.cli.live import figure_interval, observers
+from keras_siamim.cli.live import figure_batch, figure_interval, observers
 from keras_siamim.cli.options import add_recipe_options, path_option
 from keras_siamim.cli.run_folder import add_run_options, describe_run, make_run_folder
-from keras_siamim.cli.verdict import give_verdict, measure
+from keras_siamim.cli.verdict import comparison_samples, give_verdict, measure, predictor
 from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.input_timing import InputTimer
 from keras_siamim.data.pipeline import steps_per_epoch, training_batches
@@ -113,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             elif descriptions.is_finished(current):
                 print(f"{folder} is finished; use --continue-epochs N to train for N more epochs")
                 return
-            current["starts"].append(descriptions.this_start())
+            current["starts"].append(descriptions.this_start(vars(options)))
             if distribution.is_first:
                 descriptions.write(folder, current)
             pretrain(current, source, folder, options, distribution, ledger)
@@ -174,6 +176,8 @@ def pretrain(
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger, options.views_on_device)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
+    # Figures and verdict share one batch, because building its pipeline takes seconds.
+    pairs_of = functools.cache(lambda: figure_batch(source, recipe, model.encoder.grid, ledger))
 
     if first:
         print_notes(source.notes)
@@ -186,14 +190,15 @@ def pretrain(
     elif first:
         report_initial_state(model, recipe, source, batches_from(progress), folder, distribution.workers)
         if distribution.workers == 1:
-            before = measure(model.encoder, source, held_out, ledger)
+            samples = comparison_samples(model, source, held_out, ledger, pairs_of)
+            before = measure(model.encoder, samples, predictor(model))
             # An evaluation that fails before training would fail after it too. It is reported once.
             held_out = held_out if "knn" in before else None
             run["results"] |= {"knn_before": before.get("knn"), "representations": {"initial": before}}
         descriptions.write(folder, run)
 
     start, timer = time.monotonic(), InputTimer()
-    callbacks = observers(model, stage, run, source, held_out, folder, timer, writes=first)
+    callbacks = observers(model, stage, run, source, held_out, folder, timer, first, ledger, pairs_of)
     run_page = RunPage(folder, figure_interval(recipe))
     run_page.last_epoch = stage.last_epoch
     try:
@@ -216,7 +221,7 @@ def pretrain(
         print(f"trained in {seconds:.0f} s, including {checkpoint.seconds:.1f} s for checkpoints; saved in {folder}")
         save_models(model, folder)
         if distribution.workers == 1:
-            give_verdict(model.encoder, run["results"], source, held_out, ledger)
+            give_verdict(model, recipe, run["results"], source, held_out, ledger, pairs_of)
         export_and_check(keras.saving.load_model(folder / "encoder.keras"), source, options.export / run["name"])
         run["results"]["epochs"] = stage.last_epoch
         descriptions.write(folder, run)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_siamim.callbacks.log_line import print_line
-from keras_siamim.cli.doctor import aligned, choice_for, look
+from keras_siamim.cli.doctor import aligned, choice_for, cost_of, look
 from keras_siamim.cli.options import (
     DEFAULT_RECIPE,
     chosen_recipe,
@@ -156,10 +156,11 @@ def recipe_for(source: Source, options: argparse.Namespace) -> Recipe:
     images = source.size if options.images is None else min(options.images, source.size)
     choice = choice_for(found, images).override(dict(options.changes))
     options.recipe = choice.recipe
+    recipe = load_recipe(choice.recipe, **choice.changes)
     print_line(f"chosen for {source.name}, as by `keras-siamim doctor`; --recipe and --set change it:")
-    for line in aligned(choice.reasons):
+    for line in aligned([*choice.reasons, *cost_of(recipe, images)]):
         print_line(line)
-    return load_recipe(choice.recipe, **choice.changes)
+    return recipe
 
 
 def _with_removed_images(source, recorded, ledger):

@@ -66,6 +66,34 @@ class Ledger:
             with self._locked_file():
                 pass
 
+    def with_limit(self, limit: float) -> "Ledger":
+        """Return a ledger of the same list with another limit. Images that one of them lists are known to both.
+
+        Args:
+            limit: Float in [0, 1). Fraction of a source's images that may be bad.
+
+        Raises:
+            ValueError: If `limit` is outside [0, 1).
+        """
+        other = Ledger(self.path, limit)
+        other._entries, other._lock = self._entries, self._lock
+        return other
+
+    def keep_in(self, path: PathLike) -> None:
+        """Write the entries to a file, and list further bad images there.
+
+        Args:
+            path: Path of the file, whose own entries stay.
+        """
+        if self.path == Path(path):
+            return
+        found, kept = self.entries(), Ledger(path, self.limit)
+        with kept._locked_file() if found else contextlib.nullcontext(kept._remember) as append:
+            for entry in found:
+                if (entry["source"], entry["index"]) not in kept._entries:
+                    append(entry)
+        self.path, self._entries, self._bytes_read = kept.path, kept._entries, kept._bytes_read
+
     def add(self, source: Source, index: int, reason: str) -> None:
         """List a bad image of a source.
 

@@ -1,6 +1,8 @@
 """Baselines that every result is compared with: raw pixels, and the same encoder before any training."""
 
+import contextlib
 import random
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -45,6 +47,25 @@ class RawPixels(keras.Model):
         return {**super().get_config(), "max_side": self.max_side}
 
 
+@contextlib.contextmanager
+def seeded_initializers(seed: int) -> Iterator[None]:
+    """Context in which new models have the initial weights of a seed.
+
+    Args:
+        seed: Integer.
+
+    Example:
+        >>> with seeded_initializers(0):
+        ...     encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+    """
+    state = random.getstate()
+    random.seed(seed)  # Keras's initializers draw their seeds from this generator
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
 def random_initialized(encoder: keras.Model, image_shape: tuple[int, int, int], seed: int = 0) -> keras.Model:
     """Return an untrained encoder of the same architecture.
 
@@ -67,11 +88,7 @@ def random_initialized(encoder: keras.Model, image_shape: tuple[int, int, int], 
     """
     if not isinstance(encoder, keras.Model):
         raise ValueError(f"`encoder` must be a keras.Model to be initialized anew. Received: {type(encoder).__name__}.")
-    state = random.getstate()
-    random.seed(seed)  # Keras's initializers draw their seeds from this generator
-    try:
+    with seeded_initializers(seed):
         fresh = type(encoder).from_config(encoder.get_config())
         fresh(in_data_format_of(fresh, keras.ops.zeros((1, *image_shape))))
-    finally:
-        random.setstate(state)
     return fresh

@@ -8,7 +8,7 @@ extraction resumes after its last finished batch.
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,16 +174,52 @@ def extract_features(
         >>> extract_features(encoder, [(images, labels)]).mean.shape
         (3, 8)
     """
-    folder = cache_folder(cache_dir, encoder)
-    run = _runner(encoder)
+    return next(extract_splits(encoder, [batches], cache_dir, verbose))
+
+
+def extract_splits(
+    encoder: keras.Model | Callable[[np.ndarray], Tensor],
+    splits: Sequence[Iterable[tuple[ArrayLike, ArrayLike]]],
+    cache_dir: PathLike | None = None,
+    verbose: int = 0,
+) -> Iterator[Features]:
+    """Extract the features of several splits one after the other. The encoder is compiled once for all of them.
+
+    Args:
+        encoder: As in `extract_features`.
+        splits: Sequence of iterables of batches, each as in `extract_features`.
+        cache_dir: As in `extract_features`. Defaults to `None`.
+        verbose: As in `extract_features`. Defaults to 0.
+
+    Yields:
+        What `extract_features` returns, for each split.
+
+    Raises:
+        ValueError: As in `extract_features`.
+
+    Example:
+        >>> encoder = ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2)
+        >>> images, labels = np.zeros((3, 8, 8, 3), "float32"), [0, 1, 1]
+        >>> [len(split.labels) for split in extract_splits(encoder, [[(images, labels)], [(images[:1], labels[:1])]])]
+        [3, 1]
+    """
+    folder, run, size = cache_folder(cache_dir, encoder), _runner(encoder), 0
+    for batches in splits:
+        features, size = _extract_split(run, batches, folder, verbose, size)
+        yield features
+
+
+def _extract_split(run, batches, folder, verbose, least):
+    """Return the features of a split and the size to which its batches were padded, `least` or more."""
     progress = keras.utils.Progbar(num_batches(batches), verbose=verbose, unit_name="batch")
     features, labels, batch_size = [], [], None
     for images, batch_labels in batches:
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
         check_images(images)
         batch_size = check_batch(images, batch_labels, batch_size)
+        padded = max(batch_size, least)
 
-        def compute(x, size=batch_size):
+        def compute(x, size=padded):
             return run_padded(run, x, size)
 
         features.append(cached_outputs(folder, images, compute, FEATURES))
@@ -192,7 +228,7 @@ def extract_features(
     if not labels:
         raise ValueError("`batches` must yield at least one batch. Received: none.")
     token, mean, unnormed_token = (np.concatenate(parts) for parts in zip(*features, strict=True))
-    return Features(token, mean, unnormed_token, np.concatenate(labels))
+    return Features(token, mean, unnormed_token, np.concatenate(labels)), max(batch_size, least)
 
 
 def num_batches(batches: Iterable) -> int | None:

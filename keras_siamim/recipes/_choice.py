@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from keras_siamim.callbacks.log_line import format_duration
+from keras_siamim.recipes._cost import bytes_of_weights, bytes_per_pair, operations_per_pair
 from keras_siamim.recipes._recipe import Recipe
 
 # Images of CIFAR-10, whose number the epochs of the small recipes are made for.
@@ -19,6 +21,8 @@ BATCHES_PER_EPOCH, SMALLEST_BATCH = 8, 16
 MANY_IMAGES = 500_000
 # Share of the free memory that activations may take.
 MEMORY_SHARE = 0.5
+# Share of the rate of large matrix products that training reaches on processors.
+UTILIZATION = 0.45
 # Keys of a recipe by the names of the settings in the reasons.
 KEYS = {
     "image size": "image_size",
@@ -121,34 +125,41 @@ def choose_recipe(images: int, short_side: int, gray: bool, accelerator: bool, m
     return Choice(name, changes, reasons)
 
 
-def bytes_per_pair(recipe: Recipe) -> float:
-    """Return an estimate of the memory in bytes that the activations of one training pair take.
+def expected_cost(
+    recipe: Recipe, images: int, rate: float | None = None, memory: float | None = None
+) -> list[tuple[str, str, str]]:
+    """Return rows like those of `Choice.reasons` with the memory and the time that training takes.
 
-    It counts the outputs that a block keeps for its gradient: about 18 numbers per channel of a token, and two per head
-    and pair of tokens. View 2 has no gradient; its forward pass counts as one block.
+    The README has the rules.
 
     Args:
-        recipe: A `Recipe` with masks and a decoder.
+        recipe: A `Recipe` with a ViT.
+        images: Integer. Number of training images.
+        rate: Float. Operations per second of matrix products on this machine. Defaults to None, unknown: the time is
+            left to the first steps of training.
+        memory: Float. Free memory for training in bytes. Defaults to None, unknown.
 
     Example:
         >>> from keras_siamim.recipes import load_recipe
-        >>> round(bytes_per_pair(load_recipe("siamese_im_vit_tiny_32px")) / 2**20)
-        11
+        >>> rows = expected_cost(load_recipe("siamese_im_vit_mini_32px"), 50_000, rate=1e11, memory=2**32)
+        >>> [(name, value) for name, value, _ in rows]
+        [('memory', '483 MiB'), ('time', 'about 2.0 h')]
     """
-    values = recipe.keys()
-    sides = recipe.image_size if isinstance(recipe.image_size, (tuple, list)) else (recipe.image_size,) * 2
-    tokens = math.prod(side // values["encoder.patch_size"] for side in sides)
+    activations = recipe.batch_size // recipe.accumulation_steps * bytes_per_pair(recipe)
+    weights = bytes_of_weights(recipe)
+    free = "" if memory is None else f"; {_gibibytes(memory)} are free"
+    why = f"{_gibibytes(activations)} for activations, {_gibibytes(weights)} for weights and their moments{free}"
+    rows = [("memory", _gibibytes(activations + weights), why)]
+    if rate is None:
+        return [*rows, ("time", "unknown", "the first steps of training measure it")]
+    pairs = recipe.epochs * (images // recipe.batch_size * recipe.batch_size)
+    seconds = pairs * operations_per_pair(recipe) / (UTILIZATION * rate)
+    why = f"at {UTILIZATION:.0%} of the {rate / 1e9:.0f} GFLOP/s of matrix products; the first steps measure it"
+    return [*rows, ("time", f"about {format_duration(seconds)}", why)]
 
-    def block(tokens, width, heads):
-        return tokens * (18 * width + 2 * heads * tokens)
 
-    width, heads = values["encoder.width"], values["encoder.num_heads"]
-    visible = tokens * (1 - values.get("masking.mask_ratio", 0.0))
-    numbers = values["encoder.depth"] * block(visible, width, heads) + block(tokens, width, heads)
-    if "model.decoder_width" in values:
-        decoder = block(tokens + visible, values["model.decoder_width"], values["model.decoder_heads"])
-        numbers += (values["model.decoder_depth"] or 0) * decoder
-    return (2 if "float16" in recipe.dtype else 4) * numbers
+def _gibibytes(count):
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def _architecture(images, short_side, accelerator):

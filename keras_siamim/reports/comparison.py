@@ -10,7 +10,7 @@ from pathlib import Path
 
 from keras_siamim.callbacks.log_line import format_duration
 from keras_siamim.files import write_atomically
-from keras_siamim.reports.html import Html, element, page, section, table
+from keras_siamim.reports.html import Html, element, join, page, section, table
 from keras_siamim.reports.plots import COLORS, plot
 from keras_siamim.reports.run_page import PAGE
 from keras_siamim.reports.summary import RunSummary, read_summary
@@ -113,7 +113,8 @@ def comparison_page(summaries: Sequence[RunSummary], folder: Path, path: Path) -
         path: Path where the page will be, for the links.
     """
     names = [name_of(summary, folder) for summary in summaries]
-    rows = [(_link(summary, folder, path), *cells(summary, folder)[1:]) for summary in summaries]
+    # The recipe is below the name of the run: a column of its own would make the table wider than a small screen.
+    rows = [(_title(summary, folder, path), *cells(summary, folder)[2:]) for summary in summaries]
     differing = differing_settings(summaries)
     shown = list(zip(names, summaries, strict=True))[-COLORS:]
     plots = []
@@ -125,7 +126,7 @@ def comparison_page(summaries: Sequence[RunSummary], folder: Path, path: Path) -
     return page(
         f"Runs in {folder.resolve().name}",
         element("p", f"{len(names)} runs in {folder.resolve()}", class_="lead"),
-        section("Results", table(HEADER, rows)),
+        section("Results", table((HEADER[0], *HEADER[2:]), rows)),
         section(
             "Curves",
             element("p", note, class_="lead") if note else Html(""),
@@ -149,6 +150,12 @@ def write_comparison_page(summaries: Sequence[RunSummary], folder: Path, path: P
     content = comparison_page(summaries, folder, path)
     with write_atomically(path) as file:
         file.write(content.encode())
+
+
+def _title(summary, folder, path):
+    name, recipe = name_of(summary, folder), summary.run["name"]
+    below = [] if recipe in Path(name).parts else [element("div", recipe, class_="below")]
+    return join([_link(summary, folder, path), *below])
 
 
 def _link(summary, folder, path):

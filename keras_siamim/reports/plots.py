@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from keras_siamim.reports.html import Html, element
-from keras_siamim.visualization.curves import ticks
+from keras_siamim.visualization.curves import epoch_axis, ticks
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 210, 46, 10, 8, 34
 # Colors of `style.css`.
@@ -29,7 +29,7 @@ def plot(title: str, curves: Mapping[str, Curve], band: tuple[str, Sequence[floa
     """
     xs = [x for curve in curves.values() for x in curve[0]]
     ys = [y for curve in curves.values() for y in curve[1]]
-    x_low, x_high = min(xs), max(*xs, min(xs) + 1)
+    x_low, x_high = epoch_axis(xs)
     margin = 0.05 * (max(ys) - min(ys)) or 0.1 * max(abs(max(ys)), 1e-3)
     y_low, y_high = min(ys) - margin, max(ys) + margin
 

@@ -14,7 +14,7 @@ from keras_siamim.files import write_atomically
 from keras_siamim.reports.html import Html, element, facts, image, join, page, section, table
 from keras_siamim.reports.plots import plot
 from keras_siamim.reports.summary import RunSummary, commands, read_summary
-from keras_siamim.reports.verdict import HEADER, percent, verdict_rows
+from keras_siamim.reports.verdict import percent, verdict_table
 from keras_siamim.visualization.curves import NAMES, PANELS, curve_of
 
 PAGE = "report.html"
@@ -153,7 +153,7 @@ def _results(summary):
         return Html("")
     note = "k-NN accuracy of frozen features on held-out images."
     sentence = element("p", results.get("verdict", note), class_="lead")
-    return join([table(HEADER, verdict_rows(measured)), sentence])
+    return join([table(*verdict_table(measured)), sentence])
 
 
 def _pictures(summary):

@@ -97,6 +97,9 @@ def commands(run: dict[str, Any], folder: str = "RUN") -> list[str]:
     for name, default in descriptions.DATA_OPTIONS.items():
         if run["data"].get(name, default) != default:
             words += [f"--{name.replace('_', '-')}", str(run["data"][name])]
+    start = run["starts"][-1] if run["starts"] else {}
+    for name, value in start.get("options", {}).items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     # A value that the recipe of today has too need not be set.
     values = {key: value for key, value in recipe.keys().items() if key not in known or known[key] != value}  # noqa: SIM118
     if values:
@@ -107,7 +110,7 @@ def commands(run: dict[str, Any], folder: str = "RUN") -> list[str]:
     further = [
         f"{again} --continue-epochs {more['epochs']} --schedule {more['schedule']}" for more in run["extensions"]
     ]
-    backend = f"KERAS_BACKEND={run['starts'][-1]['backend']} " if run["starts"] else ""
+    backend = f"KERAS_BACKEND={start['backend']} " if start else ""
     return [backend + command for command in (shlex.join(words), *further)]
 
 

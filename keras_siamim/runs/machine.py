@@ -4,7 +4,10 @@ import contextlib
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
+
+from keras import ops
 
 
 def processor() -> str:
@@ -33,6 +36,34 @@ def free_memory() -> float | None:
             if line.startswith("MemAvailable:"):
                 return 1024.0 * int(line.split()[1])
     return None
+
+
+def matrix_product_rate(seconds: float = 0.3) -> float:
+    """Measure the floating-point operations per second of large matrix products, by the backend.
+
+    Args:
+        seconds: Float above 0. Time of the measurement. Defaults to 0.3.
+
+    Returns:
+        The rate of the fastest product, which other programs disturb least.
+
+    Example:
+        >>> matrix_product_rate(0.01) > 0
+        True
+    """
+    side = 1024
+    factor = ops.ones((side, side), "float32")
+
+    def product():
+        begin = time.perf_counter()
+        ops.convert_to_numpy(ops.matmul(factor, factor)[0, 0])
+        return time.perf_counter() - begin
+
+    product()  # the first one compiles
+    end, fastest = time.perf_counter() + seconds, product()
+    while time.perf_counter() < end:
+        fastest = min(fastest, product())
+    return 2 * side**3 / fastest
 
 
 def commit() -> str | None:

@@ -44,6 +44,17 @@ def ticks(low: float, high: float, count: int = 5, integers: bool = False) -> li
     return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def epoch_axis(epochs: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis of epochs; a single epoch stands in the middle of its axis.
+
+    Example:
+        >>> epoch_axis([3, 1, 2]), epoch_axis([6])
+        ((1.0, 3.0), (5.5, 6.5))
+    """
+    low, high = float(min(epochs)), float(max(epochs))
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
 def draw_plot(
     title: str,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
@@ -68,7 +79,7 @@ def draw_plot(
     font = ImageFont.load_default(size=TEXT)
     xs = epochs or [x for curve in curves.values() for x in curve[0]]
     ys = np.concatenate([np.asarray(y, "float64") for _, y in curves.values()])
-    x_low, x_high = float(min(xs)), max(float(max(xs)), float(min(xs)) + 1)
+    x_low, x_high = epoch_axis(xs)
     y_low, y_high = float(ys.min()), float(ys.max())
     margin = 0.05 * (y_high - y_low) or 0.1 * max(abs(y_high), 1e-3)
     y_low, y_high = y_low - margin, y_high + margin

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 from PIL import Image
@@ -29,6 +30,15 @@ class Figure(NamedTuple):
 
     image: Image.Image
     numbers: Mapping[str, float]
+
+
+def predicts_places(model: keras.Model) -> bool:
+    """Return True if an objective predicts target tokens of view 2 from view 1, so that their places can be retrieved.
+
+    Args:
+        model: Objective.
+    """
+    return isinstance(model, SiameseIM) and model.has_target_branch
 
 
 class ModelFigures:
@@ -74,7 +84,7 @@ class ModelFigures:
         if isinstance(self.model, MAE):
             found["reconstruction"] = self.reconstruction
         elif isinstance(self.model, SiameseIM):
-            found["prediction"] = self.prediction if self.model.has_target_branch else self.reconstruction_across_views
+            found["prediction"] = self.prediction if predicts_places(self.model) else self.reconstruction_across_views
         return found
 
     def token_pca(self) -> Figure:

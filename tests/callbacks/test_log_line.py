@@ -35,24 +35,24 @@ def test_missing_numbers_are_left_out():
     assert format_logs({}) == ""
 
 
-def run(monkeypatch, epochs, steps, seconds, **arguments):
-    """Report epochs of steps that take `seconds` each."""
+def run(monkeypatch, epochs, steps, seconds, compilation=0.0, **arguments):
+    """Report epochs of steps that take `seconds` each, and the first one `compilation` more."""
     now, lines = [0.0], []
     monkeypatch.setattr(log_line, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
-    line = LogLine(report=lines.append, **arguments)
+    line = LogLine(report=lines.append, **{"first_seconds": 1e9, **arguments})
     line.set_params({"epochs": epochs, "steps": steps})
     line.on_train_begin()
     for epoch in range(epochs):
         line.on_epoch_begin(epoch)
         for step in range(steps):
-            now[0] += seconds
+            now[0] += seconds + (compilation if not epoch and not step else 0)
             line.on_train_batch_end(step, {"loss": 0.5})
         line.on_epoch_end(epoch, {"loss": 0.5})
     return lines
 
 
 def test_every_epoch_has_its_time_per_step_and_the_time_left(monkeypatch):
-    assert run(monkeypatch, epochs=2, steps=10, seconds=2.0) == [
+    assert run(monkeypatch, epochs=2, steps=10, seconds=2.0, compilation=30.0) == [
         "epoch 1/2 · loss 0.5000 · 2000 ms/step · 20 s left",
         "epoch 2/2 · loss 0.5000 · 2000 ms/step",
     ]
@@ -61,6 +61,12 @@ def test_every_epoch_has_its_time_per_step_and_the_time_left(monkeypatch):
 def test_long_epochs_report_their_progress(monkeypatch):
     lines = run(monkeypatch, epochs=1, steps=5, seconds=40.0, every_seconds=60)
     assert [line.split(" · ")[0] for line in lines] == ["epoch 1/1, step 2/5", "epoch 1/1, step 4/5", "epoch 1/1"]
+
+
+def test_the_first_line_comes_early_and_estimates_the_time_of_the_run(monkeypatch):
+    lines = run(monkeypatch, epochs=3, steps=10, seconds=2.0, first_seconds=5)
+    assert lines[0] == "epoch 1/3, step 4/10 · loss 0.5000 · 2000 ms/step · 52 s left"
+    assert [line.split(" · ")[0] for line in lines[1:]] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
 
 
 def test_the_line_tells_where_the_loss_lies_in_the_band_of_recorded_runs():

@@ -5,7 +5,7 @@ from keras_siamim.cli import pretrain
 from keras_siamim.runs.log import RunLog
 
 
-def log_alone(model, stage, run, source, held_out, folder, timer, writes):
+def log_alone(model, stage, run, source, held_out, folder, timer, writes, *_):
     """Return the callbacks of `pretrain` without those that observe the model."""
     return [LogSchedules(), DataWaitMonitor(timer), RunLog(folder, writes=writes)]
 

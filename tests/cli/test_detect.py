@@ -12,6 +12,7 @@ from PIL import Image
 from keras_siamim import ViTEncoder
 from keras_siamim.cli import detect
 from keras_siamim.cli.detection_report import deviations
+from keras_siamim.data.bad_images import Ledger
 from keras_siamim.detection import DetectorSettings, image_masks
 from keras_siamim.detection.recipes import RECIPES, coco, scaled_to, small
 from keras_siamim.export.detector import detection_difference
@@ -171,6 +172,19 @@ def test_splits_with_other_categories_are_refused(encoder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         detect.main(["--encoder", str(encoder), "--data", str(tmp_path), "--recipe", "small", "--val-split", ""])
     assert "`--data` must have the same categories in each split" in capsys.readouterr().err
+
+
+def test_bad_images_of_a_folder_are_listed_and_left_out_up_to_the_limit(tmp_path, capsys):
+    for split in ("train", "test"):
+        write_squares(tmp_path, split, 3)
+    (tmp_path / "train" / "2.png").unlink()
+    arguments = ["--encoder", "any", "--data", str(tmp_path), "--val-split", ""]
+    ledger = Ledger(tmp_path / "bad_images.jsonl", limit=0.5)
+    assert [source.size for source in detect.open_splits(detect.build_parser().parse_args(arguments), ledger)] == [2, 3]
+    assert [entry["image"] for entry in ledger.entries()] == [str(tmp_path / "train" / "2.png")]
+    with pytest.raises(SystemExit):
+        detect.main([*arguments, "--run", str(tmp_path / "run")])
+    assert "1 of the 3 images of" in capsys.readouterr().err
 
 
 def test_an_image_size_that_does_not_fit_the_patches_is_refused(arguments, tmp_path, capsys):

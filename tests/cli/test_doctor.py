@@ -27,7 +27,7 @@ def test_doctor_prints_what_it_finds_and_chooses_and_a_command_that_pretrain_acc
     printed = capsys.readouterr().out
     for part in ("8 of", "150 x 60", "empty file", "0.png = ", "100% wide", "too few", "are long", "--bad-limit"):
         assert part in printed, part
-    for name in ("recipe", "image size", "patch size", "epochs", "batch size"):
+    for name in ("recipe", "image size", "patch size", "epochs", "batch size", "memory", "time"):
         assert f"\n  {name}" in printed
     program, command, *arguments = shlex.split(printed.splitlines()[-1])
     assert (program, command) == ("keras-siamim", "pretrain")

@@ -3,6 +3,7 @@ import csv
 import json
 import re
 import signal
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,8 +12,8 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_siamim.callbacks.log_schedules import LogSchedules
-from keras_siamim.cli import held_out_accuracy
-from keras_siamim.cli.held_out_accuracy import held_out_images, knn_accuracy
+from keras_siamim.cli import verdict
+from keras_siamim.cli.held_out_accuracy import held_out_images
 from keras_siamim.cli.pretrain import INTERRUPTED, main
 from keras_siamim.data.bad_images import Ledger
 from keras_siamim.data.sources import IndexedSource, open_source
@@ -163,8 +164,8 @@ def test_knn_matches_classes_by_name_or_prints_the_reason_in_one_line(tmp_path, 
     data = str(tree(tmp_path, **splits))
     source = open_source(data)
     held_out = held_out_images(argparse.Namespace(data=data, test_split="test"), source)
-    found = knn_accuracy(RawPixels8(), source, held_out, Ledger())
-    assert (found and found[0]) == accuracy
+    found = measured(source, held_out)
+    assert found.get("knn") == found.get("linear") == accuracy
     printed = capsys.readouterr().out
     assert re.search(line, printed)
     assert printed.count("\n") == bool(line)
@@ -175,10 +176,15 @@ def test_missing_classes_and_unreadable_test_images_do_not_end_training(tmp_path
     data = tree(tmp_path, train={"ant": 20, "bee": 20, "cat": 1}, test={"ant": 2, "bee": 2, "cat": 2})
     source, held_out = open_source(data), open_source(data, "test")
     with monkeypatch.context() as patch:
-        patch.setattr(held_out_accuracy, "KNN_IMAGES", 5)
-        assert 0 <= knn_accuracy(RawPixels8(), source, held_out, Ledger())[0] <= 1
+        patch.setattr(verdict, "KNN_IMAGES", 5)
+        assert 0 <= measured(source, held_out)["knn"] <= 1
+    found = measured(source, held_out)
+    assert found["knn"] == 1
+    assert found["linear"] == 4 / 6  # a class with one training image is not fitted
     (data / "test" / "ant" / "0.png").write_bytes(b"no image")
-    assert knn_accuracy(RawPixels8(), source, held_out, Ledger()) is None
+    found = measured(source, held_out)
+    assert "knn" not in found
+    assert found["rank"] > 1
     assert "no k-NN accuracy: " in capsys.readouterr().out
 
 
@@ -193,8 +199,9 @@ def test_images_with_negative_labels_do_not_count_in_the_accuracy(capsys):
         return IndexedSource(name, len(labels), read, ("dark", "light"), (8, 8))
 
     train = labeled("train", 0, 1, -1, 0, 1)
-    assert knn_accuracy(RawPixels8(), train, labeled("test", 1, -1, 0), Ledger()) == (1.0, 4)
-    assert knn_accuracy(RawPixels8(), train, labeled("test", -1, -1), Ledger()) is None
+    found = measured(train, labeled("test", 1, -1, 0))
+    assert found["knn"] == found["linear"] == 1
+    assert "knn" not in measured(train, labeled("test", -1, -1))
     assert capsys.readouterr().out == "no k-NN accuracy: no image of a sample has a label\n"
 
 
@@ -202,6 +209,12 @@ class RawPixels8(RawPixels):
     """Raw pixels of images of 8 x 8 pixels."""
 
     image_size = (8, 8)
+
+
+def measured(source, held_out):
+    """What the verdict measures of raw pixels."""
+    model = SimpleNamespace(encoder=RawPixels8())
+    return verdict.measure(model.encoder, verdict.comparison_samples(model, source, held_out, Ledger(), dict))
 
 
 @pytest.mark.one_backend

@@ -109,3 +109,29 @@ def test_several_processes_write_one_ledger(tmp_path):
         worker.join()
     lines = path.read_text().splitlines()
     assert sorted(json.loads(line)["index"] for line in lines) == list(range(90))
+
+
+def test_ledgers_of_one_list_with_other_limits_tell_of_an_image_once(tmp_path, caplog):
+    for path in (None, tmp_path / "bad.jsonl"):
+        caplog.clear()
+        ledger = Ledger(path)
+        tolerant = ledger.with_limit(0.5)
+        tolerant.add(SOURCE, 1, "empty file")
+        ledger.add(SOURCE, 1, "empty file")
+        ledger.add(SOURCE, 2, "empty file")
+        assert [entry["index"] for entry in tolerant.entries()] == [1, 2]
+        assert len(caplog.messages) == 2
+        with pytest.raises(TooManyBadImages):
+            ledger.with_limit(0).check_limit(SOURCE)
+
+
+def test_a_list_in_memory_moves_to_a_file(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    Ledger().keep_in(path)
+    assert not path.exists()
+    ledger = Ledger()
+    ledger.add(SOURCE, 1, "empty file")
+    ledger.keep_in(path)
+    ledger.keep_in(path)
+    ledger.add(SOURCE, 2, "empty file")
+    assert [json.loads(line)["index"] for line in path.read_text().splitlines()] == [1, 2]

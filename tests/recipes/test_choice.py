@@ -1,7 +1,9 @@
+import math
+
 import pytest
 
-from keras_siamim.recipes import choose_recipe, load_recipe
-from keras_siamim.recipes._choice import bytes_per_pair
+from keras_siamim.recipes import build_model, choose_recipe, expected_cost, load_recipe
+from keras_siamim.recipes._cost import bytes_of_weights, bytes_per_pair
 
 pytestmark = pytest.mark.one_backend
 
@@ -46,6 +48,23 @@ def test_little_memory_is_met_by_accumulation_of_equal_batches():
     assert "accumulation_steps" not in choose(50_000, 32, memory=2 * needed).changes
     assert choose(50_000, 32, memory=needed).changes == {"accumulation_steps": 2}
     assert choose(50_000, 32, memory=1.0).changes["accumulation_steps"] == 128
+
+
+def test_the_memory_of_weights_is_about_that_of_the_model():
+    recipe = load_recipe("siamese_im_vit_mini_32px")
+    model = build_model(recipe, total_steps=1)
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_variables)
+    assert bytes_of_weights(recipe) == pytest.approx(4 * (model.count_params() + 3 * trained), rel=0.05)
+
+
+def test_the_cost_is_that_of_the_batches_that_are_trained():
+    recipe = load_recipe("siamese_im_vit_mini_32px", epochs=10, batch_size=64)
+    (_, memory, why), (_, time, _) = expected_cost(recipe, 100, rate=1e9, memory=2.0**32)
+    assert memory == "252 MiB"
+    assert why.endswith("; 4.0 GiB are free")
+    assert time == "about 11 min"  # 10 x 64 pairs of 0.47e9 operations, at 45% of the rate
+    assert expected_cost(recipe.override({"accumulation_steps": 8}), 100)[0][1] == "50 MiB"
+    assert expected_cost(recipe, 100)[1][1] == "unknown"
 
 
 def test_gray_images_are_not_jittered_in_color():

@@ -51,6 +51,7 @@ def test_the_page_compares_runs_and_links_to_their_pages(folder):
     page.parent.mkdir()
     assert main(["runs", str(folder), "--page", str(page)]) == 0
     outline = Outline(page.read_text())
+    assert "recipe" not in outline.text  # the names of the runs tell it
     assert outline.urls == ["../digits_tiny/10/report.html"]
     assert "script" not in outline.tags
     assert outline.tags.count("svg") == 2  # loss and rank

@@ -139,6 +139,14 @@ def test_commands_repeat_a_run_with_its_changes_and_extensions(tmp_path):
     assert second.endswith("keras-siamim pretrain --run RUN --continue-epochs 3 --schedule continued")
 
 
+def test_commands_have_the_options_of_the_last_start(tmp_path):
+    run = json.loads((make_run(tmp_path / "run") / "run.json").read_text())
+    options = {"bad_limit": 0.05, "devices": None, "model_parallel": 1, "views_on_device": True, "keep": 9}
+    run["starts"] = [descriptions.this_start({"devices": 3}), descriptions.this_start(options)]
+    (command,) = commands(run)
+    assert command.endswith(" --bad-limit 0.05 --views-on-device --set epochs=2")
+
+
 def test_a_page_that_fails_is_reported_once_and_ends_nothing(tmp_path):
     run = make_run(tmp_path / "run")
     (run / "log.csv").write_text("epoch,loss\n0,oops\n")
@@ -163,6 +171,12 @@ def test_a_plot_draws_each_curve_inside_its_frame_and_clips_the_band():
     xs = [float(point.split(",")[0]) for point in re.search(r'<polygon points="([^"]*)"', drawn)[1].split()]
     assert max(xs) < 390.1
     assert len(xs) == 4
+
+
+def test_a_single_epoch_is_in_the_middle_of_its_axis():
+    drawn = plot("k-NN", {"a": ([6], [0.5])})
+    at = re.search(r'<circle cx="([^"]*)"', drawn)[1]
+    assert re.findall(r'<text x="([^"]*)"[^>]*middle">([^<]*)<', drawn) == [(at, "6")]
 
 
 def test_a_run_keeps_its_color_where_another_has_no_curve():

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_siamim.reports.verdict import verdict
+from keras_siamim.reports.verdict import verdict, verdict_table
 
 pytestmark = pytest.mark.one_backend
 
@@ -30,8 +30,30 @@ def test_a_difference_counts_with_enough_test_images_only():
     assert verdict(close, test_images=10_000).startswith("Training was worth it")
 
 
-def test_without_labels_the_rank_is_all_that_is_known():
+def test_a_linear_probe_is_mentioned_where_it_comes_to_another_order():
+    knn = measured(0.80, 0.50, 0.55, 0.93)
+
+    def with_probe(*accuracies):
+        rows = zip(knn.items(), accuracies, strict=True)
+        return {name: {**values, "linear": linear} for (name, values), linear in rows}
+
+    assert verdict(with_probe(0.90, 0.70, 0.70, 0.94), 1000) == verdict(knn, 1000)
+    sentence = verdict(with_probe(0.95, 0.70, 0.72, 0.80), 1000)
+    assert sentence.startswith(verdict(knn, 1000))
+    assert "95.0 %, with 72.0 % without training and 80.0 % of raw pixels" in sentence
+
+
+def test_the_table_has_the_measures_that_were_taken():
+    rows = {"trained": {"rank": 30.0, "place": 0.5, "place_chance": 0.0625}, "raw_pixels": {"rank": 9.0}}
+    header, (trained, raw) = verdict_table(rows)
+    assert header == ("", "effective rank", "right place (chance 6.2 %)")
+    assert (trained, raw) == (("trained encoder", "30.0", "50.0 %"), ("raw pixels", "9.0", "–"))
+
+
+def test_without_labels_rank_and_prediction_across_views_are_all_that_is_known():
     ranks = {"trained": {"rank": 30.0}, "initial": {"rank": 10.0}, "random": {"rank": 10.0}}
     assert "from 10.0 to 30.0. Without labels" in verdict(ranks, 0)
+    places = {"trained": {"rank": 30.0, "place": 0.5, "place_chance": 0.1}, "initial": {"rank": 10.0, "place": 0.2}}
+    assert "right place in 50.0 % of all cases, 20.0 % before training and 10.0 % by chance" in verdict(places, 0)
     assert "may have collapsed" in verdict({**ranks, "trained": {"rank": 2.0}}, 0)
     assert verdict({"trained": {}}, 0) == "Too little was measured for a verdict."
