@@ -103,7 +103,7 @@ class MaskRCNN(SkipNonFiniteSteps, TrainStep, keras.Model):
         if isinstance(encoder, ConvNeXtEncoder):
             self.backbone = StageMaps(encoder, self.image_size, drop_path_rate, **named)
             self.pyramid = FeaturePyramid(**pyramid)
-            strides = [*self.backbone.strides, 2 * self.backbone.strides[-1]]
+            strides: list[float] = [*self.backbone.strides, 2 * self.backbone.strides[-1]]
         else:
             self.backbone = windowed_vit_of(
                 encoder, self.image_size, window_size, global_blocks, drop_path_rate, **named

@@ -177,20 +177,25 @@ def _views(summary):
     return image(path, "Training pairs: the image with both crops, the masked online view, and the target view.")
 
 
+def _encoder(recipe):
+    values = recipe.keys()
+    if recipe.backbone == "ViT":
+        width, depth = values["encoder.width"], values["encoder.depth"]
+        return f"ViT, width {width}, depth {depth}, patches of {recipe.patch_size} pixels"
+    sizes = (", ".join(str(size) for size in values[f"encoder.{name}"]) for name in ("widths", "depths"))
+    return "ConvNeXt, widths {}, depths {}, cells of {} pixels".format(*sizes, recipe.patch_size)
+
+
 def _facts(summary):
     run, recipe = summary.run, summary.recipe
     data, starts = run["data"], run["starts"]
-    encoder, classes = recipe.keys(), data["identity"]["classes"]
+    classes = data["identity"]["classes"]
     last = starts[-1] if starts else {}
     return facts(
         [
             ("Recipe", run["name"]),
             ("Objective", recipe.objective),
-            (
-                "Encoder",
-                f"ViT, width {encoder['encoder.width']}, depth {encoder['encoder.depth']}, "
-                f"patches of {encoder['encoder.patch_size']} pixels",
-            ),
+            ("Encoder", _encoder(recipe)),
             ("Image size", f"{recipe.image_size} pixels"),
             (
                 "Images",

@@ -50,8 +50,9 @@ def test_little_memory_is_met_by_accumulation_of_equal_batches():
     assert choose(50_000, 32, memory=1.0).changes["accumulation_steps"] == 128
 
 
-def test_the_memory_of_weights_is_about_that_of_the_model():
-    recipe = load_recipe("siamese_im_vit_mini_32px")
+@pytest.mark.parametrize("name", ["siamese_im_vit_mini_32px", "siamese_im_convnext_mini_64px"])
+def test_the_memory_of_weights_is_about_that_of_the_model(name):
+    recipe = load_recipe(name)
     model = build_model(recipe, total_steps=1)
     trained = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     assert bytes_of_weights(recipe) == pytest.approx(4 * (model.count_params() + 3 * trained), rel=0.05)
