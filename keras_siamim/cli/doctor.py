@@ -12,7 +12,8 @@ import argparse
 import collections
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -85,12 +86,16 @@ def look(source: Source, images: int | None = None) -> Survey:
     return survey(sample, lambda seen: bar.update(min(seen, sample.size)) if bar else None)
 
 
-def choice_for(found: Survey, images: int) -> Choice:
+def choice_for(found: Survey, images: int, values: Mapping[str, Any] | None = None) -> Choice:
     """Return the recipe for images that were looked at, on this machine.
 
     Args:
         found: `Survey` with one readable image or more.
         images: Integer. Number of images of the source, of which the survey may have looked at a sample.
+        values: Dictionary of values of the user, which win, by key of the recipe. Defaults to none.
+
+    Raises:
+        ValueError: If a key or a value is invalid.
     """
     looked_at = found.readable + len(found.unreadable)
     accelerator = has_accelerator()
@@ -100,6 +105,7 @@ def choice_for(found: Survey, images: int) -> Choice:
         gray=bool(found.gray.mean() >= MOST),
         accelerator=accelerator,
         memory=_free_memory(accelerator),
+        values=values,
     )
 
 

@@ -189,7 +189,7 @@ def recipe_for(source: Source, options: argparse.Namespace) -> Recipe:
     if not found.readable:
         raise ValueError(f"`--data` must hold readable images. Received: {source.name}, without any.")
     images = source.size if options.images is None else min(options.images, source.size)
-    choice = choice_for(found, images).override(dict(options.changes))
+    choice = choice_for(found, images, dict(options.changes))
     options.recipe = choice.recipe
     recipe = load_recipe(choice.recipe, **choice.changes)
     print_line(f"chosen for {source.name}, as by `keras-siamim doctor`; --recipe and --set change it:")

@@ -47,29 +47,15 @@ class Choice:
     changes: dict[str, Any]
     reasons: list[tuple[str, str, str]]
 
-    def override(self, values: Mapping[str, Any]) -> Choice:
-        """Return the choice with values of the user, which win.
 
-        Args:
-            values: Dictionary of values by key of the recipe.
-
-        Example:
-            >>> choice = Choice("digits_tiny", {"epochs": 1600}, [("epochs", "1,600", "few images")])
-            >>> choice.override({"epochs": 6}).reasons
-            [('epochs', '6', 'your value')]
-        """
-        # The chosen batches per step belong to the chosen batch size.
-        dropped = {"accumulation_steps"} - set(values) if "batch_size" in values else set()
-        changes = {key: value for key, value in self.changes.items() if key not in dropped}
-        reasons = [
-            (name, str(values[KEYS[name]]), "your value") if KEYS.get(name) in values else (name, value, why)
-            for name, value, why in self.reasons
-            if KEYS.get(name) not in dropped
-        ]
-        return Choice(self.recipe, {**changes, **values}, reasons)
-
-
-def choose_recipe(images: int, short_side: int, gray: bool, accelerator: bool, memory: float | None = None) -> Choice:
+def choose_recipe(
+    images: int,
+    short_side: int,
+    gray: bool,
+    accelerator: bool,
+    memory: float | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Choice:
     """Return the recipe for a set of images, with the changes that it needs, and the reasons.
 
     The README has the rules as a table.
@@ -80,49 +66,71 @@ def choose_recipe(images: int, short_side: int, gray: bool, accelerator: bool, m
         gray: Bool. True for images without color.
         accelerator: Bool. True if training runs on a GPU or TPU.
         memory: Float. Free memory for training in bytes. Defaults to None, unknown.
+        values: Dictionary of values of the user by key of the recipe. They win, and what is chosen fits them. Defaults
+            to none.
+
+    Raises:
+        ValueError: If a key or a value is invalid.
 
     Example:
-        >>> choice = choose_recipe(images=300, short_side=500, gray=False, accelerator=False)
+        >>> choice = choose_recipe(300, short_side=500, gray=False, accelerator=False, values={"epochs": 6})
         >>> choice.recipe, choice.changes["image_size"], choice.changes["epochs"], choice.changes["batch_size"]
-        ('siamese_im_vit_mini_32px', 64, 1600, 32)
+        ('siamese_im_vit_mini_32px', 64, 6, 32)
     """
     from keras_siamim.recipes import load_recipe
 
-    name, size, patch, reasons = _architecture(images, short_side, accelerator)
+    values = dict(values or {})
+    name, size, patch, reasons = _architecture(images, short_side, accelerator, values)
     recipe = load_recipe(name)
-    changes: dict[str, Any] = {}
-    if recipe.image_size != size:
-        changes |= {"image_size": size, "encoder.patch_size": patch}
+    chosen: dict[str, Any] = {"image_size": size, "encoder.patch_size": patch}
     if not name.endswith("ep"):  # the recipes of the paper have the epochs of the paper
-        pairs = recipe.epochs * IMAGES_OF_RECIPES
-        epochs = min(max(round(pairs / images), FEWEST_EPOCHS), MOST_EPOCHS)
-        changes |= {} if epochs == recipe.epochs else {"epochs": epochs}
-        limited = {
-            FEWEST_EPOCHS: ", but at least 10 epochs",
-            MOST_EPOCHS: ", but at most 1,600 epochs, as in the paper",
-        }
-        why = f"{pairs:,} training pairs, as the recipe has on CIFAR-10{limited.get(epochs, '')}"
-        reasons.append(("epochs", f"{epochs:,}", why))
+        chosen["epochs"], why = _epochs(recipe, images)
+        reasons.append(("epochs", f"{chosen['epochs']:,}", why))
     fitting = 2 ** int(math.log2(max(images / BATCHES_PER_EPOCH, 1)))
-    batch = min(recipe.batch_size, max(fitting, SMALLEST_BATCH), images)
+    chosen["batch_size"] = batch = min(recipe.batch_size, max(fitting, SMALLEST_BATCH), images)
     why = "that of the recipe" if batch == recipe.batch_size else f"{images // batch} batches per epoch"
-    changes |= {} if batch == recipe.batch_size else {"batch_size": batch}
     reasons.append(("batch size", str(batch), why))
-    if memory is not None:
-        need, steps = batch * bytes_per_pair(recipe.override(changes)), 1
-        while need / steps > MEMORY_SHARE * memory and batch % (2 * steps) == 0:
-            steps *= 2
-        if steps > 1:
-            changes["accumulation_steps"] = steps
-            why = (
-                f"a batch needs about {need / 2**30:.1f} GiB, and half of the free {memory / 2**30:.1f} GiB may be used"
-            )
-            reasons.append(("batches per step", str(steps), why))
+    resolved = recipe.override({**chosen, **values})
+    if memory is not None and "accumulation_steps" not in values:
+        chosen["accumulation_steps"], why = _batches_per_step(resolved, memory)
+        reasons += [("batches per step", str(chosen["accumulation_steps"]), why)] if why else []
     if gray:
         views = ("view_1",) if recipe.view_2 is None else ("view_1", "view_2")
-        changes |= {f"{view}.{key}": 0.0 for view in views for key in ("saturation", "hue", "gray_probability")}
+        chosen |= {f"{view}.{key}": 0.0 for view in views for key in ("saturation", "hue", "gray_probability")}
         reasons.append(("colors", "brightness and contrast only", "the images are gray"))
-    return Choice(name, changes, reasons)
+    known = recipe.keys()
+    changes = {key: value for key, value in chosen.items() if value != known[key]}
+    return Choice(name, {**changes, **values}, _with_values(reasons, values))
+
+
+def _with_values(reasons, values):
+    """Return the reasons with the values of the user, also of keys for which nothing is chosen."""
+    names = {key: name for name, key in KEYS.items()}
+    rows = {names.get(key, key): str(value) for key, value in values.items()}
+    chosen = [
+        (name, rows.pop(name), "your value") if name in rows else (name, value, why) for name, value, why in reasons
+    ]
+    return [*chosen, *((name, value, "your value") for name, value in rows.items())]
+
+
+def _epochs(recipe, images):
+    pairs = recipe.epochs * IMAGES_OF_RECIPES
+    epochs = min(max(round(pairs / images), FEWEST_EPOCHS), MOST_EPOCHS)
+    limited = {
+        FEWEST_EPOCHS: ", but at least 10 epochs",
+        MOST_EPOCHS: ", but at most 1,600 epochs, as in the paper",
+    }
+    return epochs, f"{pairs:,} training pairs, as the recipe has on CIFAR-10{limited.get(epochs, '')}"
+
+
+def _batches_per_step(recipe, memory):
+    """Return the batches per optimizer step that keep activations in the free memory, and the reason for several."""
+    batch, steps = recipe.batch_size, 1
+    need = batch * bytes_per_pair(recipe)
+    while need / steps > MEMORY_SHARE * memory and batch % (2 * steps) == 0:
+        steps *= 2
+    why = f"a batch needs about {_gibibytes(need)}, and half of the free {_gibibytes(memory)} may be used"
+    return steps, why if steps > 1 else ""
 
 
 def expected_cost(
@@ -162,19 +170,27 @@ def _gibibytes(count):
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _architecture(images, short_side, accelerator):
+def _architecture(images, short_side, accelerator, values):
     """Return the name of a recipe, the image size, the patch size, and the reasons."""
     if accelerator and short_side >= 160 and images >= MANY_IMAGES:
         why = f"{images:,} large images and an accelerator: the encoder of the paper"
-        name, size, patch = "siamese_im_vit_base_400ep", 224, 16
+        name, size, grid = "siamese_im_vit_base_400ep", 224, 14
     elif accelerator:
         size = 32 if short_side < 48 else 64 if short_side < 160 else 128
-        name, patch = f"siamese_im_vit_tiny_{min(size, 64)}px", size // 8
+        name, grid = f"siamese_im_vit_tiny_{min(size, 64)}px", 8
         why = f"{images:,} images and an accelerator: a small encoder, which trains in hours"
     else:
         size = 32 if short_side < 48 else 64
-        name, patch = "siamese_im_vit_mini_32px", size // 8
+        name, grid = "siamese_im_vit_mini_32px", 8
         why = "no accelerator was found: the narrowest encoder, which trains on a processor"
+    patch = size // grid
+    if isinstance(given := values.get("image_size"), int) and given >= grid and given % grid == 0:
+        patch = given // grid
     side = f"shorter sides have {short_side} pixels"
-    grid = f"{size // patch} x {size // patch} patches, as in the recipe"
-    return name, size, patch, [("recipe", name, why), ("image size", str(size), side), ("patch size", str(patch), grid)]
+    cells = f"{grid} x {grid} patches, as in the recipe"
+    return (
+        name,
+        size,
+        patch,
+        [("recipe", name, why), ("image size", str(size), side), ("patch size", str(patch), cells)],
+    )

@@ -11,8 +11,8 @@ IMAGES = [1, 20, 300, 50_000, 2_000_000]
 SIDES = [8, 47, 48, 200, 3000]
 
 
-def choose(images=5000, short_side=300, gray=False, accelerator=False, memory=None):
-    return choose_recipe(images, short_side, gray, accelerator, memory)
+def choose(images=5000, short_side=300, gray=False, accelerator=False, memory=None, **values):
+    return choose_recipe(images, short_side, gray, accelerator, memory, values)
 
 
 @pytest.mark.parametrize("accelerator", [False, True])
@@ -76,10 +76,20 @@ def test_gray_images_are_not_jittered_in_color():
 
 
 def test_values_of_the_user_win_and_the_reasons_say_so():
-    choice = choose(50_000, 32, memory=1.0).override({"batch_size": 64, "epochs": 6, "learning_rate": 1e-3})
-    assert choice.changes == {"batch_size": 64, "epochs": 6, "learning_rate": 1e-3}
+    choice = choose(50_000, 32, epochs=6, seed=3)
+    assert choice.changes == {"epochs": 6, "seed": 3}
     rows = {name: (value, why) for name, value, why in choice.reasons}
     assert rows["epochs"] == ("6", "your value")
-    assert rows["batch size"] == ("64", "your value")
-    assert "batches per step" not in rows
+    assert rows["seed"] == ("3", "your value")
     assert rows["image size"][0] == "32"
+    with pytest.raises(ValueError, match="'epoch'"):
+        choose(epoch=6)
+
+
+def test_what_is_chosen_fits_the_values_of_the_user():
+    needed = 128 * bytes_per_pair(load_recipe("siamese_im_vit_mini_32px"))
+    assert choose(50_000, 32, memory=needed, batch_size=512).changes == {"accumulation_steps": 8, "batch_size": 512}
+    assert choose(50_000, 32, memory=needed, accumulation_steps=1).changes == {"accumulation_steps": 1}
+    assert choose(image_size=96).changes["encoder.patch_size"] == 12
+    assert choose(image_size=(96, 64)).changes["encoder.patch_size"] == 8
+    assert choose(**{"image_size": 96, "encoder.patch_size": 16}).changes["encoder.patch_size"] == 16
