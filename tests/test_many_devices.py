@@ -34,7 +34,12 @@ def errors(one, many):
     result = {}
     for key, value in many.items():
         objective, _, path = key.partition("/")
-        if objective != "random" and path and not path.startswith("logs/") and value.dtype.kind == "f":
+        if (
+            objective not in ("random", "observed")
+            and path
+            and not path.startswith("logs/")
+            and value.dtype.kind == "f"
+        ):
             largest = max(np.abs(v).max() for k, v in one.items() if k.startswith(objective) and v.dtype.kind == "f")
             result[objective] = max(result.get(objective, 0.0), np.abs(value - one[key]).max() / largest)
     return result
@@ -55,6 +60,17 @@ def test_a_bad_image_on_one_replica_is_skipped_by_all_and_counted(trained, setti
         assert many[f"{objective}/logs/skipped"] == 1
         assert many[f"{objective}/logs/skipped_in_a_row"] == 0
         assert np.isfinite(many[f"{objective}/logs/loss"])
+
+
+def test_callbacks_that_measure_features_change_no_bit_on_two_devices(trained):
+    found = {key.removeprefix("observed/"): value for key, value in trained["2"].items() if key.startswith("observed/")}
+    assert {"logs/knn", "logs/rank"} <= set(found)
+    alone = {
+        key.removeprefix("SiameseIM/"): value for key, value in trained["2"].items() if key.startswith("SiameseIM/")
+    }
+    assert {"logs/loss", "0 kernel"} <= set(alone)
+    for key, value in alone.items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
 def test_one_device_skips_nothing(trained):

@@ -4,7 +4,8 @@ A group is one or more settings, separated by commas, of one process. A setting 
 (`2`; a number of processes on PyTorch, one setting per group), a number of devices with model parallelism (`4x2`), or
 `workers` for two processes with one device each. Each objective takes five steps with global batches of
 8 images, distributed to the workers as by `training_batches`. On more than one device there is a sixth batch with an
-image of NaNs, which must be skipped. Writes `FOLDER/SETTING.npz`.
+image of NaNs, which must be skipped. On two devices, SiameseIM trains again with callbacks that measure its features.
+Writes `FOLDER/SETTING.npz`.
 """
 
 import json
@@ -17,6 +18,7 @@ import numpy as np
 
 from keras_siamim import AdamW, CosineMomentum, SiameseIM, ViTEncoder, warmup_cosine
 from keras_siamim._backend import mean_over_replicas
+from keras_siamim.callbacks import FeatureHealth, LabeledSplits, OnlineKNN
 from keras_siamim.detection import DetectorSettings, MaskRCNN
 from keras_siamim.distribution import set_up
 from keras_siamim.objectives import MAE, MoCoV3
@@ -104,7 +106,17 @@ def detected(batch):
     return {"images": images, "sizes": sizes, "boxes": boxes, "classes": classes, "masks": masks}
 
 
-def fit(model, batches, distribution):
+OBSERVED, OBSERVED_SETTING = "observed", "2"
+
+
+def observers():
+    """Return callbacks that run the encoder while it trains."""
+    images = np.random.default_rng(1).normal(size=(2, 8, *IMAGE_SIZE, 3)).astype("float32")
+    split = images[0], np.arange(8) % 2
+    return [OnlineKNN(LabeledSplits(split, split), k=3), FeatureHealth(images, every_steps=2)]
+
+
+def fit(model, batches, distribution, callbacks=()):
     """Train one epoch on these batches; return its logs."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -113,7 +125,7 @@ def fit(model, batches, distribution):
         data = distribution.feed(tf.data.Dataset.from_tensor_slices(stacked))
     else:
         data = (batch if isinstance(batch, tuple) else (batch,) for batch in batches)
-    return model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0).history
+    return model.fit(data, steps_per_epoch=len(batches), shuffle=False, verbose=0, callbacks=[*callbacks]).history
 
 
 def global_batches(with_bad_one):
@@ -137,6 +149,8 @@ def train(setting, folder):
     builders = OBJECTIVES if setting not in DENSE_SETTINGS else {**OBJECTIVES, SEGMENTER: segmenter}
     if setting in DENSE_SETTINGS and DETECTOR_TOO:
         builders = {**builders, DETECTOR: detector}
+    if setting == OBSERVED_SETTING:
+        builders = {**builders, OBSERVED: builders["SiameseIM"]}
     for name, build in builders.items():
         if cut and name == "MoCoV3":
             continue
@@ -148,7 +162,8 @@ def train(setting, folder):
             # With a small epsilon, Adam would amplify rounding errors and hide gradients of the wrong scale.
             model.compile(AdamW(warmup_cosine(1e-2, 2, 20), epsilon=1e-3, global_clipnorm=0.5))
             convert = {SEGMENTER: segmented, DETECTOR: detected}.get(name, lambda batch: batch)
-            logs = fit(model, [*map(convert, batches)], distribution)
+            callbacks = observers() if name == OBSERVED else ()
+            logs = fit(model, [*map(convert, batches)], distribution, callbacks)
             results |= {f"{name}/logs/{key}": value for key, value in logs.items()}
             if name == "MAE":
                 results["random/spread"] = keras.ops.convert_to_numpy(model.spread)
