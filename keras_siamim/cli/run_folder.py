@@ -18,9 +18,10 @@ from keras_siamim.cli.options import (
 )
 from keras_siamim.data.bad_images import BAD_IMAGES, LIMIT, Ledger
 from keras_siamim.data.sources import IndexedSource, Source, cached, open_source, sample_of, with_gaps
-from keras_siamim.recipes import Recipe, load_recipe, recipe_from_json
+from keras_siamim.recipes import Recipe, build_encoder, load_recipe, recipe_from_json
 from keras_siamim.runs import description as descriptions
 from keras_siamim.runs.description import DATA_OPTIONS
+from keras_siamim.runs.initial_weights import InitialWeights, read_initial_weights
 from keras_siamim.runs.plan import SCHEDULES
 
 # Images of a random sample for the choice of a recipe.
@@ -43,6 +44,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-split", type=name_option, help="name of the training split; default: train")
     parser.add_argument("--images", type=count_option, help="train on a random sample of N images", metavar="N")
     parser.add_argument("--test-split", type=name_option, help="split for k-NN, if it has labels; default: test")
+    parser.add_argument(
+        "--init-from",
+        type=name_option,
+        metavar="SOURCE",
+        help="start from the weights of a run, a preset, or a file of the authors, MAE, MoCo v3, timm or Hugging Face",
+    )
     parser.add_argument("--runs", type=path_option, default=pathlib.Path("runs"), help="parent of new run folders")
     parser.add_argument("--run", type=path_option, help="run folder; an existing run is resumed")
     parser.add_argument(
@@ -135,6 +142,34 @@ def describe_run(options: argparse.Namespace, chooses: bool = True) -> tuple[dic
         raise ValueError(f"`--views-on-device` must be given to a new run. Received: {options.run}, begun without it.")
     options.views_on_device = recorded.get("views_on_device", False)
     return {**recorded, "data": requested["data"]}, source
+
+
+def initial_weights_of(options: argparse.Namespace, run: dict[str, Any]) -> InitialWeights | None:
+    """Read the weights of `--init-from` for a new run, and record their source in its description.
+
+    Args:
+        options: Parsed options of `add_run_options`.
+        run: Description of the run.
+
+    Returns:
+        The `InitialWeights`, or None for a run that begins with random weights or that began before.
+
+    Raises:
+        ValueError: If the weights cannot be read or do not fit the recipe, or the run began with others.
+        ConnectionError: If a download fails.
+    """
+    if options.init_from is None:
+        return None
+    source = os.path.abspath(options.init_from) if os.path.exists(options.init_from) else options.init_from
+    if run["starts"]:
+        if run.get("initial_weights", {}).get("source") != source:
+            raise ValueError(f"`--init-from` must be given to a new run. Received: {options.run}, begun without it.")
+        return None
+    encoder = build_encoder(recipe_from_json(run["recipe"]))
+    weights = read_initial_weights(source, encoder)
+    weights.check(encoder)
+    run["initial_weights"] = {"source": source, "sha256": weights.sha256}
+    return weights
 
 
 def recipe_for(source: Source, options: argparse.Namespace) -> Recipe:

@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_siamim.recipes._as_json import recipe_differences, recipe_from_json, recipe_to_json
 from keras_siamim.recipes._bands import reference_band
-from keras_siamim.recipes._build import build_masking, build_model, build_views, compile_model
+from keras_siamim.recipes._build import build_encoder, build_masking, build_model, build_views, compile_model
 from keras_siamim.recipes._choice import Choice, choose_recipe, expected_cost
 from keras_siamim.recipes._recipe import OBJECTIVES, Recipe
 
@@ -18,6 +18,7 @@ __all__ = [
     "OBJECTIVES",
     "Choice",
     "Recipe",
+    "build_encoder",
     "build_masking",
     "build_model",
     "build_views",

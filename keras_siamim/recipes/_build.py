@@ -32,15 +32,28 @@ def build_model(recipe: Recipe, total_steps: int) -> keras.Model:
         >>> type(model).__name__, model.encoder.grid
         ('SiameseIM', (4, 4))
     """
-    backbone = BACKBONES[recipe.backbone]
-    encoder = backbone(image_size=recipe.image_size, dtype=recipe.dtype, name="encoder", **recipe.encoder)
     arguments = dict(recipe.model)
     if recipe.target_momentum is not None:
         cosine = recipe.momentum_schedule == "cosine"
         arguments["target_momentum"] = (
             CosineMomentum(recipe.target_momentum, total_steps) if cosine else recipe.target_momentum
         )
-    return _objective(recipe)(encoder, dtype=recipe.dtype, **arguments)
+    return _objective(recipe)(build_encoder(recipe), dtype=recipe.dtype, **arguments)
+
+
+def build_encoder(recipe: Recipe) -> keras.Model:
+    """Create the untrained encoder of a recipe.
+
+    Args:
+        recipe: A `Recipe`.
+
+    Example:
+        >>> from keras_siamim.recipes import load_recipe
+        >>> build_encoder(load_recipe("digits_tiny", **{"encoder.depth": 1})).grid
+        (4, 4)
+    """
+    backbone = BACKBONES[recipe.backbone]
+    return backbone(image_size=recipe.image_size, dtype=recipe.dtype, name="encoder", **recipe.encoder)
 
 
 def _objective(recipe):

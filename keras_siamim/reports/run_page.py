@@ -194,6 +194,7 @@ def _facts(summary):
     return facts(
         [
             ("Recipe", run["name"]),
+            *([("Started from", run["initial_weights"]["source"])] if "initial_weights" in run else []),
             ("Objective", recipe.objective),
             ("Encoder", _encoder(recipe)),
             ("Image size", f"{recipe.image_size} pixels"),

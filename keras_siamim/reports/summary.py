@@ -97,6 +97,8 @@ def commands(run: dict[str, Any], folder: str = "RUN") -> list[str]:
     for name, default in descriptions.DATA_OPTIONS.items():
         if run["data"].get(name, default) != default:
             words += [f"--{name.replace('_', '-')}", str(run["data"][name])]
+    if "initial_weights" in run:
+        words += ["--init-from", run["initial_weights"]["source"]]
     start = run["starts"][-1] if run["starts"] else {}
     for name, value in start.get("options", {}).items():
         words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
