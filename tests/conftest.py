@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import os
 import pathlib
 
 import keras
@@ -16,11 +17,12 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect tests marked `one_backend` on all backends but theirs."""
+    """Deselect tests marked `one_backend` on all backends but theirs: TensorFlow, or `ONE_BACKEND`, if none is named."""
+    default = os.environ.get("ONE_BACKEND", "tensorflow")
 
     def runs_elsewhere(item):
         mark = item.get_closest_marker("one_backend")
-        return mark is not None and keras.config.backend() != (mark.args[0] if mark.args else "tensorflow")
+        return mark is not None and keras.config.backend() != (mark.args[0] if mark.args else default)
 
     config.hook.pytest_deselected(items=list(filter(runs_elsewhere, items)))
     items[:] = itertools.filterfalse(runs_elsewhere, items)

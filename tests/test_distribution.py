@@ -10,7 +10,7 @@ from keras_siamim.data.views.paired_views import PairedViews
 from keras_siamim.distribution import Distribution, set_up
 from keras_siamim.objectives.validation import check_replicas
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("tensorflow")
 
 
 def test_one_device_is_one_replica_of_one_worker():
@@ -44,6 +44,7 @@ def test_ragged_and_indivisible_batches_are_rejected(images, batch_size):
     check_replicas({"view_1": np.zeros((16, 1))}, 8, parts=4)
 
 
+@pytest.mark.slow
 def test_workers_read_every_image_of_an_epoch_once():
     seen = []
     for worker in range(2):

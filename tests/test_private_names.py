@@ -10,7 +10,7 @@ import re
 import keras
 import pytest
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("tensorflow")
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_siamim"
 # Module: private names of foreign base classes that its classes override or read.

@@ -181,9 +181,9 @@ def pretrain(
         model.gradient_checkpointing = options.gradient_checkpointing
         if options.views_on_device:
             model.set_views(RenderViews.of(build_views(recipe)))
-        progress = resume(model, stage.number, checkpoint)
-        if not progress.batches:
+        if not checkpoint.files.paths():  # the first checkpoint, to which a run can roll back, has these weights
             initialize(model, run, initial, prints=first)
+        progress = resume(model, stage.number, checkpoint)
     batches_from = batch_maker(source, recipe, model.encoder.grid, distribution, ledger, options.views_on_device)
     # One process cannot run the encoder alone while others share the model.
     held_out = held_out_images(options, source) if distribution.workers == 1 else None

@@ -78,8 +78,8 @@ def near_duplicates(features: ArrayLike, threshold: float = 0.99) -> list[tuple[
         ValueError: If there are fewer than two images, or `threshold` is out of its range.
 
     Example:
-        >>> near_duplicates([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
-        [(0, 1, 1.0)]
+        >>> [pair[:2] for pair in near_duplicates([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])]
+        [(0, 1)]
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be in (0, 1]. Received: {threshold}.")

@@ -7,7 +7,7 @@ from benchmarks import flops
 from benchmarks.plain_pytorch import Block, layer_norm
 from benchmarks.step.settings import SETTINGS, Setting, batch_of, plain_of
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("torch")
 
 
 def counted(function):

@@ -10,7 +10,7 @@ from keras_siamim.optimizers import LayerDecayAdamW
 from keras_siamim.segmentation import UPerNet
 
 
-@pytest.mark.one_backend  # the recordings compare ours on every backend
+@pytest.mark.one_backend("torch")  # the recordings compare ours on every backend
 def test_the_plain_step_computes_what_ours_does(rng):
     encoder = ViTEncoder(image_size=48, patch_size=8, width=12, depth=4, num_heads=3)
     sizes = {"head_width": 8, "auxiliary_width": 6}

@@ -4,7 +4,7 @@ from keras import ops
 from benchmarks.scaling import Accelerator, Run, expected
 from keras_siamim import SiameseIM, ViTEncoder
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("torch")
 
 
 def test_trained_weights_are_those_of_the_model():

@@ -7,7 +7,7 @@ import pytest
 from keras_siamim.callbacks import LabeledSplits, LiveEncoder, OnlineKNN, OnlineProbe
 from keras_siamim.evaluation.patch_features import RawPatches
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("torch")
 
 LABELS = np.arange(24) % 3
 IMAGES = np.random.default_rng(0).normal(size=(24, 8, 8, 3)).astype("float32")

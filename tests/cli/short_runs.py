@@ -13,4 +13,6 @@ def log_alone(model, stage, run, source, held_out, folder, timer, writes, *_):
 def without_observers(monkeypatch):
     """Let `pretrain` train without observers, held-out images and verdict."""
     monkeypatch.setattr(pretrain, "observers", log_alone)
-    monkeypatch.setattr(pretrain, "held_out_images", lambda *_: None)
+    for name in ("held_out_images", "comparison_samples", "give_verdict"):
+        monkeypatch.setattr(pretrain, name, lambda *_: None)
+    monkeypatch.setattr(pretrain, "measure", lambda *_: {})

@@ -125,6 +125,7 @@ def test_classes_that_training_lacks_are_refused_by_name(root, tmp_path, program
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_a_class_without_test_images_changes_no_other_class(root, tmp_path, capsys):
     shutil.copytree(root / "data" / "test", tmp_path / "data" / "train")
@@ -153,6 +154,7 @@ def test_a_classifier_is_tested_with_the_class_indices_of_its_training_split(roo
         open_for_classifier(tmp_path / "data", "train", "test", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_a_sample_of_the_training_images_is_reshuffled_every_epoch(root):
     train, _ = open_labeled_pair(root / "data", "train", "test", max_train=12)

@@ -4,7 +4,7 @@ from keras_siamim import ViTEncoder
 from keras_siamim.cli.export import main
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("tensorflow")
 def test_an_unwritable_directory_fails_with_one_line(tmp_path, capsys):
     ViTEncoder(image_size=8, patch_size=4, width=8, depth=1, num_heads=2).save(tmp_path / "encoder.keras")
     # A file in place of the parent directory, which no user can write below.

@@ -33,6 +33,7 @@ def run(encoder, data, protocols, output, *others):
     return json.loads((output / "evaluation.json").read_text())["rows"]
 
 
+@pytest.mark.slow
 def test_labeled_images(encoder, tmp_path, capsys):
     write_images(tmp_path / "data", train=(60, 1), test=(12, 2))
 
@@ -79,6 +80,7 @@ def test_object_discovery_refuses_encoders_without_keys(tmp_path):
         evaluate.main([*options, "--image-size", "8", "--output", str(tmp_path / "out")])
 
 
+@pytest.mark.slow
 def test_images_with_label_maps(encoder, tmp_path, capsys):
     write_label_maps(tmp_path / "data", train=12, val=4)
     (tmp_path / "data" / "classes.txt").write_text("dark\nbright\n")

@@ -171,6 +171,7 @@ def test_knn_matches_classes_by_name_or_prints_the_reason_in_one_line(tmp_path, 
     assert printed.count("\n") == bool(line)
 
 
+@pytest.mark.slow
 @pytest.mark.one_backend
 def test_missing_classes_and_unreadable_test_images_do_not_end_training(tmp_path, capsys, monkeypatch):
     data = tree(tmp_path, train={"ant": 20, "bee": 20, "cat": 1}, test={"ant": 2, "bee": 2, "cat": 2})

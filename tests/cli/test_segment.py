@@ -46,6 +46,7 @@ def finished(arguments, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_tables_a_figure_and_an_export(finished):
     (result,) = json.loads((finished / "evaluation.json").read_text())["rows"]["toy"]
     numbers = result["numbers"]
@@ -61,6 +62,7 @@ def test_a_run_ends_with_tables_a_figure_and_an_export(finished):
     assert (finished / "exported" / finished.name / "1" / "saved_model.pb").is_file()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_exactly(arguments, finished, tmp_path, monkeypatch, capsys):
     check_interruption("segment", arguments, finished, tmp_path, 2, "segmenter.keras", monkeypatch, capsys)
 

@@ -77,7 +77,7 @@ def test_an_encoder_of_either_branch_of_the_authors_checkpoint(small_checkpoint,
     assert report.skipped["decoder_pred.weight"] == "not part of the encoder"
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_complete_mae_and_moco_v3_checkpoints(reference, tmp_path):
     sizes = {"image_size": 64, "patch_size": 16, "width": 24, "depth": 2, "num_heads": 3, "final_norm": True}
     mae = MAE(
@@ -188,7 +188,7 @@ class Malicious:
         return os.mkdir, ("executed",)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_pickled_code_is_not_executed(tmp_path, monkeypatch, torch_vit):
     monkeypatch.chdir(tmp_path)
     path = save(torch_vit, tmp_path / "bad.pth", more=Malicious())
@@ -197,7 +197,7 @@ def test_pickled_code_is_not_executed(tmp_path, monkeypatch, torch_vit):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_weights_that_do_not_fit_are_named_and_change_nothing(tmp_path, torch_vit):
     weights = torch_vit.state_dict()
     cases = {
@@ -221,7 +221,7 @@ def test_weights_that_do_not_fit_are_named_and_change_nothing(tmp_path, torch_vi
         convert.load_encoder(tmp_path / "vit.pth")
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_safetensors_agree_with_the_package_safetensors(tmp_path, rng):
     from safetensors import numpy as library
     from safetensors.torch import save_file
@@ -240,7 +240,7 @@ def test_safetensors_agree_with_the_package_safetensors(tmp_path, rng):
         read_safetensors(tmp_path / "cut.safetensors")
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_safetensors_of_unsupported_types_are_rejected_by_name(tmp_path):
     from safetensors.torch import save_file
 
@@ -250,7 +250,7 @@ def test_safetensors_of_unsupported_types_are_rejected_by_name(tmp_path):
             read_weights(tmp_path / "narrow.safetensors")
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_safetensors_hold_arrays_of_any_layout_and_are_readable_like_other_files(tmp_path):
     arrays = {"transposed": np.arange(6, dtype="float32").reshape(2, 3).T, "scalar": np.array(2, "float32")}
     write_safetensors(tmp_path / "a.safetensors", arrays)
@@ -260,7 +260,7 @@ def test_safetensors_hold_arrays_of_any_layout_and_are_readable_like_other_files
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_a_missing_package_is_named(tmp_path, monkeypatch, torch_vit):
     encoder, _ = convert.load_encoder(save(torch_vit, tmp_path / "vit.pth"), num_heads=3)
     convert.save_encoder(encoder, tmp_path / "ours.safetensors")
@@ -275,7 +275,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, torch_vit):
             use()
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_the_target_of_a_file_without_one_is_rejected(tmp_path, torch_vit):
     with pytest.raises(ValueError, match="must hold the target encoder"):
         convert.load_encoder(save(torch_vit, tmp_path / "vit.pth"), num_heads=3, branch="target")
@@ -304,7 +304,7 @@ FOREIGN = {
 }
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize(("name", "part"), FOREIGN.items())
 def test_unsupported_parts_are_rejected_by_name(tmp_path, torch_vit, name, part):
     torch.save({**torch_vit.state_dict(), name: torch.zeros(1, 4, 24)}, tmp_path / "vit.pth")
@@ -313,7 +313,7 @@ def test_unsupported_parts_are_rejected_by_name(tmp_path, torch_vit, name, part)
     assert part in str(caught.value)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize(
     "prefix", ["_orig_mod.", "module.", "backbone.", "model.", "visual.", "module._orig_mod.model."]
 )
@@ -325,7 +325,7 @@ def test_an_encoder_inside_a_larger_model_is_found(tmp_path, torch_vit, prefix):
     np.testing.assert_array_equal(ours.ravel(), torch_vit.state_dict()["cls_token"].numpy().ravel())
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_one_of_several_encoders_or_sets_of_weights_must_be_named(tmp_path, torch_vit):
     weights = torch_vit.state_dict()
     zeros = {name: torch.zeros_like(value) for name, value in weights.items()}
@@ -344,7 +344,7 @@ def test_one_of_several_encoders_or_sets_of_weights_must_be_named(tmp_path, torc
     assert np.abs(ops.convert_to_numpy(encoder.class_token.token)).max() > 0
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_an_unknown_number_of_heads_must_be_given(tmp_path):
     weights = ViT(width=384, heads=12).state_dict()
     weights["pos_embed"] = torch.from_numpy(
@@ -356,7 +356,7 @@ def test_an_unknown_number_of_heads_must_be_given(tmp_path):
     assert convert.load_encoder(tmp_path / "linear.pth", num_heads=12)[0].num_heads == 12
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tmp_path, torch_vit, value):
     weights = torch_vit.state_dict()
@@ -366,7 +366,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, torch_vit, value):
         convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -382,7 +382,7 @@ def test_other_files_saved_by_mistake_are_identified(tmp_path, content, what, su
         convert.load_encoder(tmp_path / f"file.{suffix}")
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize("name", ["blocks.0.mlp.fc1.weight", "pos_embed", "patch_embed.proj.weight", "cls_token"])
 def test_every_lacking_or_misshapen_weight_is_a_value_error(tmp_path, torch_vit, name):
     for bad in (None, torch.zeros(3)):
@@ -392,7 +392,7 @@ def test_every_lacking_or_misshapen_weight_is_a_value_error(tmp_path, torch_vit,
             convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_a_set_of_weights_is_found_at_any_depth_and_next_to_other_tensors(tmp_path, torch_vit):
     weights = torch_vit.state_dict()
     moments = {"state": {0: {"exp_avg": torch.zeros(3)}}}
@@ -408,7 +408,7 @@ def test_a_set_of_weights_is_found_at_any_depth_and_next_to_other_tensors(tmp_pa
         convert.load_encoder(tmp_path / "both.pth", num_heads=3, part="ema")
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_an_average_next_to_the_weights_is_never_used_or_dropped_silently(tmp_path, torch_vit):
     weights = torch_vit.state_dict()
     ema = {f"ema.{name}": value + 1 for name, value in weights.items()}
@@ -427,7 +427,7 @@ def test_an_average_next_to_the_weights_is_never_used_or_dropped_silently(tmp_pa
         convert.load_encoder(tmp_path / "twice.pth", num_heads=3)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_parts_of_an_encoder_outside_its_prefix_are_rejected_and_other_towers_skipped(tmp_path, torch_vit):
     weights = {f"model.encoder.{name}": value for name, value in torch_vit.state_dict().items()}
     torch.save({**weights, "model.rope_embed.periods": torch.zeros(3)}, tmp_path / "rope.pth")
@@ -438,7 +438,7 @@ def test_parts_of_an_encoder_outside_its_prefix_are_rejected_and_other_towers_sk
     assert list(report.skipped) == ["text.rope.periods"]
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize("name", ["head.norm.weight", "pooler.dense.weight", "fc.weight", "head_dist.weight"])
 def test_unsupported_layers_of_a_head_are_rejected_for_classifiers(tmp_path, name):
     weights = ViT(classes=5).state_dict()
@@ -447,7 +447,7 @@ def test_unsupported_layers_of_a_head_are_rejected_for_classifiers(tmp_path, nam
         convert.load_classifier(tmp_path / "vit.pth", num_heads=3)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_heads_are_never_guessed_for_moco_v3(tmp_path):
     weights = ViT(width=384, heads=12).state_dict()
     fixed = np.concatenate([np.zeros((1, 384)), sincos_position_table((4, 4), 384)])[None]
@@ -461,14 +461,14 @@ def test_heads_are_never_guessed_for_moco_v3(tmp_path):
         assert convert.load_encoder(tmp_path / "moco.pth", prefix=prefix)[0].num_heads == 12
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_saved_encoders_store_their_number_of_heads(tmp_path):
     encoder = ViTEncoder(image_size=32, patch_size=8, width=384, depth=1, num_heads=12, position_embedding="learned")
     convert.save_encoder(encoder, tmp_path / "ours.safetensors")
     assert convert.load_encoder(tmp_path / "ours.safetensors")[0].num_heads == 12
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_shards_empty_files_and_damaged_files_are_rejected_by_name(tmp_path, torch_vit):
     torch.save(torch_vit.state_dict(), tmp_path / "pytorch_model-00001-of-00002.bin")
     with pytest.raises(ValueError, match="one of 2 shards"):
@@ -480,7 +480,7 @@ def test_shards_empty_files_and_damaged_files_are_rejected_by_name(tmp_path, tor
                 convert.load_encoder(tmp_path / f"bad.{suffix}")
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize("name", ["pos_embed", "decoder_embed.weight", "predictor_decoder_blocks.0.mlp.fc1.weight"])
 def test_misshapen_weights_of_a_complete_checkpoint_are_value_errors(reference, tmp_path, name):
     weights = read_weights(reference("siameseim_bn_checkpoint.pth"))
@@ -494,7 +494,7 @@ def test_tensors_next_to_the_weights_are_not_the_weights(tmp_path, torch_vit):
     assert convert.load_encoder(tmp_path / "vit.pth", num_heads=3)[0].num_heads == 3
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_a_part_outside_the_encoder_s_prefix_is_refused_too(tmp_path, torch_vit):
     weights = {f"backbone.{name}": value for name, value in torch_vit.state_dict().items()}
     torch.save({**weights, "register_tokens": torch.zeros(1, 4, 24)}, tmp_path / "vit.pth")
@@ -502,7 +502,7 @@ def test_a_part_outside_the_encoder_s_prefix_is_refused_too(tmp_path, torch_vit)
         convert.load_encoder(tmp_path / "vit.pth", num_heads=3)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_a_header_may_have_any_length(tmp_path):
     arrays = {f"{'n' * 80}{k:04d}": np.zeros(1, "float32") for k in range(0x3C20 // 150)}
     for size in (0x3C20, 0x7B20):

@@ -93,6 +93,7 @@ def test_orientation_is_found_behind_a_large_profile():
     assert lying.shape == (40, 30, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_size", [False, True])
 def test_a_bad_image_moves_no_other_and_the_next_good_one_takes_its_place(one_size, whole, spoilt, tmp_path):
     if one_size:
@@ -109,6 +110,7 @@ def test_a_bad_image_moves_no_other_and_the_next_good_one_takes_its_place(one_si
     assert sorted(entry["index"] for entry in ledger.entries()) == sorted(BAD)
 
 
+@pytest.mark.slow
 def test_replacements_depend_on_neither_workers_nor_where_a_run_starts(spoilt):
     options = {"ledger": Ledger(limit=0.5), "shuffle": False}
     alone = batches(spoilt, 10, **options)
@@ -212,6 +214,7 @@ def test_what_is_read_into_memory_keeps_its_places(spoilt):
     assert ledger.entries()[0]["image"].endswith("00/a.png")
 
 
+@pytest.mark.slow
 def test_damaged_jpegs_crash_nothing_and_leak_nothing():
     ledger, steps, memory = mutate_images.run(200)
     assert steps == 4

@@ -60,6 +60,7 @@ def test_every_crop_shows_its_labels(source):
         np.testing.assert_array_equal(images[~labeled], 0)
 
 
+@pytest.mark.slow
 def test_crops_differ_between_epochs_and_repeat_with_the_seed(source):
     first = list(itertools.islice(training(source).as_numpy_iterator(), 4))
     again = list(itertools.islice(training(source).as_numpy_iterator(), 4))
@@ -74,6 +75,7 @@ def test_crops_differ_between_epochs_and_repeat_with_the_seed(source):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_workers_share_an_epoch(source):
     whole = [images for images, _ in training(source, batch_size=2).take(2).as_numpy_iterator()]
     halves = [

@@ -64,6 +64,7 @@ def test_batches_hold_what_the_contract_says(kind, request):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["equal", "mixed"])
 def test_one_seed_one_run(kind, request):
     source = request.getfixturevalue(kind)
@@ -91,6 +92,7 @@ def test_every_epoch_has_another_order_other_views_and_other_masks(kind, request
         assert np.mean([(by_label[0][label] != by_label[1][label]).any() for label in common]) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["equal", "mixed"])
 def test_a_run_starts_again_at_any_epoch_and_step(kind, request):
     source = request.getfixturevalue(kind)
@@ -99,6 +101,7 @@ def test_a_run_starts_again_at_any_epoch_and_step(kind, request):
     assert_equal(batches(source, 4, start_epoch=1, start_step=5), whole[10:14])
 
 
+@pytest.mark.slow
 def test_records_too_start_again_at_any_step(tmp_path, equal):
     with tf.io.TFRecordWriter(str(tmp_path / "a")) as writer:
         for example in equal.examples(0, 0, False):
@@ -162,6 +165,7 @@ def test_a_frame_larger_than_the_resized_image_is_refused(equal):
         pipeline.evaluation_batches(equal, 16, 4, resize=8)
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_while_its_pipeline_works_ends():
     command = [sys.executable, "-m", "tests.programs.fail_at_work"]
     done = subprocess.run(

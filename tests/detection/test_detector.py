@@ -119,7 +119,7 @@ def test_bytes_are_normalized_and_their_padding_is_ignored():
     np.testing.assert_array_equal(ops.convert_to_numpy(maps[0]), ops.convert_to_numpy(others[0]))
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("tensorflow")
 def test_images_without_objects_and_a_federated_loss_train_in_half_precision():
     batch = square_images(2)
     del batch["masks"]

@@ -52,7 +52,7 @@ def test_the_better_learning_rate_is_selected_and_finds_the_patch(result):
     assert "48 steps, 12 epochs of this data set, in place of 12,500" in result.notes[1]
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_the_settings_are_selected_without_the_test_split(result):
     other = attentive_probe(TRAIN, (TEST[0], np.roll(TEST[1], 1)), CLASSES, **QUICK)
 
@@ -61,7 +61,7 @@ def test_the_settings_are_selected_without_the_test_split(result):
     assert other.numbers["top1"] < result.numbers["top1"]
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_a_data_set_of_images_and_an_encoder_equal_the_tokens():
     encoder, (images, labels), test = make_encoder(), make_images(96, seed=1), make_images(40, seed=2)
     before = [weight.copy() for weight in encoder.get_weights()]
@@ -87,7 +87,7 @@ def test_a_data_set_of_images_and_an_encoder_equal_the_tokens():
         np.testing.assert_array_equal(weight, old)
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_augmented_epochs_are_used_in_turn_for_the_chosen_images():
     epochs, ids = [np.full((8, 2), epoch) + np.arange(8)[:, None] for epoch in (0, 100)], np.array([1, 3, 4, 6])
     batches = EpochBatches(epochs, np.arange(8), ids, batch_size=2)
@@ -99,7 +99,7 @@ def test_augmented_epochs_are_used_in_turn_for_the_chosen_images():
         batches.on_epoch_end()
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize(
     ("message", "changes"),
     [

@@ -16,7 +16,7 @@ from keras_siamim.evaluation.classifier import Classifier
 from keras_siamim.export import export_saved_model, saved_model
 from tests.export.test_saved_model import make_encoder, make_head
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("tensorflow")
 
 EXIF_ORIENTATION = 274
 

@@ -128,7 +128,7 @@ def test_a_last_batch_of_one_image_is_refused_before_the_first_step(data, argume
     assert int(ops.convert_to_numpy(model.batches_seen)) == 0
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_a_long_pipeline_is_not_run_through_to_see_its_last_batch():
     import tensorflow as tf
 
@@ -139,7 +139,7 @@ def test_a_long_pipeline_is_not_run_through_to_see_its_last_batch():
     assert last_batch_size(images.filter(lambda image: image["view_1"] > 396).batch(4)) is None
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_an_endless_loader_has_no_last_batch():
     import torch
 
@@ -206,14 +206,14 @@ SIZES = {
 }
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize(("build", "name", "value"), SIZES.values(), ids=SIZES.keys())
 def test_sizes_that_no_model_can_have_are_refused_by_name(build, name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be .*Received: {value!r}"):
         build(**{name: value})
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize(
     ("name", "value"),
     [("negative_weight", -1.0), ("negative_weight", np.nan), ("scope", {"dense": np.inf}), ("target_momentum", "0.9")],
@@ -223,7 +223,7 @@ def test_numbers_that_no_loss_can_have_are_refused_by_name(name, value):
         nano_model(**{name: value})
 
 
-@pytest.mark.one_backend
+@pytest.mark.one_backend("torch")
 def test_numpy_integers_are_sizes():
     number = np.int64
     for build, sizes in (

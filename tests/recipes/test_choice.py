@@ -5,7 +5,7 @@ import pytest
 from keras_siamim.recipes import build_model, choose_recipe, expected_cost, load_recipe
 from keras_siamim.recipes._cost import bytes_of_weights, bytes_per_pair
 
-pytestmark = pytest.mark.one_backend
+pytestmark = pytest.mark.one_backend("torch")
 
 IMAGES = [1, 20, 300, 50_000, 2_000_000]
 SIDES = [8, 47, 48, 200, 3000]

@@ -39,10 +39,30 @@ def toy(recipe):
     return recipe.override({key: value for key, value in small.items() if key in known})
 
 
-@pytest.mark.one_backend  # recipes are data; the models they build are tested on every backend elsewhere
+# Recipes are data. What they build is tested on every backend elsewhere, and PyTorch compiles nothing.
+@pytest.mark.one_backend("torch")
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_and_takes_a_step(name, rng):
     recipe = toy(load_recipe(name))
+    model = compile_model(build_model(recipe, total_steps=10), recipe, steps_per_epoch=10)
+    views, masking = build_views(recipe), build_masking(recipe, model.encoder.grid)
+    assert (views.view_2 is None) == (recipe.view_2 is None)
+    cells, size = model.encoder.grid[0] * model.encoder.grid[1], model.encoder.image_size
+    batch = {
+        "view_1": rng.normal(size=(4, *size, 3)).astype("float32"),
+        "view_2": rng.normal(size=(4, *size, 3)).astype("float32"),
+        "relative_affine": np.tile(np.float32([0.1, 0.0, 0.9, 1.1]), (4, 1)),
+    }
+    if masking is not None:
+        visible = np.arange(cells - masking.num_masked, dtype="int32")
+        batch["visible_ids"] = np.tile(visible, (4, 1))
+    assert np.isfinite(model.fit(batch, batch_size=4, epochs=1, verbose=0).history["loss"][0])
+
+
+@pytest.mark.slow
+@pytest.mark.one_backend
+def test_the_views_of_a_recipe_feed_its_model(rng):
+    recipe = toy(load_recipe("digits_tiny"))
     model = compile_model(build_model(recipe, total_steps=10), recipe, steps_per_epoch=10, run_eagerly=True)
     source = array_source(rng.integers(0, 256, (4, 40, 40, 3)).astype("uint8"))
     masking = build_masking(recipe, model.encoder.grid)

@@ -20,7 +20,7 @@ RECORDINGS = (
     pytest.param("dense_rpn", marks=NOT_COMPILED),
     "dense_schedules",
     "dense_upernet",
-    pytest.param("dense_upernet_head", marks=pytest.mark.one_backend),
+    pytest.param("dense_upernet_head", marks=pytest.mark.one_backend("tensorflow")),
     pytest.param("dense_vitdet", marks=NOT_COMPILED),
     pytest.param("dense_vitdet_backbone", marks=NOT_COMPILED),
     "mae_normpix",
