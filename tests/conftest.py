@@ -17,7 +17,7 @@ REFERENCE = pathlib.Path(__file__).parent / "reference"
 
 
 def pytest_collection_modifyitems(config, items):
-    """Deselect tests marked `one_backend` on all backends but theirs: TensorFlow, or `ONE_BACKEND`, if none is named."""
+    """Deselect tests marked `one_backend` on all backends but theirs, by default TensorFlow or `ONE_BACKEND`."""
     default = os.environ.get("ONE_BACKEND", "tensorflow")
 
     def runs_elsewhere(item):
