@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_siamim import batch as keys
 from keras_siamim.arguments import height_and_width
+from keras_siamim.backbones import ViTEncoder
 from keras_siamim.layers.patch_embedding import checked_grid
 from keras_siamim.losses import normalize_pixels
 from keras_siamim.objectives.siamese_im import SiameseIM
@@ -97,6 +98,30 @@ class KeptMomentumFeatures(MomentumFeatures):
         return standardize(tokens[:, model.encoder.num_prefix_tokens :], epsilon=1e-5)
 
 
+class LastLayers(MomentumFeatures):
+    """Mean of the last layers of the momentum encoder: standardized patch tokens of several blocks of a ViT.
+
+    The target has no projector, and the prediction has the encoder's width (data2vec, arXiv 2202.03555, section 3.3).
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def width(self, model: SiameseIM) -> int:
+        """Return the encoder's width."""
+        if not isinstance(model.encoder, ViTEncoder) or model.encoder.depth < self.count:
+            raise ValueError(
+                f"`prediction_target` must be of a ViTEncoder with {self.count} or more blocks. Received: "
+                f"{type(model.encoder).__name__} with {model.encoder.depth}."
+            )
+        return model.encoder.width
+
+    def __call__(self, model, images, ids, training):
+        layers = model.target.encoder.intermediates(images, training=training)[-self.count :]
+        tokens = sum(standardize(x[:, model.encoder.num_prefix_tokens :], epsilon=1e-5) for x in layers) / self.count
+        return tokens if ids is None else gather_tokens(tokens, ids)
+
+
 class Pixels:
     """Pixels of the patches, without a momentum branch."""
 
@@ -135,6 +160,7 @@ PREDICTION_TARGETS = {
     "kept_features": KeptMomentumFeatures(),
     "pixels": Pixels(),
     "normalized_pixels": NormalizedPixels(),
+    **{f"last_{count}_layers": LastLayers(count) for count in (2, 3, 4, 6, 8)},
 }
 SCOPES = {"dense": every_patch, "global": mean_patch}
 
@@ -153,7 +179,9 @@ class SiameseIMAblation(SiameseIM):
         relative_positions: Input of the decoder about view 2's patches: `"scale"` (position and size in view 1),
             `"no_scale"` (position alone), `"none"` (position in view 2), or an object like `PositionAndScale`.
         prediction_target: `"features"` of the momentum branch, `"kept_features"` of a momentum branch that sees only
-            the predicted patches, `"pixels"`, `"normalized_pixels"`, or an object like `MomentumFeatures`.
+            the predicted patches, `"last_3_layers"` of the momentum encoder (2, 3, 4, 6 or 8), `"pixels"`,
+            `"normalized_pixels"`, or an object like `MomentumFeatures`. The default of `negative_weight` holds for
+            targets of the decoder's width.
         scope: `"dense"` (a loss at every patch), `"global"` (one loss of the mean patch), or weights of both, such as
             `{"dense": 1.0, "global": 0.5}`.
         **kwargs: Arguments of `SiameseIM`.

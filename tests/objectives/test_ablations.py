@@ -249,3 +249,22 @@ def test_patches_that_there_are_not_are_refused():
     model.compile()
     with pytest.raises(ValueError, match=r"`target_ids` must hold ascending patch indices in \[0, 5\]"):
         model.fit({**nano_batch(), "target_ids": asked() + 3}, verbose=0)
+
+
+@pytest.mark.one_backend("torch")
+def test_targets_from_several_layers_are_the_mean_of_their_standardized_tokens():
+    model, batch = nano_model(prediction_target="last_2_layers"), nano_batch(4)
+    layers = model.target.encoder.intermediates(batch["view_2"])
+    tokens = [ops.convert_to_numpy(x)[:, 1:] for x in layers]
+    expected = np.mean([(x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) for x in tokens], axis=0)
+    outputs = model(batch)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs["target"]), expected, atol=1e-3)
+    assert outputs["prediction"].shape == (4, 6, 12)
+    kept = {**batch, "target_ids": np.tile(np.int32([1, 4]), (4, 1))}
+    np.testing.assert_allclose(ops.convert_to_numpy(model(kept)["target"]), expected[:, [1, 4]], atol=1e-3)
+
+
+@pytest.mark.one_backend("torch")
+def test_more_layers_than_the_encoder_has_are_refused():
+    with pytest.raises(ValueError, match="ViTEncoder with 3 or more blocks. Received: ViTEncoder with 2"):
+        nano_model(prediction_target="last_3_layers")
