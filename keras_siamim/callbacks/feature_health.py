@@ -96,8 +96,8 @@ class FeatureHealth(Observer):
         crops: (2, images, height, width, 3) float32, normalized. Two different crops of each image.
         every_steps: Integer, 1 or more. Batches between two measurements. Defaults to 100.
         min_rank: Float in [0, 1]. Defaults to 0.05.
-        min_spread: Float in [0, 1]. Defaults to 0.12. Healthy runs on digits fell to 0.121 at one measurement, collapsed
-            ones to 0.044 at several in a row.
+        min_spread: Float in [0, 1]. Defaults to 0.12. The lowest measurement of healthy runs on digits was
+            0.121, that of collapsed ones 0.044.
         min_same_image: Float in [0, 1]; 0.5 is chance. Defaults to 0.55.
         patience: Integer, 1 or more. Measurements in a row before an alarm. Defaults to 3.
         encoder: `LiveEncoder`. Defaults to one for the encoder of the model that trains.
