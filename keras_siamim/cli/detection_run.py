@@ -43,7 +43,7 @@ def build_detector(
         A compiled `MaskRCNN`.
 
     Raises:
-        ValueError: If the encoder is none of these, or its patch size does not divide the image size.
+        ValueError: If the encoder is neither of these, or its patch size does not divide the image size.
     """
     keras.utils.set_random_seed(options.seed)
     depth = getattr(encoder, "depth", 0)

@@ -113,7 +113,7 @@ def cost_of(recipe: Recipe, images: int) -> list[tuple[str, str, str]]:
     """Return the rows of `expected_cost` on this machine.
 
     Args:
-        recipe: `Recipe` with a ViT.
+        recipe: `Recipe`.
         images: Integer. Number of training images.
     """
     accelerator = has_accelerator()

@@ -115,8 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"features: {options.output}")
 
     def read(indices):
+        wanted = set(indices)
         images = (image for batch in batches() for image in batch[keys.VIEW_1])
-        return {index: image for index, image in enumerate(images) if index in set(indices)}
+        return {index: image for index, image in enumerate(images) if index in wanted}
 
     pooled = features.mean(axis=1) if options.pooling == "patches" else features
     if options.neighbors:

@@ -46,7 +46,7 @@ def build_segmenter(encoder: ViTEncoder | ConvNeXtEncoder, num_classes: int, opt
         A compiled `UPerNet`. With `frozen`, the weights from the encoder are not trained.
 
     Raises:
-        ValueError: If the encoder is none of these, or its patch size does not divide the crop size.
+        ValueError: If the encoder is neither of these, or its patch size does not divide the crop size.
     """
     keras.utils.set_random_seed(options.seed)
     model = UPerNet(

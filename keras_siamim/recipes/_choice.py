@@ -70,7 +70,7 @@ def choose_recipe(
             to none.
 
     Raises:
-        ValueError: If a key or a value is invalid.
+        ValueError: If a key or a value is invalid, or a value asks for another backbone than a ViT.
 
     Example:
         >>> choice = choose_recipe(300, short_side=500, gray=False, accelerator=False, values={"epochs": 6})
@@ -80,6 +80,11 @@ def choose_recipe(
     from keras_siamim.recipes import load_recipe
 
     values = dict(values or {})
+    if values.get("backbone", "ViT") != "ViT":
+        raise ValueError(
+            "`backbone` must be given with a recipe, such as siamese_im_convnext_mini_64px, since a ViT is chosen. "
+            f"Received: {values['backbone']!r}."
+        )
     name, size, patch, reasons = _architecture(images, short_side, accelerator, values)
     recipe = load_recipe(name)
     chosen: dict[str, Any] = {"image_size": size, "encoder.patch_size": patch}
@@ -141,7 +146,7 @@ def expected_cost(
     The README has the rules.
 
     Args:
-        recipe: A `Recipe` with a ViT.
+        recipe: A `Recipe`.
         images: Integer. Number of training images.
         rate: Float. Operations per second of matrix products on this machine. Defaults to None, unknown: the time is
             left to the first steps of training.

@@ -50,6 +50,11 @@ def test_little_memory_is_met_by_accumulation_of_equal_batches():
     assert choose(50_000, 32, memory=1.0).changes["accumulation_steps"] == 128
 
 
+def test_a_convnet_is_not_chosen():
+    with pytest.raises(ValueError, match="`backbone` must be given with a recipe, such as siamese_im_convnext_mini"):
+        choose_recipe(300, 100, gray=False, accelerator=False, values={"backbone": "ConvNeXt"})
+
+
 @pytest.mark.parametrize("name", ["siamese_im_vit_mini_32px", "siamese_im_convnext_mini_64px"])
 def test_the_memory_of_weights_is_about_that_of_the_model(name):
     recipe = load_recipe(name)
