@@ -105,20 +105,14 @@ def _encoder_of(model):
     return encoder if isinstance(encoder, keras.Model) else model
 
 
-def load_preset(name: PathLike, sha256: str | None = None, **options: Any) -> keras.Model:
-    """Load an encoder with weights; `ViTEncoder.from_preset` calls this for all names but architectures.
+def preset_path(name: PathLike) -> Path:
+    """Return the file or folder of a preset; a URL is downloaded to Keras's cache folder.
 
     Args:
-        name: Key of `RELEASED_WEIGHTS`; path of a `.keras`, `.safetensors` or `.pth` file or of a run's folder; an
-            https:// URL; or `hf://OWNER/REPOSITORY[/FILE]`, where FILE defaults to `model.safetensors`.
-        sha256: str of 64 hexadecimal digits. SHA-256 sum that the file must have. Defaults to None, no check.
-        **options: Arguments of `keras_siamim.convert.load_encoder`, for files of other formats than Keras's.
-
-    Returns:
-        A `ViTEncoder`, or the encoder that a `.keras` file holds.
+        name: As for `load_preset`.
 
     Raises:
-        ValueError: If the name is unknown, its file has no known URL, or the SHA-256 sum differs.
+        ValueError: If the name is unknown or its file has no known URL.
         ConnectionError: If the download fails.
     """
     name = str(name)
@@ -140,8 +134,28 @@ def load_preset(name: PathLike, sha256: str | None = None, **options: Any) -> ke
             f"`name` must be a file, a run's folder, a URL (https://, hf://), one of {', '.join(RELEASED_WEIGHTS)}, or "
             f"an architecture of the form vit_SIZE_patchP_S. Received: {name!r}."
         )
+    return path
+
+
+def load_preset(name: PathLike, sha256: str | None = None, **options: Any) -> keras.Model:
+    """Load an encoder with weights; `ViTEncoder.from_preset` calls this for all names but architectures.
+
+    Args:
+        name: Key of `RELEASED_WEIGHTS`; path of a `.keras`, `.safetensors` or `.pth` file or of a run's folder; an
+            https:// URL; or `hf://OWNER/REPOSITORY[/FILE]`, where FILE defaults to `model.safetensors`.
+        sha256: str of 64 hexadecimal digits. SHA-256 sum that the file must have. Defaults to None, no check.
+        **options: Arguments of `keras_siamim.convert.load_encoder`, for files of other formats than Keras's.
+
+    Returns:
+        A `ViTEncoder`, or the encoder that a `.keras` file holds.
+
+    Raises:
+        ValueError: If the name is unknown, its file has no known URL, or the SHA-256 sum differs.
+        ConnectionError: If the download fails.
+    """
+    path = preset_path(name)
     if sha256 is not None:
-        _check_sha256(path, sha256, fetched=name.startswith(_URL_SCHEMES))
+        _check_sha256(path, sha256, fetched=path != Path(name))
     if path.is_dir() or path.suffix == ".keras":
         return _encoder_of(load_model(path))
     encoder, _ = load_weights_of_encoder(path, **options)

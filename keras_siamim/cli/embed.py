@@ -136,7 +136,7 @@ def check_outputs(options: argparse.Namespace) -> None:
         options: Parsed options.
 
     Raises:
-        ValueError: If no output is given, or a file exists or has another ending.
+        ValueError: If no output is given, a file or its figure exists, or files are equal or have another ending.
         ImportError: If a `.parquet` file is asked for without the package pyarrow.
     """
     wanted = {"--output": FORMATS, "--neighbors": (".csv",), "--duplicates": (".csv",)}
@@ -144,8 +144,16 @@ def check_outputs(options: argparse.Namespace) -> None:
     if not given:
         raise ValueError(f"one or more of {', '.join(wanted)} must be given. Received: none.")
     for name, path in given.items():
-        if path.suffix not in wanted[name] or path.exists():
-            raise ValueError(f"`{name}` must be a new {' or '.join(wanted[name])} file. Received: {path}.")
+        figure = path.with_suffix(".png") if name != "--output" else path
+        if path.suffix not in wanted[name] or path.exists() or figure.exists():
+            raise ValueError(
+                f"`{name}` must be a new {' or '.join(wanted[name])} file, without a figure beside it. Received: "
+                f"{path}."
+            )
+    if len({path.absolute() for path in given.values()}) < len(given):
+        raise ValueError(
+            f"{', '.join(given)} must be different files. Received: {', '.join(map(str, given.values()))}."
+        )
     if options.output and options.output.suffix == ".parquet" and not importlib.util.find_spec("pyarrow"):
         raise ImportError("the package pyarrow must be installed for a .parquet file: pip install pyarrow")
 

@@ -162,8 +162,11 @@ def initial_weights_of(options: argparse.Namespace, run: dict[str, Any]) -> Init
         return None
     source = os.path.abspath(options.init_from) if os.path.exists(options.init_from) else options.init_from
     if run["starts"]:
-        if run.get("initial_weights", {}).get("source") != source:
-            raise ValueError(f"`--init-from` must be given to a new run. Received: {options.run}, begun without it.")
+        if (begun := run.get("initial_weights", {}).get("source")) != source:
+            raise ValueError(
+                f"`--init-from` must be that of a run's first start, {begun or 'none'} for {options.run}. Received: "
+                f"{options.init_from}."
+            )
         return None
     encoder = build_encoder(recipe_from_json(run["recipe"]))
     weights = read_initial_weights(source, encoder)

@@ -10,6 +10,7 @@ from keras_siamim.evaluation.knn import normalize
 from keras_siamim.types import ArrayLike
 
 _CHUNK = 1024  # rows of the matrix of similarities in memory at a time
+_EQUAL = 1e-6  # rounding of a cosine similarity in float32
 
 
 class Neighbors(NamedTuple):
@@ -64,18 +65,23 @@ def nearest_images(features: ArrayLike, count: int = 5) -> Neighbors:
     return Neighbors(np.concatenate(indices), np.concatenate(similarities))
 
 
-def near_duplicates(features: ArrayLike, threshold: float = 0.99) -> list[tuple[int, int, float]]:
+def near_duplicates(features: ArrayLike, threshold: float = 0.99, most: int = 100_000) -> list[tuple[int, int, float]]:
     """Return the pairs of images whose features are almost equal.
+
+    The mean of all features is subtracted first, as in `nearest_images`. Features that are equal up to rounding are a
+    pair with similarity 1 in any case, also where nothing is left after the subtraction.
 
     Args:
         features: (images, width) floats.
         threshold: Float in (0, 1]. Cosine similarity of a pair after the mean is subtracted. Defaults to 0.99.
+        most: Integer, 1 or more. Maximum number of pairs. Defaults to 100,000.
 
     Returns:
         List of tuples (first image, second image, similarity), the most similar pair first.
 
     Raises:
-        ValueError: If there are fewer than two images, or `threshold` is out of its range.
+        ValueError: If there are fewer than two images, `threshold` is out of its range, or there are more pairs than
+            `most`.
 
     Example:
         >>> [pair[:2] for pair in near_duplicates([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])]
@@ -83,15 +89,24 @@ def near_duplicates(features: ArrayLike, threshold: float = 0.99) -> list[tuple[
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be in (0, 1]. Received: {threshold}.")
-    pairs = []
-    for start, similarity in _rows(_centered(features)):
+    if most < 1:
+        raise ValueError(f"`most` must be 1 or more. Received: {most}.")
+    unit = _centered(features)
+    whole = normalize(np.asarray(features))
+    pairs: list[tuple[int, int, float]] = []
+    for start, similarity in _rows(unit):
+        equal = whole[start : start + len(similarity)] @ whole.T >= 1 - _EQUAL
         # Rounding may leave equal features just below 1.
-        found = np.argwhere(similarity >= threshold - 1e-6)
-        pairs += [
-            (int(start + row), int(column), min(1.0, float(similarity[row, column])))
-            for row, column in found
-            if start + row < column
-        ]
+        rows, columns = np.nonzero((similarity >= threshold - _EQUAL) | equal)
+        kept = start + rows < columns
+        rows, columns = rows[kept], columns[kept]
+        if len(pairs) + len(rows) > most:
+            raise ValueError(
+                f"`threshold` must be so high that there are at most {most:,} pairs. Received: {threshold}, which "
+                "gives more."
+            )
+        values = np.where(equal[rows, columns], 1.0, np.minimum(similarity[rows, columns], 1.0))
+        pairs += zip((start + rows).tolist(), columns.tolist(), values.tolist(), strict=True)
     return sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))
 
 

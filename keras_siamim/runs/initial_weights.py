@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -19,7 +18,7 @@ from keras_siamim.convert.objectives import NAMES
 from keras_siamim.objectives.base import Objective
 from keras_siamim.objectives.momentum import MomentumObjective
 from keras_siamim.ops import interpolate_positions
-from keras_siamim.presets import RUN_FILES, load_model, load_preset
+from keras_siamim.presets import RUN_FILES, load_model, preset_path
 
 # Constructor arguments that decide the shapes or the arithmetic of an encoder.
 _SIZES = (
@@ -149,8 +148,8 @@ def read_initial_weights(source: str, encoder: keras.Model) -> InitialWeights:
     """Read weights to start a run from.
 
     Args:
-        source: String. Run folder, `.keras`, `.safetensors` or PyTorch file, or a name for
-            `keras_siamim.presets.load_preset`.
+        source: String. Run folder, `.keras`, `.safetensors` or PyTorch file, or another name for
+            `keras_siamim.presets.preset_path`, whose file is then read.
         encoder: Encoder of the run, whose number of heads holds for files that do not tell theirs.
 
     Returns:
@@ -160,15 +159,13 @@ def read_initial_weights(source: str, encoder: keras.Model) -> InitialWeights:
         ValueError: If the source is unknown or of an unknown kind.
         ConnectionError: If a download fails.
     """
-    path = Path(source)
+    path = preset_path(source)
     if path.is_dir() or path.suffix == ".keras":
         file = next((path / name for name in reversed(RUN_FILES) if (path / name).is_file()), path)
         model = load_model(file)
         objective = model if isinstance(model, Objective) else None
         target = model.target.encoder if isinstance(model, MomentumObjective) and model.target is not None else None
         return InitialWeights(source, getattr(model, "encoder", model), target, objective, sha256=_sha256(file))
-    if not path.is_file():
-        return InitialWeights(source, load_preset(source))
     stored = read_weights(path)
     has_target = any(name.startswith(("mm_", "momentum_encoder.")) for name in stored)
     branches = ("online", "target") if has_target else ("online",)

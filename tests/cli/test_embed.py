@@ -64,7 +64,8 @@ def test_tables_and_figures_of_similar_images(arguments, tmp_path):
     ("outputs", "message"),
     [
         ([], "one or more of --output, --neighbors, --duplicates must be given"),
-        (["--output", "features.csv"], "`--output` must be a new .npz or .parquet file. Received: features.csv"),
+        (["--output", "features.csv"], "`--output` must be a new .npz or .parquet file.*Received: features.csv"),
+        (["--neighbors", "a.csv", "--duplicates", "./a.csv"], "--neighbors, --duplicates must be different files"),
         (["--duplicates", "pairs.txt"], "`--duplicates` must be a new .csv file"),
     ],
 )

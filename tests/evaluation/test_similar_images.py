@@ -43,12 +43,20 @@ def test_duplicates_are_pairs_above_the_threshold_each_once(features):
     assert {pair[:2] for pair in near_duplicates(features, 0.5)} == set(map(tuple, expected.tolist()))
 
 
+@pytest.mark.parametrize("count", [2, 50])
+def test_equal_images_are_found_where_there_are_no_others(count):
+    pairs = near_duplicates(np.tile([[1.0, 2.0, 3.0]], (count, 1)))
+    assert len(pairs) == count * (count - 1) // 2
+    assert {pair[2] for pair in pairs} == {1.0}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: nearest_images(np.ones((1, 3))), "at least two images"),
         (lambda: nearest_images(np.ones((3, 3)), count=0), "`count` must be 1 or more"),
         (lambda: near_duplicates(np.ones((3, 3)), 0), "`threshold` must be in"),
+        (lambda: near_duplicates(np.ones((9, 3)), most=5), "`threshold` must be so high.*at most 5 pairs"),
     ],
 )
 def test_invalid_arguments_are_refused(call, message):

@@ -66,7 +66,8 @@ def test_gradient_checkpointing_changes_no_number(rng):
         model.set_weights(start)
         model.gradient_checkpointing = checkpointing
         assert model.gradient_checkpointing is checkpointing
-        model.compile(AdamW(1e-2))
+        # With a small epsilon, Adam would amplify the rounding of gradients that are almost zero.
+        model.compile(AdamW(1e-2, epsilon=1e-3))
         model.train_on_batch(batch)
         states.append(model.get_weights())
     for one, other in zip(*states, strict=True):
