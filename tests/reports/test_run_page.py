@@ -145,6 +145,8 @@ def test_commands_have_the_options_of_the_last_start(tmp_path):
     run["starts"] = [descriptions.this_start({"devices": 3}), descriptions.this_start(options)]
     (command,) = commands(run)
     assert command.endswith(" --bad-limit 0.05 --views-on-device --set epochs=2")
+    (command,) = commands({**run, "initial_weights": {"source": "/runs/one", "sha256": ""}})
+    assert " --init-from /runs/one " in command
 
 
 def test_a_page_that_fails_is_reported_once_and_ends_nothing(tmp_path):
